@@ -1,0 +1,42 @@
+"""Makes ground truth and low resolution pairs for super-resolution from a folder of photographs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bootstrap import run_in_venv
+
+EPILOG = """\
+OUT gets GT and LR_bicubic_X4 (the scale's number), or GT.lmdb and LR_bicubic_X4.lmdb: the layout that options/ expect.
+
+  python3 scripts/prepare_sr_data.py DF2K_HR datasets/DF2K --scale 4
+  python3 scripts/prepare_sr_data.py Set5_HR datasets/Set5 --scale 4
+"""
+
+
+def main() -> int:
+    """Write the pairs; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("images", metavar="IMAGES", help="folder of photographs")
+    parser.add_argument("out", type=Path, metavar="OUT", help="where to write")
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="default: 4")
+    parser.add_argument("--lmdb", action="store_true", help="write LMDB instead of folders of PNG files")
+    args = parser.parse_args()
+    run_in_venv()
+    from semanir_plugin.data.sr_pairs import find_images, write_sr_pairs
+    from semanir_plugin.errors import UserError
+
+    try:
+        write_sr_pairs(find_images(args.images), args.out, args.scale, lmdb=args.lmdb)
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

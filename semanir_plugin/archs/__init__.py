@@ -1,0 +1,8 @@
+"""Architectures, registered in BasicSR's ARCH_REGISTRY on import."""
+
+import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
+
+from semanir_plugin.archs.bicubic_arch import Bicubic
+from semanir_plugin.archs.semanir_arch import SemanIR
+
+__all__ = ["Bicubic", "SemanIR"]

@@ -1,0 +1,187 @@
+"""SemanIR, columnar: image super-resolution with shared key semantics."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
+from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
+from semanir_plugin.blocks.stage import residual_conv
+from semanir_plugin.ops.key_semantics import Similarity
+from semanir_plugin.registry import register
+
+__all__ = ["SemanIR"]
+
+# Mean colour of DIV2K, subtracted from RGB images as in EDSR and SwinIR.
+RGB_MEAN = (0.4488, 0.4371, 0.4040)
+
+Shift = Literal["stage", "layer", "none"]
+
+HEADS: dict[str, type[PixelShuffleHead | PixelShuffleDirectHead]] = {
+    "pixelshuffle": PixelShuffleHead,
+    "pixelshuffledirect": PixelShuffleDirectHead,
+}
+
+
+@register(ARCH_REGISTRY)
+class SemanIR(nn.Module):
+    """Transformer whose stages share a key-semantic dictionary: each token attends to its k most similar ones.
+
+    Ren et al., "Sharing Key Semantics in Transformer Makes Efficient Image Restoration", NeurIPS 2024. The defaults are
+    the paper's S; B has `depths` and `num_heads` of eight sixes. Images of any size from 8 x 8 are padded by reflection
+    to a multiple of the window, and the result cropped.
+
+    Args:
+        upscale: Enlargement: 2, 3, 4 or 8.
+        in_chans: Channels of input and output: 3 for RGB, 1 for gray.
+        embed_dim: Channels of the features.
+        depths: Layers of each stage.
+        num_heads: Attention heads of each stage.
+        window_size: Side of the attention windows in pixels of the input.
+        mlp_ratio: Hidden channels of the MLPs, as a multiple of `embed_dim`.
+        img_range: Range that images are scaled to inside the network, 1 or 255.
+        upsampler: "pixelshuffle" (classical) or "pixelshuffledirect" (lightweight).
+        resi_connection: "1conv" or "3conv".
+        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+        similarity: "dot", as published, or "cosine".
+        shift: "stage": the windows of every second stage are shifted, one dictionary per stage; "layer": those of every
+            second layer, two dictionaries per stage; "none".
+        interpolating_init: Start as bilinear enlargement (x4 and x8 with "pixelshuffle": x2 in turn) instead of
+            noise. Not in the paper; it makes short trainings
+            useful, where the first hours would go into learning to enlarge.
+
+    Raises:
+        ValueError: An argument is not as above.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        *,
+        upscale: int = 4,
+        in_chans: int = 3,
+        embed_dim: int = 180,
+        depths: Sequence[int] = (6, 6, 6, 6, 6, 6),
+        num_heads: Sequence[int] = (6, 6, 6, 6, 6, 6),
+        window_size: int = 32,
+        mlp_ratio: float = 2.0,
+        img_range: float = 1.0,
+        upsampler: str = "pixelshuffle",
+        resi_connection: str = "1conv",
+        topk: int | Sequence[int] = 512,
+        similarity: Similarity = "dot",
+        shift: Shift = "stage",
+        interpolating_init: bool = False,
+    ) -> None:
+        super().__init__()
+        self.topk = _checked_topk(topk)
+        if len(depths) != len(num_heads):
+            raise ValueError(f"depths and num_heads must be of equal length, got {len(depths)} and {len(num_heads)}")
+        if upsampler not in HEADS:
+            raise ValueError(f"upsampler must be one of {list(HEADS)}, got {upsampler!r}")
+        self.upscale = upscale
+        self.img_range = img_range
+        self.size_requirements = SizeRequirements(minimum=8, multiple_of=window_size)
+        mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+
+        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
+        self.norm_first = nn.LayerNorm(embed_dim)
+        self.stages = nn.ModuleList(
+            KeySemanticStage(
+                embed_dim,
+                heads,
+                window_size=window_size,
+                mlp_ratio=mlp_ratio,
+                shifted=shifted,
+                similarity=similarity,
+                resi_connection=resi_connection,
+            )
+            for shifted, heads in zip(shift_pattern(shift, depths), num_heads, strict=True)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+        self.conv_after_body = residual_conv(embed_dim, resi_connection)
+        self.head = HEADS[upsampler](embed_dim, in_chans, upscale)
+        self.apply(_init_weights)
+        if interpolating_init:
+            self._init_as_interpolation()
+
+    def forward(self, x: Tensor, topk: int | None = None) -> Tensor:
+        """Restore a batch of images.
+
+        Args:
+            x: (B, in_chans, H, W) in [0, 1], H and W at least 8.
+            topk: Keys per query for this pass, instead of the constructor's.
+
+        Returns:
+            (B, in_chans, upscale * H, upscale * W), in about [0, 1].
+
+        Raises:
+            ValueError: The image is smaller than 8 x 8.
+        """
+        self.size_requirements.check(x)
+        height, width = x.shape[-2:]
+        topk = self._draw_topk() if topk is None else topk
+        x = pad_to_multiple(x, self.size_requirements.multiple_of)
+        x = (x - self.mean) * self.img_range
+        shallow = self.conv_first(x)
+        deep = self.conv_after_body(self._body(shallow, topk)) + shallow
+        x = self.head(deep) / self.img_range + self.mean
+        return crop_to(x, height * self.upscale, width * self.upscale)
+
+    def _body(self, x: Tensor, topk: int) -> Tensor:
+        x = self.norm_first(x.permute(0, 2, 3, 1))  # (B, H, W, C)
+        for stage in self.stages:
+            x = stage(x, topk)
+        return self.norm(x).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def _init_as_interpolation(self) -> None:
+        """Let the first features be the image, past the body, and the head enlarge them."""
+        channels = self.conv_first.in_channels
+        last = [module for module in self.conv_after_body.modules() if isinstance(module, nn.Conv2d)][-1]
+        for conv in (self.conv_first, last):
+            for parameter in conv.parameters():
+                parameter[:channels].zero_()
+        for channel in range(channels):
+            self.conv_first.weight[channel, channel, 1, 1] = 1
+        self.head.init_as_interpolation(channels)
+
+    def _draw_topk(self) -> int:
+        return random.choice(self.topk) if self.training else max(self.topk)
+
+
+def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:
+    """Say for each layer of each stage whether its windows are shifted.
+
+    Raises:
+        ValueError: `shift` is not "stage", "layer" or "none".
+    """
+    if shift == "stage":
+        return [[index % 2 == 1] * depth for index, depth in enumerate(depths)]
+    if shift == "layer":
+        return [[layer % 2 == 1 for layer in range(depth)] for depth in depths]
+    if shift == "none":
+        return [[False] * depth for depth in depths]
+    raise ValueError(f"shift must be 'stage', 'layer' or 'none', got {shift!r}")
+
+
+def _checked_topk(topk: int | Sequence[int]) -> tuple[int, ...]:
+    choices = (topk,) if isinstance(topk, int) else tuple(topk)
+    if not choices or any(not isinstance(k, int) or k < 1 for k in choices):
+        raise ValueError(f"topk must be a positive int or a list of them, got {topk!r}")
+    return choices
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,21 @@
+"""Modules that architectures are built from. Tokens are (B, H, W, C) unless a docstring says otherwise."""
+
+from semanir_plugin.blocks.attention import KeySemanticAttention
+from semanir_plugin.blocks.feed_forward import Mlp
+from semanir_plugin.blocks.position_bias import ContinuousPositionBias
+from semanir_plugin.blocks.resampling import PixelShuffleDirectHead, PixelShuffleHead
+from semanir_plugin.blocks.sizes import SizeRequirements, crop_to, pad_to_multiple
+from semanir_plugin.blocks.stage import KeySemanticLayer, KeySemanticStage
+
+__all__ = [
+    "ContinuousPositionBias",
+    "KeySemanticAttention",
+    "KeySemanticLayer",
+    "KeySemanticStage",
+    "Mlp",
+    "PixelShuffleDirectHead",
+    "PixelShuffleHead",
+    "SizeRequirements",
+    "crop_to",
+    "pad_to_multiple",
+]

@@ -1,0 +1,51 @@
+"""Attention modules on windows of tokens."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semanir_plugin.blocks.position_bias import ContinuousPositionBias
+from semanir_plugin.ops import KeySemantics, key_semantic_attention
+
+__all__ = ["KeySemanticAttention"]
+
+
+class KeySemanticAttention(nn.Module):
+    """Scaled cosine attention over a given key-semantic dictionary (SemanIR, section 3.3; Swin V2, section 3.2).
+
+    Args:
+        dim: Channels of the tokens, a multiple of `num_heads`.
+        window_size: Side of the window in tokens.
+        num_heads: Attention heads.
+
+    Raises:
+        ValueError: `dim` is not a multiple of `num_heads`.
+    """
+
+    # Learned scales grow no further than 100, as in Swin V2.
+    MAX_LOG_SCALE = math.log(100)
+
+    def __init__(self, dim: int, window_size: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"the width {dim} is not a multiple of the {num_heads} heads")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.log_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
+        self.position_bias = ContinuousPositionBias(window_size, num_heads)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, semantics: KeySemantics) -> Tensor:
+        """Map (B, N, C) windows to (B, N, C), attending only to the keys in `semantics`."""
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
+        q = F.normalize(q, dim=-1) * self.log_scale.clamp(max=self.MAX_LOG_SCALE).exp()
+        k = F.normalize(k, dim=-1)
+        # Under autocast the norms are fp32 and v is not.
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        out = key_semantic_attention(q, k, v, semantics, bias=self.position_bias(), scale=1.0)
+        return self.proj(out.transpose(1, 2).reshape(b, n, -1))

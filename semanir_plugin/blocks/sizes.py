@@ -1,0 +1,53 @@
+"""Which image sizes a network takes, and the one way to pad to them and crop back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["SizeRequirements", "crop_to", "pad_to_multiple"]
+
+
+@dataclass(frozen=True)
+class SizeRequirements:
+    """The contract between a network and whoever feeds it.
+
+    Attributes:
+        minimum: Smallest height and width in pixels.
+        multiple_of: Height and width are padded to a multiple of this.
+    """
+
+    minimum: int = 1
+    multiple_of: int = 1
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError where the (B, C, H, W) image `x` is too small."""
+        height, width = x.shape[-2:]
+        if min(height, width) < self.minimum:
+            raise ValueError(f"images must be at least {self.minimum} x {self.minimum} pixels, got {height} x {width}")
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad a (B, C, H, W) image at the bottom and right to a multiple, by reflection without repeating the edge.
+
+    Unlike `torch.nn.functional.pad`, the padding may be larger than the image: reflection then goes back and forth.
+    """
+    for dim in (-2, -1):
+        size = x.shape[dim]
+        target = -(-size // multiple) * multiple
+        if target != size:
+            x = x.index_select(dim, _reflected(size, target, x.device))
+    return x
+
+
+def _reflected(size: int, target: int, device: torch.device) -> Tensor:
+    period = max(2 * (size - 1), 1)
+    phase = torch.arange(target, device=device) % period
+    return torch.minimum(phase, period - phase).clamp_max(size - 1)
+
+
+def crop_to(x: Tensor, height: int, width: int) -> Tensor:
+    """Undo `pad_to_multiple`: keep the top left `height` x `width` of (B, C, H, W)."""
+    return x[..., :height, :width]

@@ -1,0 +1,56 @@
+"""The `basicsr` command.
+
+Nothing here imports torch before a subcommand has been chosen and its arguments understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from semanir_plugin import __version__
+from semanir_plugin.cli import test, train
+from semanir_plugin.cli.parser import OneLineParser
+from semanir_plugin.errors import UserError
+
+__all__ = ["main"]
+
+SUBCOMMANDS = (train, test)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and all its subcommands."""
+    parser = OneLineParser(
+        prog="basicsr",
+        description="Train and test image restoration networks: BasicSR with SemanIR and AST.",
+        epilog="Each subcommand explains itself: basicsr train --help",
+    )
+    parser.add_argument("--version", action="version", version=f"semanir_plugin {__version__}")
+    subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True, dest="subcommand")
+    for module in SUBCOMMANDS:
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except UserError as error:
+        return _say(f"basicsr {args.subcommand}: {error}", 2)
+    except KeyboardInterrupt:
+        return _say(f"basicsr {args.subcommand}: interrupted", 130)
+    except Exception as error:
+        if getattr(args, "debug", False):
+            traceback.print_exc()
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return _say(f"basicsr {args.subcommand}: failed with {type(error).__name__}: {reason} (--debug shows where)", 1)
+    return 0
+
+
+def _say(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    return code

@@ -1,0 +1,52 @@
+"""Argument parsing shared by the subcommands."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import Any, NoReturn
+
+__all__ = ["OneLineParser", "Subparsers", "add_run_arguments"]
+
+Subparsers = Any  # argparse keeps the type of its sub-parser action private
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that answers a mistake with one line, and a misspelt flag with the nearest one."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse, and report what is left over from within the subcommand it was given to."""
+        known, extras = super().parse_known_args(args, namespace)
+        if extras:
+            near = difflib.get_close_matches(extras[0].partition("=")[0], self._option_string_actions, n=1)
+            hint = f", did you mean '{near[0]}'?" if near else ""
+            self.error(f"unknown argument '{extras[0]}'{hint}")
+        return known, extras
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that BasicSR's train and test scripts take."""
+    parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML, BasicSR's format)")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        default="none",
+        help="who started the processes: torchrun is pytorch (default: none)",
+    )
+    parser.add_argument("--debug", action="store_true", help="short intervals, 'debug_' before the name, tracebacks")
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="A:B=C",
+        help="set options, for example train:total_iter=1000 network_g:depths=[2,2]",
+    )
+    # Older launchers pass the local rank as a flag; the environment has it too.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)

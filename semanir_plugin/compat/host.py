@@ -1,0 +1,297 @@
+"""What is broken in the imported BasicSR, each repaired by the function that takes the broken one's place.
+
+The replacements are set on BasicSR's own classes, so its stock models and datasets gain from them as well. Each
+docstring names the failure. Import this module after `basicsr`; `semanir_plugin.compat.attach` sees to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from basicsr.models import lr_scheduler as host_schedulers
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+from basicsr.utils.file_client import FileClient, LmdbBackend
+from basicsr.utils.registry import DATASET_REGISTRY, Registry
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from semanir_plugin.errors import UserError
+from semanir_plugin.files import load_checkpoint, save_atomic
+
+__all__ = ["repair_host"]
+
+
+def repair_host() -> None:
+    """Put every replacement in its place. Repeating it changes nothing."""
+    for owner, name, replacement in REPAIRS:
+        setattr(owner, name, replacement)
+
+
+def get_registered(self: Any, name: str, suffix: str = "basicsr") -> Any:
+    """`Registry.get` prints that it uses `name_basicsr` instead, also right before the KeyError that says it does not.
+
+    Raises:
+        KeyError: Neither `name` nor `name_suffix` is registered; the message names a near match.
+    """
+    for key in (name, f"{name}_{suffix}"):
+        if key in self:
+            return self._obj_map[key]
+    raise KeyError(f"no '{name}' in the {self._name} registry{_near(name, self.keys())}")
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" where one of the known names is close, else nothing."""
+    folded = {key.lower(): key for key in known}
+    close = difflib.get_close_matches(name.lower(), folded, n=1)
+    return f"; did you mean '{folded[close[0]]}'?" if close else ""
+
+
+# An image whose first bytes are the key is complete if the value occurs: PNG's last chunk, JPEG's end of image.
+END_OF_IMAGE = {b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9"}
+
+_get = inspect.unwrap(FileClient.get)
+
+
+@functools.wraps(_get)
+def get_complete(self: Any, filepath: str, client_key: str = "default") -> bytes:
+    """`FileClient.get` hands on what is not a whole image.
+
+    OpenCV 4 decodes a truncated PNG to a partly black image. OpenCV 5 returns None for it, as both do for an empty file
+    and for the None of a key that the LMDB lacks, and `imfrombytes` dies of that with an AttributeError without a name.
+
+    Raises:
+        UserError: The file is empty or truncated, or the LMDB lacks the key.
+    """
+    content = _get(self, filepath, client_key)
+    if content is None:
+        path = dict(zip(self.client._client, self.client.db_paths, strict=True))[client_key]
+        raise UserError(f"{path}: the LMDB lacks the key '{filepath}'; write it and its meta_info.txt again")
+    if not content:
+        raise UserError(f"{filepath}: the file is empty; replace it or take it out of the dataset")
+    for start, end in END_OF_IMAGE.items():
+        if content.startswith(start) and content.rfind(end) < 0:
+            raise UserError(f"{filepath}: the image is truncated; replace it or take it out of the dataset")
+    return content
+
+
+def opening_first(getitem: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """Host datasets pop 'type' from their io_backend options at the first item.
+
+    A copy made before, which shares the options, then dies of `KeyError: 'type'`. Opening the client beforehand, from a
+    copy of the options, leaves them whole.
+    """
+    getitem = inspect.unwrap(getitem)
+
+    @functools.wraps(getitem)
+    def wrapper(self: Any, index: int) -> Any:
+        if self.file_client is None:
+            options = dict(self.io_backend_opt)
+            self.file_client = FileClient(options.pop("type"), **options)
+        return getitem(self, index)
+
+    return wrapper
+
+
+def reopen_lmdb(self: Any) -> tuple[Any, ...]:
+    """A dataset that has been read from cannot be sent to a spawned worker: an open LMDB does not pickle."""
+    return type(self), (self.db_paths, list(self._client))
+
+
+def share_lmdb(self: Any, memo: dict[int, Any]) -> Any:
+    """A dataset that has been read from cannot be deep-copied: a process may open an LMDB only once."""
+    return self
+
+
+def get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Optimizer:
+    """`get_optimizer` knows Adam only; here any class of `torch.optim` goes by its name.
+
+    Raises:
+        UserError: There is no such optimiser, or it refuses the options.
+    """
+    return _construct("optimizer", optim_type, _classes(torch.optim, Optimizer), params, lr=lr, **kwargs)
+
+
+def setup_schedulers(self: Any) -> None:
+    """`setup_schedulers` knows the host's two schedulers only, and pops 'type' from the options it was given.
+
+    Here any class of `torch.optim.lr_scheduler` goes by its name; the host's own come first.
+
+    Raises:
+        UserError: There is no such scheduler, or it refuses the options.
+    """
+    known = _classes(torch.optim.lr_scheduler, LRScheduler) | _classes(host_schedulers, LRScheduler)
+    known["MultiStepLR"] = host_schedulers.MultiStepRestartLR
+    options = dict(self.opt["train"]["scheduler"])
+    name = options.pop("type")
+    self.schedulers += [_construct("scheduler", name, known, optimizer, **options) for optimizer in self.optimizers]
+
+
+def _classes(module: ModuleType, base: type) -> dict[str, type]:
+    """Return the public proper subclasses of `base` found in a module, by name."""
+    found = {name: obj for name, obj in vars(module).items() if isinstance(obj, type) and not name.startswith("_")}
+    return {name: obj for name, obj in found.items() if issubclass(obj, base) and obj is not base}
+
+
+def _construct(kind: str, name: str, known: Mapping[str, type], *args: Any, **options: Any) -> Any:
+    """Build the class of that name, or tell the user what is wrong with the name or the options."""
+    if name not in known:
+        raise UserError(f"no {kind} '{name}'{_near(name, known)}; known: {', '.join(sorted(known))}")
+    try:
+        return known[name](*args, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{kind} '{name}': {error}; correct its options") from error
+
+
+@torch.no_grad()
+def model_ema(self: Any, decay: float = 0.999) -> None:
+    """`model_ema` skips buffers, so that an averaged network keeps the batch statistics it was initialised with."""
+    net = self.get_bare_model(self.net_g)
+    parameters, buffers = dict(net.named_parameters()), dict(net.named_buffers())
+    for name, average in self.net_g_ema.named_parameters():
+        average.mul_(decay).add_(parameters[name], alpha=1 - decay)
+    persistent = self.net_g_ema.state_dict().keys()
+    for name, buffer in self.net_g_ema.named_buffers():
+        if name in persistent:
+            buffer.copy_(buffers[name])
+
+
+def model_to_device(self: Any, net: nn.Module) -> nn.Module:
+    """`model_to_device` asks for the current CUDA device whenever training is distributed, also on CPUs."""
+    net = net.to(self.device)
+    if self.opt["dist"]:
+        device_ids = [torch.cuda.current_device()] if self.device.type == "cuda" else None
+        unused = self.opt.get("find_unused_parameters", False)
+        return DistributedDataParallel(net, device_ids=device_ids, find_unused_parameters=unused)
+    return DataParallel(net) if self.opt["num_gpu"] > 1 else net
+
+
+def load_network(
+    self: Any, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+) -> None:
+    """`load_network` unpickles anything, code included, and answers a wrong file with pages of keys or a KeyError.
+
+    Raises:
+        UserError: The file cannot be read or is refused, lacks `param_key`, or does not fit the network.
+    """
+    net = self.get_bare_model(net)
+    state = _select(load_checkpoint(load_path), param_key, load_path)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if not strict:
+        self._print_different_keys_loading(net, state, strict)  # sets aside what differs in shape
+    try:
+        net.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        raise UserError(
+            f"{load_path} does not fit {type(net).__name__}: {_differences(net.state_dict(), state)}; "
+            "check network_g, or set path.strict_load_g: false to load what fits"
+        ) from error
+
+
+def _select(checkpoint: Any, param_key: str | None, path: str) -> Mapping[str, Any]:
+    """Return what the checkpoint holds under `param_key`, under 'params' where it lacks that, or all of it for None."""
+    state, key = checkpoint, param_key
+    if key is not None and isinstance(checkpoint, Mapping):
+        key = key if key in checkpoint else "params"
+        state = checkpoint.get(key)
+    if not isinstance(state, Mapping):
+        held = _first(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
+        raise UserError(
+            f"{path}: holds no weights under '{param_key}', but {held}; "
+            "set path.param_key_g to the entry with the weights, or to ~ if they lie at the top"
+        )
+    get_root_logger().info(f"Loading {path}, param key: [{key}].")
+    return state
+
+
+def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
+    """Count and exemplify the keys in which a network and a checkpoint differ."""
+    shared = own.keys() & loaded.keys()
+    kinds = {
+        "missing": sorted(own.keys() - loaded.keys()),
+        "unexpected": sorted(loaded.keys() - own.keys()),
+        "mis-shaped": sorted(key for key in shared if own[key].shape != loaded[key].shape),
+    }
+    return ", ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys)
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    """Join the first few names."""
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+@master_only
+def save_network(
+    self: Any,
+    net: nn.Module | list[nn.Module],
+    net_label: str,
+    current_iter: int,
+    param_key: str | list[str] = "params",
+) -> None:
+    """`save_network` writes in place, so a crash destroys the last good file, and ignores that it could not write.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    nets = net if isinstance(net, list) else [net]
+    keys = param_key if isinstance(param_key, list) else [param_key]
+    states = {key: _portable_state(self.get_bare_model(net)) for key, net in zip(keys, nets, strict=True)}
+    label = "latest" if current_iter == -1 else current_iter
+    save_atomic(states, os.path.join(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
+
+
+def _portable_state(net: nn.Module) -> dict[str, Any]:
+    """Return the state on the CPU, in order and with its metadata, under keys without the wrappers' prefix."""
+    state = net.state_dict()
+    for key in list(state):
+        state[key.removeprefix("module.")] = state.pop(key).cpu()
+    return state
+
+
+@master_only
+def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+    """`save_training_state` writes in place and ignores that it could not write, as `save_network` does.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    if current_iter == -1:
+        return
+    state = {
+        "epoch": epoch,
+        "iter": current_iter,
+        "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+    }
+    save_atomic(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
+
+
+def _host_datasets() -> list[Any]:
+    """Return the host's own dataset classes."""
+    return [cls for _, cls in DATASET_REGISTRY if cls.__module__.startswith("basicsr.")]
+
+
+REPAIRS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+    (Registry, "get", get_registered),
+    (FileClient, "get", get_complete),
+    (LmdbBackend, "__reduce__", reopen_lmdb),
+    (LmdbBackend, "__deepcopy__", share_lmdb),
+    *((cls, "__getitem__", opening_first(cls.__getitem__)) for cls in _host_datasets()),
+    (BaseModel, "get_optimizer", get_optimizer),
+    (BaseModel, "setup_schedulers", setup_schedulers),
+    (BaseModel, "model_ema", model_ema),
+    (BaseModel, "model_to_device", model_to_device),
+    (BaseModel, "load_network", load_network),
+    (BaseModel, "save_network", save_network),
+    (BaseModel, "save_training_state", save_training_state),
+)

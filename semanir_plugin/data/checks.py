@@ -1,0 +1,200 @@
+"""Checking image folders and LMDBs before any work: what would fail at some later iteration is told at once.
+
+Only folder listings, image headers and LMDB's `meta_info.txt` are read, so that folders of tens of thousands of images
+take seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.data.single_image_dataset import SingleImageDataset
+from basicsr.utils.registry import DATASET_REGISTRY
+from PIL import Image, UnidentifiedImageError
+
+from semanir_plugin.errors import UserError
+
+__all__ = ["check_datasets"]
+
+Keys = tuple[str, ...]
+Size = tuple[int, int]  # width, height
+
+# What BasicSR's decoder, OpenCV, reads.
+_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_PNG_END = b"IEND\xaeB`\x82"
+_LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>\d+), ?(?P<width>\d+)\b.*\)")
+_EXIF_ORIENTATION = 0x0112
+_THREADS = 16
+
+
+def check_datasets(opt: Mapping[str, Any], where: Callable[[Keys], str] | None = None) -> None:
+    """Check the data that paired and single image datasets name; of other datasets, that their folders exist.
+
+    Args:
+        opt: Resolved options.
+        where: Gives the place of a key path in the option file, with which a message then starts.
+
+    Raises:
+        UserError: A folder, LMDB or image is missing or cannot be read, images do not pair up, or sizes do not fit.
+    """
+    for phase, dataset_opt in opt["datasets"].items():
+        _DatasetCheck(phase, dataset_opt, where or (lambda _: "")).run()
+
+
+@dataclass(frozen=True)
+class _DatasetCheck:
+    """The checks of one dataset; `where` places the messages."""
+
+    phase: str
+    opt: Mapping[str, Any]
+    where: Callable[[Keys], str]
+
+    def error(self, key: str, message: str) -> UserError:
+        keys = ("datasets", self.phase, key)
+        return UserError(": ".join(filter(None, [self.where(keys), ":".join(keys), message])))
+
+    def run(self) -> None:
+        roots = [key for key, value in self.opt.items() if key.startswith("dataroot") and isinstance(value, str)]
+        for key in roots:
+            if not Path(self.opt[key]).is_dir():
+                raise self.error(key, f"no such folder: {_locate(self.opt[key])}")
+        if issubclass(DATASET_REGISTRY.get(self.opt["type"]), PairedImageDataset | SingleImageDataset):
+            names = {key: self.list_images(key) for key in roots}
+            pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if len(names) == 2 else []
+            sizes = {key: self.read_sizes(key, names[key]) for key in roots}
+            for gt, lq in pairs:
+                self.check_sizes((gt, sizes["dataroot_gt"][gt]), (lq, sizes["dataroot_lq"][lq]))
+
+    @property
+    def in_lmdb(self) -> bool:
+        return self.opt["io_backend"]["type"] == "lmdb"
+
+    def list_images(self, key: str) -> list[str]:
+        """Return the names that BasicSR will read: LMDB keys, or paths below the folder."""
+        root = Path(self.opt[key])
+        if self.in_lmdb:
+            names = list(self.read_lmdb_sizes(key))
+        elif self.opt.get("meta_info_file"):
+            names = self.read_meta_info_file(key)
+        else:
+            names = sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
+            stray = [name for name in names if Path(name).suffix.lower() not in _SUFFIXES]
+            if stray and root.suffix == ".lmdb":
+                raise self.error(key, f"{root} is an LMDB; set io_backend to {{type: lmdb}}")
+            if stray:
+                raise self.error(key, f"{_first(stray)} in {root}: not an image, but would be read; move it away")
+        if not names:
+            raise self.error(key, f"no images in {_locate(root)}; sub-folders are not searched")
+        return names
+
+    def read_meta_info_file(self, key: str) -> list[str]:
+        path = Path(self.opt["meta_info_file"])
+        if not path.is_file():
+            raise self.error("meta_info_file", f"no such file: {_locate(path)}")
+        names = [line.strip().split(" ")[0] for line in path.read_text(encoding="utf-8").splitlines()]
+        paired = "dataroot_gt" in self.opt
+        return [self.name_lq(name) for name in names] if paired and key == "dataroot_lq" else names
+
+    def read_lmdb_sizes(self, key: str) -> dict[str, Size]:
+        root = Path(self.opt[key])
+        if root.suffix != ".lmdb":
+            raise self.error(key, f"{root} does not end with .lmdb; name an LMDB, or set io_backend to {{type: disk}}")
+        for name in ("meta_info.txt", "data.mdb"):
+            if not (root / name).is_file():
+                raise self.error(key, f"{root} has no {name}, so it is no complete LMDB of BasicSR's; make it again")
+        sizes = {}
+        for number, line in enumerate((root / "meta_info.txt").read_text(encoding="utf-8").splitlines(), 1):
+            match = _LMDB_LINE.match(line)
+            if match is None:
+                raise self.error(key, f"{root}/meta_info.txt:{number}: '{line}' is not like 'name.png (480,480,3) 1'")
+            sizes[match["key"]] = int(match["width"]), int(match["height"])
+        return sizes
+
+    def name_lq(self, gt: str) -> str:
+        """Return the name of the LQ image of a GT image, as BasicSR forms it."""
+        template = "{}" if self.in_lmdb else self.opt.get("filename_tmpl", "{}")
+        return f"{template.format(Path(gt).stem)}{Path(gt).suffix}"
+
+    def pair(self, gt: Iterable[str], lq: Iterable[str]) -> list[tuple[str, str]]:
+        pairs, found = [(name, self.name_lq(name)) for name in gt], set(lq)
+        hint = "" if self.in_lmdb else f"; correct filename_tmpl '{self.opt.get('filename_tmpl', '{}')}' or the folders"
+        lonely = [f"{partner} for {name}" for name, partner in pairs if partner not in found]
+        if lonely:
+            raise self.error("dataroot_lq", f"GT without LQ: no {_first(lonely)} in {self.opt['dataroot_lq']}{hint}")
+        lonely = sorted(found - {partner for _, partner in pairs})
+        if lonely:
+            raise self.error("dataroot_gt", f"LQ without GT: none for {_first(lonely)}{hint}")
+        return pairs
+
+    def read_sizes(self, key: str, names: Iterable[str]) -> dict[str, Size]:
+        if self.in_lmdb:
+            return self.read_lmdb_sizes(key)
+        root = Path(self.opt[key])
+        with ThreadPoolExecutor(_THREADS) as pool:
+            try:
+                return dict(zip(names, pool.map(lambda name: _read_size(root / name), names), strict=True))
+            except ValueError as error:
+                raise self.error(key, str(error)) from error
+
+    def check_sizes(self, gt: tuple[str, Size], lq: tuple[str, Size]) -> None:
+        (gt_name, gt_size), (lq_name, lq_size), scale = gt, lq, self.opt["scale"]
+        fit = _fits_exactly if self.phase == "train" else _fits_cropped
+        if not fit(gt_size, lq_size, scale):
+            sizes = f"GT {gt_name} is {_format(gt_size)}, LQ {lq_name} is {_format(lq_size)}"
+            raise self.error("dataroot_lq", f"{sizes}: not a factor of {scale}; correct the scale or the folders")
+        if self.phase == "train" and min(gt_size) < (self.opt.get("gt_size") or 0):
+            message = f"{self.opt['gt_size']} is more than GT {gt_name}, {_format(gt_size)}, has; use smaller patches"
+            raise self.error("gt_size", message)
+
+
+def _read_size(path: Path) -> Size:
+    """Read an image's size from its header.
+
+    Raises:
+        ValueError: It cannot be read, or is a PNG without its end.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.format == "PNG":
+                _check_png_end(path)
+            on_its_side = image.format == "JPEG" and image.getexif().get(_EXIF_ORIENTATION, 1) > 4
+            return image.size[::-1] if on_its_side else image.size  # OpenCV turns it upright
+    except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
+        reason = "not an image, or a damaged one" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason}; replace it") from error
+
+
+def _check_png_end(path: Path) -> None:
+    with path.open("rb") as file:
+        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
+        if _PNG_END not in file.read() and _PNG_END not in path.read_bytes():
+            raise ValueError("truncated PNG")
+
+
+def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:
+    return gt == (lq[0] * scale, lq[1] * scale)
+
+
+def _fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
+    """Whether the GT, which BasicSR crops when it validates, is larger by a margin but not by another factor."""
+    margins = [g - x * scale for g, x in zip(gt, lq, strict=True)]
+    return min(margins) >= 0 and any(round(g / x) == scale for g, x in zip(gt, lq, strict=True))
+
+
+def _locate(path: str | Path) -> str:
+    return str(path) if Path(path).is_absolute() else f"{path}, which is {Path(path).absolute()}"
+
+
+def _format(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -1,0 +1,46 @@
+"""A wrapper that makes any BasicSR dataset repeatable and its failures readable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from semanir_plugin.data.sampler import SeededIndex
+from semanir_plugin.data.seeding import seeded
+from semanir_plugin.errors import UserError
+
+__all__ = ["GuardedDataset"]
+
+
+class GuardedDataset(Dataset[dict[str, Any]]):
+    """Reads each sample under its own seed, and says which file could not be read.
+
+    Args:
+        dataset: A BasicSR dataset, with its options in `dataset.opt`.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.opt = dataset.opt
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: SeededIndex | int) -> dict[str, Any]:
+        index, seed = key if isinstance(key, SeededIndex) else (key, key)
+        try:
+            with seeded(seed):
+                return self.dataset[index]
+        except UserError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(part) for part in error.args) or type(error).__name__
+            raise UserError(f"dataset '{self.opt['name']}': cannot read {self._describe(index)}: {reason}") from error
+
+    def _describe(self, index: int) -> str:
+        paths = getattr(self.dataset, "paths", None)
+        if not isinstance(paths, list) or index >= len(paths):
+            return f"sample {index}"
+        entry = paths[index]
+        return ", ".join(map(str, entry.values())) if isinstance(entry, dict) else str(entry)

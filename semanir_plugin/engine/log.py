@@ -1,0 +1,50 @@
+"""Logging of a run: to the terminal at once, to the run's file as soon as its folder exists."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+from basicsr.utils.logger import initialized_logger
+
+__all__ = ["log_to_file", "start_logging"]
+
+NAME = "basicsr"
+FORMAT = "%(asctime)s %(levelname)s: %(message)s"
+
+
+def start_logging(rank: int) -> logging.Logger:
+    """Return BasicSR's logger, showing messages on stderr and keeping them for `log_to_file`.
+
+    BasicSR opens its log file first and builds afterwards; here nothing is written before everything is known to work.
+    """
+    logger = logging.getLogger(NAME)
+    _close_handlers(logger)
+    initialized_logger[NAME] = True  # BasicSR's own get_root_logger now adds nothing
+    logger.propagate = False
+    logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter(FORMAT))
+    logger.addHandler(terminal)
+    if rank == 0:
+        logger.addHandler(MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+    return logger
+
+
+def log_to_file(logger: logging.Logger, path: Path) -> None:
+    """Write what was logged so far, and from now on, to `path`."""
+    file = logging.FileHandler(path, "w", encoding="utf-8")
+    file.setFormatter(logging.Formatter(FORMAT))
+    logger.addHandler(file)
+    for handler in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
+        handler.setTarget(file)
+        handler.flush()
+        logger.removeHandler(handler)
+
+
+def _close_handlers(logger: logging.Logger) -> None:
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()

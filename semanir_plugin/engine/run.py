@@ -1,0 +1,141 @@
+"""What training and testing have in common: from the command's arguments to datasets, a model and a folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from basicsr.data import build_dataset
+from basicsr.models import build_model
+from basicsr.utils import get_env_info, get_time_str, set_random_seed
+from basicsr.utils.dist_util import get_dist_info, master_only
+from basicsr.utils.options import dict2str
+
+from semanir_plugin.data.checks import check_datasets
+from semanir_plugin.data.guarded_dataset import GuardedDataset
+from semanir_plugin.engine.distributed import init_distributed
+from semanir_plugin.engine.log import log_to_file, start_logging
+from semanir_plugin.engine.options import OptionFile, apply_overrides, load_options, resolve_options
+from semanir_plugin.engine.schema import validate_options
+from semanir_plugin.errors import UserError
+
+__all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """The flags of `basicsr train` and `basicsr test`.
+
+    Attributes:
+        opt: The option file.
+        launcher: "none", "pytorch" or "slurm".
+        auto_resume: Continue from the newest training state of the experiment.
+        debug: Short intervals, and an experiment name that starts with `debug_`.
+        force_yml: Overrides of the form `section:key=value`.
+    """
+
+    opt: str
+    launcher: str = "none"
+    auto_resume: bool = False
+    debug: bool = False
+    force_yml: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """Checked options and a logger; nothing is written yet.
+
+    Attributes:
+        file: The option file with its overrides.
+        opt: The options as BasicSR's parts expect them.
+        logger: BasicSR's logger.
+    """
+
+    file: OptionFile
+    opt: dict[str, Any]
+    logger: logging.Logger
+
+
+def start_run(args: RunArguments, *, is_train: bool) -> Run:
+    """Read and check everything that can be checked before any work.
+
+    Raises:
+        UserError: The options or the data are not right.
+    """
+    file = apply_overrides(load_options(args.opt), args.force_yml)
+    validate_options(file, is_train=is_train)
+    init_distributed(args.launcher, **(file.data.get("dist_params") or {}))
+    logger = start_logging(get_dist_info()[0])
+    opt = resolve_options(
+        file,
+        is_train=is_train,
+        root=Path.cwd(),
+        launcher=args.launcher,
+        auto_resume=args.auto_resume,
+        debug=args.debug,
+    )
+    check_datasets(opt, file.where)
+    set_random_seed(opt["manual_seed"] + opt["rank"])
+    return Run(file, opt, logger)
+
+
+def build_guarded_dataset(dataset_opt: Mapping[str, Any]) -> GuardedDataset:
+    """Build a dataset of any registered type.
+
+    Raises:
+        UserError: The dataset refuses its options, or is empty.
+    """
+    name = dataset_opt["name"]
+    try:
+        dataset = GuardedDataset(build_dataset(dataset_opt))
+    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"dataset '{name}': {dataset_opt['type']} cannot be built: {error}") from error
+    if len(dataset) == 0:
+        raise UserError(f"dataset '{name}' is empty; check its dataroot")
+    return dataset
+
+
+def build_run_model(run: Run) -> Any:
+    """Build the model with its networks, losses and weights.
+
+    Raises:
+        UserError: The network, a loss or the optimiser refuses its options, or the weights do not fit.
+    """
+    try:
+        return build_model(run.opt)
+    except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        raise UserError(f"{run.file.path}: {run.opt['model_type']} cannot be built: {error}") from error
+
+
+@master_only
+def open_run_folder(run: Run, *, resumed: bool = False) -> None:
+    """Make the folders of the run, copy the options there and start the log file.
+
+    What an earlier run of the same name left is kept: its folder gets `_archived_` and the time appended.
+    """
+    is_train = run.opt["is_train"]
+    paths = run.opt["path"]
+    folder = Path(paths["experiments_root" if is_train else "results_root"])
+    if not resumed:
+        for path in [folder, *([Path(paths["tb_logger"])] if is_train else [])]:
+            _archive(path, run.logger)
+    for key in ("models", "training_states", "visualization") if is_train else ("visualization",):
+        Path(paths[key]).mkdir(parents=True, exist_ok=True)
+    command = " ".join(sys.argv)
+    header = f"# {time.asctime()}\n# {command}\n\n"
+    (folder / run.file.path.name).write_text(header + run.file.path.read_text(encoding="utf-8"), encoding="utf-8")
+    log_to_file(run.logger, folder / f"{'train' if is_train else 'test'}_{run.opt['name']}_{get_time_str()}.log")
+    run.logger.info(get_env_info().rpartition("Version Information: ")[2].strip())
+    run.logger.info(dict2str(run.opt))
+
+
+def _archive(folder: Path, logger: logging.Logger) -> None:
+    if folder.exists():
+        archived = folder.with_name(f"{folder.name}_archived_{get_time_str()}")
+        folder.rename(archived)
+        logger.info(f"{folder} is of an earlier run; kept as {archived}")

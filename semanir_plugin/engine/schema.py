@@ -1,0 +1,319 @@
+"""Validation of an option file before any work: every key must be one that something will read.
+
+There is no second list of options to keep in step. What a network, loss, metric, optimiser or scheduler takes is its
+signature; what a model or dataset takes is what its source looks up on `opt`, plus what it declares in `OPTION_KEYS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from basicsr.models import lr_scheduler as host_schedulers
+from basicsr.utils.file_client import FileClient
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+
+from semanir_plugin.engine.options import COUNTS, OptionFile
+from semanir_plugin.errors import UserError
+
+__all__ = ["option_lookups", "validate_options"]
+
+Keys = tuple[str, ...]
+Table = Iterable[tuple[str, Any]]  # what iterating one of BasicSR's registries gives
+
+_TOP_KEYS = {
+    *("name", "model_type", "scale", "num_gpu", "manual_seed", "dist_params", "find_unused_parameters"),
+    *("datasets", "path", "train", "val", "logger"),
+}
+_DATASET_KEYS = {
+    *("name", "type", "phase", "scale", "mean", "std", "color", "io_backend", "use_shuffle", "dataset_enlarge_ratio"),
+    *("batch_size_per_gpu", "num_worker_per_gpu", "pin_memory", "persistent_workers"),
+    *("prefetch_mode", "num_prefetch_queue"),
+}
+_DATASET_COUNTS = {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1}
+_REQUIRED_BY_DATASET = {
+    "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
+    "SingleImageDataset": ("dataroot_lq",),
+}
+_REQUIRED_TO_TRAIN = {"PairedImageDataset": ("gt_size", "use_hflip", "use_rot")}
+_FILLED_KEYS = {  # looked up by models, but set when the options are resolved
+    *("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),
+    *("models", "training_states", "log", "visualization"),
+}
+
+
+def validate_options(option_file: OptionFile, *, is_train: bool) -> None:
+    """Check every section of an option file against what will read it.
+
+    Raises:
+        UserError: A key is unknown or missing, a registered name is unknown, or a value cannot be right. The message
+            gives the line, the section, a near match and the known names.
+    """
+    top = _Section(option_file, (), option_file.data)
+    model = top.look_up("model", MODEL_REGISTRY, key="model_type")
+    known = _ModelKeys(model)
+    networks = [key for key in top.values if key.startswith("network_")]
+    top.check_keys(_TOP_KEYS | known.of(), owner=model.__name__)
+    top.require("name", "datasets", "network_g")
+    _check_name(top)
+    _check_counts(top)
+    for key in networks:
+        _check_network(top, key)
+    _check_datasets(top, is_train=is_train)
+    _check_path(top, networks, known.of("path"))
+    _check_train(top, known.of("train"), is_train=is_train)
+    _check_val(top, known.of("val"), is_train=is_train)
+    _check_logger(top)
+
+
+def option_lookups(cls: type) -> frozenset[Keys]:
+    """Return the paths of constant keys that a class and its bases look up in their options, found in their source.
+
+    `opt` and `self.opt` are the options, a name such as `train_opt` is their section `train`; `x["key"]`,
+    `x.get("key")` and `"key" in x` look up. So `train_opt["optim_g"].pop("type")` gives `("train", "optim_g")` and
+    `("train", "optim_g", "type")`.
+    """
+    paths = (_lookup(node) for base in cls.__mro__ for node in ast.walk(_parse_source(base)))
+    return frozenset(path for path in paths if path)
+
+
+def _lookup(node: ast.AST) -> Keys | None:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name):
+            return () if name == "opt" else (name[:-4],) if name.endswith("_opt") else None
+        case ast.Subscript(value=owner, slice=ast.Constant(value=str(key))):
+            pass
+        case ast.Call(func=ast.Attribute(value=owner, attr="get" | "pop"), args=[ast.Constant(value=str(key)), *_]):
+            pass
+        case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()], comparators=[owner]):
+            pass
+        case _:
+            return None
+    parent = _lookup(owner)
+    return None if parent is None else (*parent, key)
+
+
+def _parse_source(obj: Any) -> ast.AST:
+    """Parse the source of a class or function; what has none, such as a built-in, counts as empty."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(obj)))
+    except (OSError, TypeError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A mapping of the option file, with its key path for messages."""
+
+    file: OptionFile
+    keys: Keys
+    values: dict[str, Any]
+
+    def error(self, message: str, at: str | None = None) -> UserError:
+        """Return the error for this section, placed at the line of one of its keys where `at` is given."""
+        where = self.file.where(self.keys if at is None else (*self.keys, at))
+        return UserError(": ".join(filter(None, [where, ":".join(self.keys), message])))
+
+    def sub(self, key: str) -> _Section:
+        """Return the section under a key, empty where the key is missing or null."""
+        value = self.values.get(key)
+        if not isinstance(value, dict | None):
+            raise self.error(f"{key} must be a section of its own, not {value!r}", at=key)
+        return _Section(self.file, (*self.keys, key), value or {})
+
+    def check_keys(self, known: Collection[str], owner: str | None = None) -> None:
+        """Refuse keys that are not known."""
+        for key in self.values:
+            if key not in known:
+                raise self.error(_unknown("key", key, known, owner), at=key)
+
+    def require(self, *keys: str) -> None:
+        """Refuse a section without these keys."""
+        missing = [key for key in keys if self.values.get(key) is None]
+        if missing:
+            raise self.error(f"missing {', '.join(map(repr, missing))}: add {'it' if len(missing) == 1 else 'them'}")
+
+    def count(self, key: str, least: int) -> None:
+        """Refuse a value that is present, but not a whole number of at least `least`."""
+        value = self.values.get(key)
+        whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+        if value is not None and not (whole and value >= least):
+            raise self.error(f"{key} must be a whole number of at least {least}, not {value!r}", at=key)
+
+    def look_up(self, kind: str, table: Table, key: str = "type") -> Any:
+        """Return what the section's `type` names in a registry or table."""
+        self.require(key)
+        # The registry's own look-up falls back to the suffix under which BasicSR registers what others may replace.
+        known = {name.removesuffix("_basicsr"): target for name, target in sorted(table, reverse=True)}
+        name = str(self.values[key])
+        if name.removesuffix("_basicsr") not in known:
+            raise self.error(_unknown(kind, name, known), at=key)
+        return known[name.removesuffix("_basicsr")]
+
+    def check_call(self, kind: str, table: Table, *, given: Collection[str] = (), extra: Collection[str] = ()) -> None:
+        """Compare the keys with the parameters of what the section's `type` names.
+
+        Args:
+            kind: What is looked up, for messages.
+            table: Names and what they stand for.
+            given: Parameters that the caller fills in.
+            extra: Keys that are read by others.
+        """
+        target = self.look_up(kind, table)
+        parameters = inspect.signature(target).parameters.values()
+        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        takes = {name: p for name, p in named.items() if name not in given}
+        if not _uses_extra_keywords(target):
+            self.check_keys({"type", *takes, *extra}, target.__name__)
+        missing = [name for name, p in takes.items() if p.default is p.empty and name not in self.values]
+        if missing:
+            raise self.error(f"{target.__name__} needs {', '.join(map(repr, missing))}")
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], owner: str | None = None) -> str:
+    spelt = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1)
+    hint = f"did you mean '{spelt[near[0]]}'? " if near else ""
+    return f"unknown {kind} '{name}'{f' of {owner}' if owner else ''}; {hint}known: {', '.join(sorted(known))}"
+
+
+def _uses_extra_keywords(target: Callable) -> bool:
+    """Whether a constructor or function reads the `**kwargs` it takes; several of BasicSR's swallow them."""
+    parameters = inspect.signature(target).parameters.values()
+    name = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+    body = _parse_source(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(body))
+
+
+class _ModelKeys:
+    """The option keys that a model reads, by section."""
+
+    def __init__(self, model: type) -> None:
+        self.paths = set(option_lookups(model))
+        for base in model.__mro__:
+            for section, keys in vars(base).get("OPTION_KEYS", {}).items():
+                self.paths |= {(section, key) for key in keys}
+
+    def of(self, *section: str) -> set[str]:
+        """Return the keys directly in a section; no section means the top level."""
+        depth = len(section)
+        return {path[depth] for path in self.paths if len(path) > depth and path[:depth] == section} - _FILLED_KEYS
+
+
+def _check_name(top: _Section) -> None:
+    name = top.values["name"]
+    if not isinstance(name, str) or not name.strip(". ") or any(separator in name for separator in "/\\"):
+        raise top.error(f"name must be a string that can name a folder, not {name!r}", at="name")
+
+
+def _check_counts(top: _Section) -> None:
+    for (*parents, key), least in COUNTS.items():
+        section = top.sub(parents[0]) if parents else top
+        section.count(key, least)
+    if top.values.get("num_gpu") != "auto":
+        top.count("num_gpu", 0)
+
+
+def _check_network(top: _Section, key: str) -> None:
+    network = top.sub(key)
+    network.check_call("architecture", ARCH_REGISTRY)
+    scale, upscale = top.values.get("scale"), network.values.get("upscale")
+    if scale is not None and upscale is not None and scale != upscale:
+        raise network.error(
+            f"upscale {upscale} is not the scale {scale} of the datasets: make them equal", at="upscale"
+        )
+
+
+def _check_datasets(top: _Section, *, is_train: bool) -> None:
+    datasets = top.sub("datasets")
+    reader, allowed = ("training", ("train", "val")) if is_train else ("testing", ("test",))
+    for phase in datasets.values:
+        if phase.partition("_")[0] not in allowed or phase.startswith("train_"):
+            names = "train, val and val_*" if is_train else "test and test_*"
+            raise datasets.error(f"unknown phase '{phase}'; {reader} knows {names}", at=phase)
+        _check_dataset(top, datasets.sub(phase))
+    if is_train:
+        datasets.require("train")
+    elif not datasets.values:
+        raise datasets.error("no dataset to test on: add test_1")
+
+
+def _check_dataset(top: _Section, section: _Section) -> None:
+    dataset = section.look_up("dataset", DATASET_REGISTRY)
+    name, in_training = dataset.__name__, section.keys[-1] == "train"
+    lookups = {path[0] for path in option_lookups(dataset)}
+    section.check_keys(_DATASET_KEYS | lookups, name)
+    section.require(*_REQUIRED_BY_DATASET.get(name, ()))
+    if in_training:
+        section.require("batch_size_per_gpu", *_REQUIRED_TO_TRAIN.get(name, ()))
+    for key, least in _DATASET_COUNTS.items():
+        section.count(key, least)
+    if section.values.get("io_backend") is not None:
+        section.sub("io_backend").look_up("backend", FileClient._backends.items())
+    scale = top.values.get("scale", section.values.get("scale"))
+    if "scale" in lookups and scale is None:
+        raise top.error(f"missing 'scale': {name} needs it (1 where input and ground truth have one size)")
+    size = section.values.get("gt_size")
+    if scale and size and size % scale:
+        raise section.error(f"gt_size {size} is not a multiple of the scale {scale}", at="gt_size")
+
+
+def _check_path(top: _Section, networks: Iterable[str], known: set[str]) -> None:
+    labels = [key.removeprefix("network_") for key in networks]
+    of_networks = {f"{key}_{x}" for x in labels for key in ("pretrain_network", "param_key", "strict_load")}
+    roots = {"experiments_root", "results_root"}
+    top.sub("path").check_keys(known | of_networks | roots | {"resume_state", "ignore_resume_networks"})
+
+
+def _check_train(top: _Section, known: set[str], *, is_train: bool) -> None:
+    train = top.sub("train")
+    train.check_keys(known | {"total_iter", "warmup_iter", "scheduler"})
+    if is_train:
+        train.require("total_iter", *sorted({"optim_g", "scheduler"} & known))
+    for key in (key for key, value in train.values.items() if value is not None):  # null switches a loss off
+        if key.startswith("optim_"):
+            train.sub(key).check_call("optimizer", _classes(torch.optim, torch.optim.Optimizer), given={"params"})
+            train.sub(key).require("lr")
+        elif key == "scheduler":
+            train.sub(key).check_call("scheduler", _schedulers(), given={"optimizer"})
+        elif key.endswith("_opt"):
+            train.sub(key).check_call("loss", LOSS_REGISTRY)
+
+
+def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
+    val = top.sub("val")
+    val.check_keys(known | {"val_freq", "save_img", "suffix", "pbar", "metrics"})
+    if is_train and val.values:
+        val.require("val_freq")
+    metrics = val.sub("metrics")
+    for name in metrics.values:
+        metric = metrics.sub(name)
+        metric.check_call("metric", METRIC_REGISTRY, given={"img", "img2"}, extra={"better"})
+        if metric.values.get("better", "higher") not in ("higher", "lower"):
+            raise metric.error("better must be 'higher' or 'lower'", at="better")
+
+
+def _check_logger(top: _Section) -> None:
+    logger = top.sub("logger")
+    logger.check_keys({"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"})
+    logger.sub("wandb").check_keys({"project", "resume_id"})
+    top.sub("dist_params").check_keys({"backend", "port"})
+
+
+def _schedulers() -> Table:
+    """Return torch's learning rate schedulers and BasicSR's own, which come first."""
+    modules = (torch.optim.lr_scheduler, host_schedulers)
+    known = {name: obj for module in modules for name, obj in _classes(module, torch.optim.lr_scheduler.LRScheduler)}
+    return {**known, "MultiStepLR": host_schedulers.MultiStepRestartLR}.items()
+
+
+def _classes(module: Any, base: type) -> Table:
+    """Return the public classes in a module that derive from a base."""
+    found = [(name, obj) for name, obj in vars(module).items() if isinstance(obj, type) and not name.startswith("_")]
+    return [(name, obj) for name, obj in found if issubclass(obj, base) and obj is not base]

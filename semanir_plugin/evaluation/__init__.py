@@ -1,0 +1,1 @@
+"""Comparing results: pictures, and later protocols and leaderboards."""

@@ -1,0 +1,153 @@
+"""How SemanIR, and any other BasicSR architecture that maps one image to one, is trained and tested."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from semanir_plugin.blocks import SizeRequirements, crop_to, pad_to_multiple
+from semanir_plugin.data.seeding import derive_seed, get_rng_state, set_rng_state
+from semanir_plugin.errors import UserError
+from semanir_plugin.registry import register
+
+__all__ = ["SemanIRModel"]
+
+
+@register(MODEL_REGISTRY)
+class SemanIRModel(SRModel):
+    """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, padding and the best checkpoint.
+
+    Options beyond SRModel's:
+        train.amp: "bf16", "fp16" (CUDA, with loss scaling), or none.
+        train.grad_clip: Largest L2 norm of the gradients.
+        train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
+        val.topk: Keys per query when testing, for networks with a `topk`.
+    """
+
+    OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
+        "train": frozenset({"amp", "grad_clip", "accumulation_steps"}),
+        "val": frozenset({"topk"}),
+    }
+
+    def init_training_settings(self) -> None:
+        """Set up losses, optimisers and schedulers as SRModel, and the precision."""
+        from semanir_plugin.models.optim_wrapper import build_optim_wrapper  # mmengine, not needed for testing
+
+        super().init_training_settings()
+        train_opt = self.opt["train"]
+        self.accumulation_steps = train_opt.get("accumulation_steps", 1)
+        self.losses: OrderedDict[str, Tensor] = OrderedDict()
+        self.optim_wrapper = build_optim_wrapper(
+            self.optimizer_g, amp=train_opt.get("amp"), grad_clip=train_opt.get("grad_clip"), device=self.device
+        )
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Do one step on the batch fed last."""
+        net_kwargs = self._draw_topk(current_iter)
+        self.losses.clear()
+        parts = list(zip(self.lq.chunk(self.accumulation_steps), self.gt.chunk(self.accumulation_steps), strict=True))
+        for index, (lq, gt) in enumerate(parts):
+            with self._sync_context(last=index == len(parts) - 1):
+                with self.optim_wrapper.optim_context(self.net_g):
+                    loss = self._compute_loss(self.net_g(lq, **net_kwargs), gt, weight=len(lq) / len(self.lq))
+                self.optim_wrapper.backward(loss)
+        self.optim_wrapper.step()
+        self.optim_wrapper.zero_grad()
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def _draw_topk(self, current_iter: int) -> dict[str, int]:
+        """Draw one k for the whole network, the same on every process and after a resume."""
+        choices = getattr(self.get_bare_model(self.net_g), "topk", None)
+        if choices is None:
+            return {}
+        return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}
+
+    def _sync_context(self, *, last: bool) -> AbstractContextManager[None]:
+        # Gradients of the parts add up locally; one exchange per step is enough.
+        distributed = isinstance(self.net_g, DistributedDataParallel)
+        return self.net_g.no_sync() if distributed and not last else nullcontext()
+
+    def _compute_loss(self, output: Tensor, gt: Tensor, *, weight: float) -> Tensor:
+        parts = {}
+        if self.cri_pix:
+            parts["l_pix"] = self.cri_pix(output, gt)
+        if self.cri_perceptual:
+            parts["l_percep"], parts["l_style"] = self.cri_perceptual(output, gt)
+        parts = {name: loss * weight for name, loss in parts.items() if loss is not None}
+        for name, loss in parts.items():
+            self.losses[name] = self.losses.get(name, 0) + loss.detach()
+        return torch.stack(list(parts.values())).sum()
+
+    def get_current_log(self) -> dict[str, float]:
+        """Return the losses of the last step; only this copies them from the device."""
+        return self.reduce_loss_dict(self.losses)
+
+    def test(self) -> None:
+        """Restore `self.lq` into `self.output` with the averaged weights where there are some."""
+        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        training = net.training
+        net.eval()
+        with torch.no_grad():
+            self.output = self._restore(net, self.lq)
+        net.train(training)
+
+    def _restore(self, net: torch.nn.Module, lq: Tensor) -> Tensor:
+        topk = self.opt["val"].get("topk")
+        kwargs = {} if topk is None else {"topk": topk}
+        if kwargs and not hasattr(net, "topk"):
+            raise UserError(f"val.topk is set, but {type(net).__name__} has no top-k; remove it")
+        sizes = getattr(net, "size_requirements", None)
+        if sizes is None:  # BasicSR's own window architectures tell it through their options alone
+            sizes = SizeRequirements(multiple_of=self.opt["network_g"].get("window_size", 1))
+        height, width = lq.shape[-2:]
+        padded = pad_to_multiple(lq, sizes.multiple_of)
+        output = net(padded, **kwargs)
+        scale = output.shape[-1] // padded.shape[-1]
+        return crop_to(output, height * scale, width * scale)
+
+    def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
+        super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+        if self.is_train and self._is_new_best(current_iter, dataset_name):
+            self._save_networks("best")
+
+    def _is_new_best(self, current_iter: int, dataset_name: str) -> bool:
+        # The first validation set decides, by its first PSNR.
+        if dataset_name != next(iter(self.best_metric_results)):
+            return False
+        metrics = self.opt["val"]["metrics"]
+        psnr = next((name for name, metric in metrics.items() if metric["type"].startswith("calculate_psnr")), None)
+        return psnr is not None and self.best_metric_results[dataset_name][psnr]["iter"] == current_iter
+
+    def _save_networks(self, label: int | str) -> None:
+        if hasattr(self, "net_g_ema"):
+            self.save_network([self.net_g, self.net_g_ema], "net_g", label, param_key=["params", "params_ema"])
+        else:
+            self.save_network(self.net_g, "net_g", label)
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what a training state holds beyond the host's optimisers and schedulers."""
+        scaler = getattr(self.optim_wrapper, "loss_scaler", None)
+        return {
+            "best_metric_results": getattr(self, "best_metric_results", {}),
+            "loss_scaler": scaler.state_dict() if scaler else None,
+            "rng": get_rng_state(),
+        }
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Take up optimisers, schedulers, best results, loss scale and random numbers where they were."""
+        super().resume_training(resume_state)
+        if "rng" not in resume_state:  # written by BasicSR itself
+            return
+        self.best_metric_results = resume_state["best_metric_results"]
+        if resume_state["loss_scaler"] and hasattr(self.optim_wrapper, "loss_scaler"):
+            self.optim_wrapper.loss_scaler.load_state_dict(resume_state["loss_scaler"])
+        set_rng_state(resume_state["rng"])

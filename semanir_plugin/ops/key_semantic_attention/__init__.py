@@ -1,0 +1,64 @@
+"""Softmax attention of every query over the keys of its key-semantic dictionary."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from semanir_plugin.ops.key_semantic_attention import naive, sdpa
+from semanir_plugin.ops.key_semantics import KeySemantics
+
+__all__ = ["key_semantic_attention"]
+
+BACKENDS = {"naive": naive.attend, "sdpa": sdpa.attend}
+
+
+def key_semantic_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    semantics: KeySemantics,
+    *,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Attend from each query to the keys its window's dictionary holds for it, and to no others.
+
+    Equal to dense attention with -inf on all other keys. SemanIR (NeurIPS 2024), section 3.3.
+
+    Args:
+        q: (B, H, N, D) queries of B windows.
+        k: (B, H, N, D) keys.
+        v: (B, H, N, D) values.
+        semantics: Dictionary of the same B windows of N tokens, shared by all heads.
+        bias: (H, N, N) added to the scaled scores of every window, such as a position bias.
+        scale: Factor on q . k; None: D ** -0.5.
+        backend: "auto", "naive" or "sdpa".
+
+    Returns:
+        (B, H, N, D) in the dtype of v.
+
+    Raises:
+        ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown.
+    """
+    _check(q, k, v, semantics, bias, backend)
+    attend = BACKENDS["sdpa" if backend == "auto" else backend]
+    return attend(q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, backend: str) -> None:
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
+    if q.ndim != 4 or not q.shape == k.shape == v.shape:
+        shapes = [tuple(t.shape) for t in (q, k, v)]
+        raise ValueError(f"q, k and v must have one shape (B, H, N, D), got {shapes}")
+    b, h, n, _ = q.shape
+    if semantics.shape[:2] != (b, n):
+        raise ValueError(f"the dictionary is of (B, N) = {semantics.shape[:2]}, but q has (B, N) = {(b, n)}")
+    if bias is not None and bias.shape != (h, n, n):
+        raise ValueError(f"bias must have shape (H, N, N) = {(h, n, n)}, got {tuple(bias.shape)}")
+    devices = {t.device for t in (q, k, v, semantics, bias) if t is not None}
+    if len(devices) > 1:
+        raise ValueError(f"all inputs must be on one device, got {sorted(map(str, devices))}")
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise ValueError(f"q, k and v must have one floating dtype, got {q.dtype}, {k.dtype}, {v.dtype}")

@@ -1,0 +1,72 @@
+"""The key-semantic dictionary: for each token of a window, its k most similar tokens."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from semanir_plugin.ops.key_semantics import naive, threshold
+from semanir_plugin.ops.key_semantics.dictionary import KeySemantics
+
+__all__ = ["KeySemantics", "Similarity", "build_key_semantics"]
+
+Similarity = Literal["dot", "cosine"]
+
+BACKENDS = {"naive": naive.select_keys, "threshold": threshold.select_keys}
+
+
+@torch.no_grad()
+def build_key_semantics(
+    x: Tensor,
+    k: int,
+    *,
+    regions: Tensor | None = None,
+    similarity: Similarity = "dot",
+    backend: str = "auto",
+) -> KeySemantics:
+    """Select for every token the k tokens of its window that are most similar to it.
+
+    Token i keeps the k tokens j with the largest x_i . x_j, itself among the candidates; of equal ones those with the
+    lower index. NaN similarities rank below all others. No gradient flows through the selection.
+    SemanIR (NeurIPS 2024), section 3.2.
+
+    Args:
+        x: (B, N, C) features of B windows of N tokens, any floating dtype; compared in fp32 at least.
+        k: Keys per token. More than N is clipped to N: a window has no more tokens to offer.
+        regions: (R, N) integer labels with B a multiple of R, repeated along B. A token may only keep tokens that carry
+            its own label (shifted windows), so it has min(k, region size) keys. None: one region.
+        similarity: "dot", as published, or "cosine".
+        backend: "auto", "naive" or "threshold".
+
+    Returns:
+        The dictionary, of shape (B, N, k).
+
+    Raises:
+        ValueError: A shape, a dtype, `k`, `similarity` or `backend` is not as above.
+    """
+    _check(x, k, regions, similarity, backend)
+    name = "threshold" if backend == "auto" else backend
+    k = min(k, x.shape[1])
+    return KeySemantics(BACKENDS[name](x.detach(), k, regions, similarity == "cosine"), k)
+
+
+def _check(x: Tensor, k: int, regions: Tensor | None, similarity: str, backend: str) -> None:
+    if x.ndim != 3 or not x.is_floating_point():
+        raise ValueError(f"x must be a floating tensor of shape (B, N, C), got {tuple(x.shape)} of {x.dtype}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if similarity not in get_args(Similarity):
+        raise ValueError(f"similarity must be one of {get_args(Similarity)}, got {similarity!r}")
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
+    if regions is None:
+        return
+    if regions.ndim != 2 or regions.shape[1] != x.shape[1] or x.shape[0] % max(regions.shape[0], 1):
+        raise ValueError(
+            f"regions must have shape (R, N) with N = {x.shape[1]} and R a divisor of B = {x.shape[0]}, "
+            f"got {tuple(regions.shape)}"
+        )
+    if regions.is_floating_point() or regions.device != x.device:
+        raise ValueError(f"regions must be integers on {x.device}, got {regions.dtype} on {regions.device}")

@@ -1,0 +1,50 @@
+"""The dictionary by threshold: compare every similarity with the k-th largest of its row, and settle ties by index."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["select_keys"]
+
+# Similarities held at once, in elements: 64 MiB of fp32.
+CHUNK_ELEMENTS = 1 << 24
+
+
+def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
+    """Return the (B, N, N) bool mask of kept keys; arguments as in `build_key_semantics`, k <= N."""
+    b, n, _ = x.shape
+    if regions is not None:
+        regions = regions.repeat(b // regions.shape[0], 1)
+    mask = torch.empty(b, n, n, dtype=torch.bool, device=x.device)
+    step = max(1, CHUNK_ELEMENTS // (n * n or 1))
+    for start in range(0, b, step):
+        part = slice(start, start + step)
+        mask[part] = _select(x[part], k, None if regions is None else regions[part], cosine)
+    return mask
+
+
+def _select(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if cosine:
+        x = F.normalize(x, dim=-1)
+    with torch.autocast(x.device.type, enabled=False):
+        s = x @ x.mT  # (B, N, N)
+    s.masked_fill_(s.isnan(), -torch.inf)
+    outside = None
+    if regions is not None:
+        outside = regions[:, :, None] != regions[:, None, :]
+        s.masked_fill_(outside, -torch.inf)
+    kth = s.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    mask = s >= kth
+    if (mask.sum(-1) > k).any():
+        above = s > kth
+        tied = mask ^ above
+        if outside is not None:
+            tied &= ~outside
+        room = k - above.sum(-1, keepdim=True, dtype=torch.int32)
+        mask = above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= room))
+    elif outside is not None:
+        mask &= ~outside
+    return mask

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from semanir_plugin.blocks import KeySemanticStage
+from semanir_plugin.blocks.stage import residual_conv
+from semanir_plugin.ops import build_key_semantics
+
+
+def stage(shifted, **kwargs):
+    torch.manual_seed(1)
+    return KeySemanticStage(8, 2, window_size=4, mlp_ratio=2, shifted=shifted, **kwargs)
+
+
+def reference(module, x, topk):
+    """The stage layer by layer, each with its own roll, windows cut one by one, attention written out."""
+    height, width = x.shape[1:3]
+    out = x
+    for layer in module.layers:
+        s = 2 if layer.shifted else 0
+        rolled, source = torch.roll(out, (-s, -s), (1, 2)), torch.roll(x, (-s, -s), (1, 2))
+        ys, xs = (torch.roll(torch.arange(size), -s) for size in (height, width))
+        result = torch.empty_like(rolled)
+        for top in range(0, height, 4):
+            for left in range(0, width, 4):
+                part = (slice(None), slice(top, top + 4), slice(left, left + 4))
+                tokens, keys = rolled[part].reshape(1, 16, -1), source[part].reshape(1, 16, -1)
+                y, c = ys[top : top + 4].repeat_interleave(4), xs[left : left + 4].repeat(4)
+                near = ((y[:, None] - y).abs() < 4) & ((c[:, None] - c).abs() < 4)
+                labels = near.int().argmax(-1)
+                result[part] = _layer(layer, tokens, build_key_semantics(keys, topk, regions=labels[None])).view(
+                    1, 4, 4, -1
+                )
+        out = torch.roll(result, (s, s), (1, 2))
+    return x + module.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _layer(layer, x, semantics):
+    heads = []
+    attn = layer.attn
+    q, k, v = attn.qkv(x).chunk(3, -1)
+    for head in range(2):
+        part = slice(4 * head, 4 * head + 4)
+        cosine = F.cosine_similarity(q[..., part][0, :, None], k[..., part][0, None], dim=-1)
+        scores = cosine * attn.log_scale[head, 0, 0].exp() + attn.position_bias()[head]
+        weights = scores.masked_fill(~semantics.mask()[0], -torch.inf).softmax(-1)
+        heads.append(weights @ v[0, :, part])
+    x = x + layer.norm1(attn.proj(torch.cat(heads, -1)))[None]
+    return x + layer.norm2(layer.mlp(x))
+
+
+@pytest.mark.parametrize(
+    "shifted", [[False, False], [True, True], [False, True, False]], ids=["plain", "stage", "layer"]
+)
+def test_stage_equals_a_straightforward_one(shifted):
+    module = stage(shifted)
+    x = torch.randn(1, 8, 12, 8)
+    torch.testing.assert_close(module(x, 5), reference(module, x, 5), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("shifted", "built"), [([False] * 3, 1), ([True] * 3, 1), ([False, True, False, True], 2)])
+def test_dictionaries_are_built_once_per_window_position(monkeypatch, shifted, built):
+    calls = []
+
+    def spy(*args, **kwargs):
+        calls.append(args)
+        return build_key_semantics(*args, **kwargs)
+
+    monkeypatch.setattr("semanir_plugin.blocks.stage.build_key_semantics", spy)
+    stage(shifted)(torch.randn(1, 8, 8, 8), 5)
+    assert len(calls) == built
+
+
+def test_a_single_window_is_not_shifted():
+    plain, shifted = stage([False]), stage([True])
+    x = torch.randn(1, 4, 4, 8)
+    assert torch.equal(plain(x, 5), shifted(x, 5))
+
+
+def test_similarity_reaches_the_dictionary():
+    # A long token is near to all in the dot product, and only to its own direction in the cosine.
+    x = torch.randn(1, 4, 4, 8) * torch.linspace(0.1, 10, 16).view(1, 4, 4, 1)
+    assert not torch.allclose(stage([False])(x, 3), stage([False], similarity="cosine")(x, 3))
+
+
+def test_unknown_convolution_is_named():
+    with pytest.raises(ValueError, match="'1conv' or '3conv'"):
+        residual_conv(8, "2conv")

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import pytest
+from basicsr.utils.registry import Registry
+
+from semanir_plugin import compat
+from semanir_plugin.errors import UserError
+
+
+@pytest.fixture
+def shadow(tmp_path):
+    """A package named basicsr, importable from tmp_path, that has no registries."""
+    package = tmp_path / "shadow" / "basicsr"
+    (package / "utils").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "utils" / "__init__.py").touch()
+    return package
+
+
+def test_importing_the_plugin_imports_nothing_heavy(python):
+    code = "import sys, semanir_plugin; print({'torch', 'basicsr', 'numpy', 'cv2'} & set(sys.modules))"
+    assert python(code).strip() == "set()"
+
+
+LIFE_OF_A_PROCESS = """
+import importlib, sys
+
+def attempt():
+    try:
+        import basicsr
+        return "imported"
+    except Exception as error:
+        return type(error).__name__
+
+print("stock:", attempt())
+
+import semanir_plugin
+importlib.reload(semanir_plugin)
+print("finders:", sum(type(finder).__name__ == "HostFinder" for finder in sys.meta_path))
+
+sys.path.insert(0, "shadow")
+print("shadowed:", attempt())
+sys.path.remove("shadow")
+
+sys.modules["cv2"] = None
+print("broken:", attempt())
+del sys.modules["cv2"]
+print("mended:", attempt())
+
+import basicsr, torch
+from basicsr.models.base_model import BaseModel
+from basicsr.utils.registry import ARCH_REGISTRY
+print("loader:", type(basicsr.__loader__).__name__, type(basicsr.__spec__.loader).__name__)
+print("traces:", torch.library.register_fake.__module__, "torchvision.transforms.functional_tensor" in sys.modules)
+print("repaired:", BaseModel.model_ema.__module__)
+print("registered:", "SemanIR" in ARCH_REGISTRY)
+importlib.reload(semanir_plugin)
+"""
+
+
+def test_host_is_repaired_whenever_it_is_first_imported(python, shadow):
+    seen = dict(line.split(": ") for line in python(LIFE_OF_A_PROCESS).splitlines() if ": " in line)
+    assert seen.pop("stock") in {"RuntimeError", "ModuleNotFoundError"}
+    assert seen == {
+        "finders": "1",
+        "shadowed": "HostNotFoundError",
+        "broken": "ModuleNotFoundError",
+        "mended": "imported",
+        "loader": "SourceFileLoader SourceFileLoader",
+        "traces": "torch.library False",
+        "repaired": "semanir_plugin.compat.host",
+        "registered": "True",
+    }
+
+
+def test_registering_package_may_be_the_first_import(python):
+    code = "from semanir_plugin.archs import SemanIR; from basicsr.archs import ARCH_REGISTRY as archs; "
+    assert python(code + "print(archs.get('SemanIR') is SemanIR)").splitlines()[-1] == "True"
+
+
+def test_attach_repairs_a_host_imported_already(monkeypatch, stock):
+    broken = stock("basicsr.utils.registry").Registry.get
+    monkeypatch.setattr(Registry, "get", broken)
+    compat.attach()
+    assert Registry.get is not broken
+
+
+def test_attach_refuses_a_shadow_imported_already(monkeypatch, shadow):
+    module = ModuleType("basicsr")
+    module.__spec__ = ModuleSpec("basicsr", None, is_package=True)
+    module.__spec__.submodule_search_locations.append(str(shadow))
+    monkeypatch.setitem(sys.modules, "basicsr", module)
+    with pytest.raises(UserError, match=str(shadow)):
+        compat.attach()
+
+
+def test_shadowing_package_is_named_in_one_line(python, shadow):
+    code = """
+import sys, semanir_plugin
+from semanir_plugin.errors import UserError
+sys.path.insert(0, "shadow")
+try:
+    import basicsr
+except ImportError as error:
+    assert isinstance(error, UserError)
+    print(error)
+assert "torch" not in sys.modules
+"""
+    message = python(code).splitlines()
+    assert len(message) == 1
+    assert str(shadow) in message[0]
+    assert "pip install --no-build-isolation basicsr==1.4.2" in message[0]
+
+
+def test_missing_host_says_how_to_install_it(monkeypatch):
+    finder = compat.HostFinder()
+    monkeypatch.setattr(sys, "meta_path", [finder])
+    with pytest.raises(ImportError, match=r"not installed; run: pip install"):
+        finder.find_spec("basicsr")
+    assert finder.find_spec("another") is None

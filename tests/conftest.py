@@ -1,0 +1,53 @@
+"""What all tests share: photographs, small data sets, and option files made of the shipped ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import skimage
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS = Path(skimage.__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Path]:
+    """Photographs in scikit-image's wheel, by name."""
+    return {name: PHOTOS / name for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")}
+
+
+@pytest.fixture(scope="session")
+def sr_data(tmp_path_factory, photos) -> Path:
+    """x4 pairs of small crops: `train` as LMDB, `val` (odd sizes, H != W) as folders."""
+    import cv2
+
+    from semanir_plugin.data.sr_pairs import write_sr_pairs
+
+    folder = tmp_path_factory.mktemp("sr_data")
+    crops = {"train": (5, 64, 80), "val": (2, 60, 84)}
+    for phase, (count, height, width) in crops.items():
+        source = folder / f"{phase}_photos"
+        source.mkdir()
+        for index in range(count):
+            image = cv2.imread(str(list(photos.values())[index % len(photos)]))
+            top = 40 + 20 * index
+            cv2.imwrite(str(source / f"{phase}{index}.png"), image[top : top + height, 100 : 100 + width])
+        write_sr_pairs(source.iterdir(), folder / phase, 4, lmdb=phase == "train")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The folder named by SEMANIR_DATA, with test/Set5 and others; tests that need it skip without."""
+    folder = Path(os.environ.get("SEMANIR_DATA", ""))
+    if not (folder / "test" / "Set5").is_dir():
+        pytest.skip("SEMANIR_DATA does not name a folder with test/Set5")
+    return folder.resolve()
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from semanir_plugin.data.guarded_dataset import GuardedDataset
+from semanir_plugin.data.sampler import IterationSampler
+from semanir_plugin.data.seeding import get_rng_state, seeded, set_rng_state
+from semanir_plugin.errors import UserError
+
+
+def sampler(size=15, batch=8, start=0, total=1000, seed=0, **kwargs):
+    return IterationSampler(size, batch_size=batch, start_iter=start, total_iter=total, seed=seed, **kwargs)
+
+
+@pytest.mark.parametrize("size", [1, 3, 15, 4000])
+def test_exactly_the_iterations_asked_for(size):
+    # BasicSR's loop ends after 501 of 1000 iterations with 15 images, and runs none with fewer images than the batch.
+    loader = torch.utils.data.DataLoader(range(size), batch_size=8, sampler=[0] * len(sampler(size)), drop_last=True)
+    assert len(loader) == 1000
+    assert len(list(sampler(size))) == 8000
+
+
+def test_every_epoch_shows_every_image_once_in_another_order():
+    indices = [each.index for each in sampler(size=15, batch=5, total=9)]
+    epochs = [indices[i : i + 15] for i in (0, 15, 30)]
+    assert all(sorted(epoch) == list(range(15)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_order_follows_the_seed():
+    assert list(sampler(seed=1)) == list(sampler(seed=1))
+    assert [s.index for s in sampler(seed=1)] != [s.index for s in sampler(seed=2)]
+
+
+def test_augmentation_seeds_do_not_repeat():
+    assert max(Counter(each.seed for each in sampler(total=500)).values()) == 1
+
+
+def test_resuming_goes_on_where_it_stopped():
+    assert list(sampler(start=600)) == list(sampler())[600 * 8 :]
+
+
+def test_processes_share_the_global_batch():
+    whole = list(sampler(batch=8, total=10))
+    ranks = [list(sampler(batch=4, total=10, rank=rank, world_size=2)) for rank in (0, 1)]
+    for i in range(10):
+        batch = [each for rank in ranks for each in rank[4 * i : 4 * i + 4]]
+        assert sorted(batch) == sorted(whole[8 * i : 8 * i + 8])
+
+
+def test_seeded_leaves_no_trace():
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)
+    before = get_rng_state()
+    with seeded(3):
+        first = (random.random(), np.random.rand(), torch.rand(1).item())
+    with seeded(3):
+        assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
+    expected = (random.random(), np.random.rand(), torch.rand(1).item())
+    set_rng_state(before)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+class Noise:
+    """A dataset whose samples are drawn from all three generators."""
+
+    def __init__(self):
+        self.opt = {"name": "noise"}
+        self.paths = [{"lq_path": f"lq/{i}.png", "gt_path": f"gt/{i}.png"} for i in range(4)]
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise ValueError("Scale mismatches.", "sizes differ")
+        return {"x": torch.tensor([random.random(), np.random.rand(), torch.rand(1).item(), index])}
+
+
+def test_samples_do_not_depend_on_the_workers():
+    def read(workers):
+        order = sampler(size=3, batch=2, total=6)
+        loader = torch.utils.data.DataLoader(GuardedDataset(Noise()), batch_size=2, sampler=order, num_workers=workers)
+        return torch.cat([batch["x"] for batch in loader])
+
+    assert torch.equal(read(0), read(2))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_failure_names_the_file_in_one_line(workers):
+    loader = torch.utils.data.DataLoader(GuardedDataset(Noise()), sampler=[3], num_workers=workers)
+    with pytest.raises(UserError) as caught:
+        next(iter(loader))
+    assert str(caught.value) == ("dataset 'noise': cannot read lq/3.png, gt/3.png: Scale mismatches. sizes differ")

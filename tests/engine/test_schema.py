@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import pytest
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.models.srgan_model import SRGANModel
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+from semanir_plugin.engine.options import apply_overrides, load_options
+from semanir_plugin.engine.schema import option_lookups, validate_options
+from semanir_plugin.errors import UserError
+
+# The SwinIR recipe of BasicSR's repository, in full.
+TRAIN = """\
+name: train_SwinIR_SRx2
+model_type: SwinIRModel
+scale: 2
+num_gpu: auto
+manual_seed: 0
+datasets:
+  train:
+    name: DIV2K
+    type: PairedImageDataset
+    dataroot_gt: datasets/GT
+    dataroot_lq: datasets/LR
+    meta_info_file: meta.txt
+    io_backend:
+      type: disk
+    gt_size: 96
+    use_hflip: true
+    use_rot: true
+    use_shuffle: true
+    num_worker_per_gpu: 6
+    batch_size_per_gpu: 4
+    dataset_enlarge_ratio: 1
+    prefetch_mode: ~
+  val:
+    name: Set5
+    type: PairedImageDataset
+    dataroot_gt: datasets/GT
+    dataroot_lq: datasets/LR
+    filename_tmpl: '{}x2'
+    io_backend:
+      type: disk
+network_g:
+  type: SwinIR
+  upscale: 2
+  in_chans: 3
+  img_size: 48
+  window_size: 8
+  img_range: 1.
+  depths: [6, 6]
+  embed_dim: 180
+  num_heads: [6, 6]
+  mlp_ratio: 2
+  upsampler: 'pixelshuffle'
+  resi_connection: '1conv'
+path:
+  pretrain_network_g: ~
+  strict_load_g: true
+  param_key_g: params
+  resume_state: ~
+train:
+  ema_decay: 0.999
+  optim_g:
+    type: Adam
+    lr: !!float 2e-4
+    weight_decay: 0
+    betas: [0.9, 0.99]
+  scheduler:
+    type: MultiStepLR
+    milestones: [250000, 400000]
+    gamma: 0.5
+  total_iter: 500000
+  warmup_iter: -1
+  pixel_opt:
+    type: L1Loss
+    loss_weight: 1.0
+    reduction: mean
+val:
+  val_freq: !!float 5e3
+  save_img: false
+  metrics:
+    psnr:
+      type: calculate_psnr
+      crop_border: 2
+      test_y_channel: false
+      better: higher
+logger:
+  print_freq: 100
+  save_checkpoint_freq: !!float 5e3
+  use_tb_logger: true
+  wandb:
+    project: ~
+    resume_id: ~
+dist_params:
+  backend: nccl
+  port: 29500
+"""
+TEST = [
+    "datasets={test_1: {type: SingleImageDataset, dataroot_lq: x}, test_2: {type: SingleImageDataset, dataroot_lq: y}}"
+]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "x.yml"
+    path.write_text(TRAIN)
+    return load_options(path)
+
+
+def line_of(text: str) -> int:
+    return next(number for number, line in enumerate(TRAIN.splitlines(), 1) if line.strip().startswith(text))
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_a_whole_recipe_passes(recipe, is_train):
+    validate_options(apply_overrides(recipe, [] if is_train else TEST), is_train=is_train)
+
+
+def test_an_unknown_key_is_told_with_file_line_section_and_near_match(recipe):
+    recipe.path.write_text(TRAIN.replace("embed_dim:", "embed_dims:"))
+    with pytest.raises(UserError) as error:
+        validate_options(load_options(recipe.path), is_train=True)
+    start = f"{recipe.path}:{line_of('embed_dim')}: network_g: unknown key 'embed_dims' of SwinIR; "
+    assert str(error.value).startswith(start + "did you mean 'embed_dim'? known: ape, attn_drop_rate, depths, ")
+    assert "\n" not in str(error.value)
+
+
+UNKNOWN_KEYS = {
+    "scal=2": "unknown key 'scal' of SwinIRModel; did you mean 'scale'?",
+    "rank=2": "unknown key 'rank' of SwinIRModel",
+    "network_d={type: SwinIR}": "unknown key 'network_d' of SwinIRModel; did you mean 'network_g'?",
+    "datasets:train:gtsize=96": "datasets:train: unknown key 'gtsize' of PairedImageDataset; did you mean 'gt_size'?",
+    "datasets:val:db_paths=x": "datasets:val: unknown key 'db_paths' of PairedImageDataset",
+    "path:pretrain_networks_g=x": "path: unknown key 'pretrain_networks_g'; did you mean 'pretrain_network_g'?",
+    "path:models=x": "path: unknown key 'models'",
+    "path:pretrain_network_d=x": "path: unknown key 'pretrain_network_d'",
+    "train:ema_deca=0.9": "train: unknown key 'ema_deca'; did you mean 'ema_decay'?",
+    "train:gan_opt={type: GANLoss}": "train: unknown key 'gan_opt'",
+    "train:optim_g:momentum=0.9": "train:optim_g: unknown key 'momentum' of Adam",
+    "train:optim_g:params=1": "train:optim_g: unknown key 'params' of Adam",
+    "train:scheduler:mile=1": "train:scheduler: unknown key 'mile' of MultiStepRestartLR",
+    "train:pixel_opt:weight=1": "train:pixel_opt: unknown key 'weight' of L1Loss; did you mean 'loss_weight'?",
+    "val:sufix=x": "val: unknown key 'sufix'; did you mean 'suffix'?",
+    "val:metrics:psnr:crop_boder=4": "val:metrics:psnr: unknown key 'crop_boder' of calculate_psnr; did you mean",
+    "val:metrics:psnr:img=4": "val:metrics:psnr: unknown key 'img' of calculate_psnr",
+    "logger:print_frequ=4": "logger: unknown key 'print_frequ'; did you mean 'print_freq'?",
+    "logger:wandb:projet=4": "logger:wandb: unknown key 'projet'; did you mean 'project'?",
+    "dist_params:ports=4": "dist_params: unknown key 'ports'; did you mean 'port'?",
+}
+UNKNOWN_NAMES = {
+    "model_type=swinirmodel": "unknown model 'swinirmodel'; did you mean 'SwinIRModel'?",
+    "network_g:type=SwinTR": "network_g: unknown architecture 'SwinTR'; did you mean 'SwinIR'?",
+    "datasets:val:type=PairedImage": "datasets:val: unknown dataset 'PairedImage'; did you mean 'PairedImageDataset'?",
+    "datasets:val:io_backend:type=disc": "datasets:val:io_backend: unknown backend 'disc'; did you mean 'disk'?",
+    "datasets:vall={}": "datasets: unknown phase 'vall'; training knows train, val and val_*",
+    "datasets:test_1={}": "datasets: unknown phase 'test_1'",
+    "datasets:train_2={}": "datasets: unknown phase 'train_2'",
+    "train:optim_g:type=Addam": "train:optim_g: unknown optimizer 'Addam'; did you mean 'Adam'?",
+    "train:scheduler:type=CosineLR": "train:scheduler: unknown scheduler 'CosineLR'",
+    "train:pixel_opt:type=L2Loss": "train:pixel_opt: unknown loss 'L2Loss'; did you mean 'L1Loss'?",
+    "val:metrics:psnr:type=psnr": "val:metrics:psnr: unknown metric 'psnr'",
+}
+MISSING = {
+    "name=~": "missing 'name': add it",
+    "network_g={type: EDSR}": "network_g: EDSR needs 'num_in_ch', 'num_out_ch'",
+    "val:metrics:psnr={type: calculate_psnr}": "val:metrics:psnr: calculate_psnr needs 'crop_border'",
+    "datasets={val: {type: SingleImageDataset, dataroot_lq: x}}": "datasets: missing 'train'",
+    "datasets:val:dataroot_lq=~": "datasets:val: missing 'dataroot_lq'",
+    "datasets:train:batch_size_per_gpu=~": "datasets:train: missing 'batch_size_per_gpu'",
+    "datasets:train:use_rot=~": "datasets:train: missing 'use_rot'",
+    "scale=~": "missing 'scale': PairedImageDataset needs it",
+    "train={total_iter: 5}": "train: missing 'optim_g', 'scheduler': add them",
+    "train:optim_g={type: AdamW}": "train:optim_g: missing 'lr'",
+    "train:total_iter=~": "train: missing 'total_iter'",
+    "val={save_img: true}": "val: missing 'val_freq'",
+}
+WRONG_VALUES = {
+    "name=a/b": "name must be a string that can name a folder, not 'a/b'",
+    "name='..'": "name must be a string",
+    "name=3": "name must be a string",
+    "scale=4": "network_g: upscale 2 is not the scale 4",
+    "scale=0": "scale must be a whole number of at least 1, not 0",
+    "scale=true": "scale must be a whole number",
+    "num_gpu=all": "num_gpu must be a whole number",
+    "train:total_iter=1.5": "train: total_iter must be a whole number",
+    "train:total_iter=.inf": "train: total_iter must be a whole number",
+    "train=5": "train must be a section of its own, not 5",
+    "val:metrics:psnr=calculate_psnr": "val:metrics: psnr must be a section of its own",
+    "val:metrics:psnr:better=more": "val:metrics:psnr: better must be 'higher' or 'lower'",
+    "datasets:train:batch_size_per_gpu=0": "datasets:train: batch_size_per_gpu must be a whole number of at least 1",
+    "datasets:train:gt_size=95": "datasets:train: gt_size 95 is not a multiple of the scale 2",
+}
+
+
+@pytest.mark.parametrize(("entry", "message"), [*{**UNKNOWN_KEYS, **UNKNOWN_NAMES, **MISSING, **WRONG_VALUES}.items()])
+def test_what_cannot_be_right_is_one_line(recipe, entry, message):
+    with pytest.raises(UserError) as error:
+        validate_options(apply_overrides(recipe, [entry]), is_train=True)
+    place, _, rest = str(error.value).partition(": ")
+    assert place.startswith(("--force_yml", str(recipe.path)))
+    assert rest.startswith(message)
+    assert "\n" not in rest
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "network_g={type: EDSR, num_in_ch: 3, num_out_ch: 3, upscale: 2}",
+        "network_g:upscale=~",
+        "train:optim_g={type: SGD, lr: 0.1, nesterov: true}",
+        "train:scheduler={type: OneCycleLR, max_lr: 1, total_steps: 10}",
+        "train:scheduler={type: CosineAnnealingRestartLR, periods: [5]}",
+        "train:pixel_opt=~",
+        "val=~",
+        "logger=~",
+        "train:total_iter=1e5",
+        "path:experiments_root=runs",
+        "datasets:val_2={type: SingleImageDataset, dataroot_lq: x}",
+        "datasets:val_2={type: RealESRGANDataset, meta_info: x}",
+    ],
+)
+def test_what_the_host_takes_passes(recipe, entry):
+    validate_options(apply_overrides(recipe, [entry]), is_train=True)
+
+
+def test_a_test_needs_test_datasets(recipe):
+    with pytest.raises(UserError, match="unknown phase 'train'; testing knows test and test_"):
+        validate_options(recipe, is_train=False)
+    with pytest.raises(UserError, match="datasets: no dataset to test on"):
+        validate_options(apply_overrides(recipe, ["datasets={}"]), is_train=False)
+
+
+def test_a_test_needs_no_training_section(recipe):
+    without = apply_overrides(recipe, [*TEST, "train=~", "logger=~", "val={metrics: ~, suffix: x}"])
+    validate_options(without, is_train=False)
+
+
+def test_keys_that_a_model_declares_are_known(recipe, monkeypatch):
+    class Parent(MODEL_REGISTRY.get("SwinIRModel")):
+        OPTION_KEYS = {"train": frozenset({"grad_clip"})}
+
+    class Child(Parent):
+        OPTION_KEYS = {"val": frozenset({"topk"})}
+
+    monkeypatch.setitem(MODEL_REGISTRY._obj_map, "Child", Child)
+    entries = ["model_type=Child", "train:grad_clip=1", "val:topk=64"]
+    validate_options(apply_overrides(recipe, entries), is_train=True)
+    with pytest.raises(UserError, match="unknown key 'grad_clip'"):
+        validate_options(apply_overrides(recipe, entries[1:]), is_train=True)
+
+
+def test_keyword_arguments_are_open_only_where_they_are_read(recipe, monkeypatch):
+    class Reads:
+        def __init__(self, upscale=2, **rest):
+            self.rest = rest
+
+    class Ignores:
+        def __init__(self, upscale=2, **rest):
+            self.rest = None
+
+    monkeypatch.setattr(ARCH_REGISTRY, "_obj_map", {"Reads": Reads, "Ignores": Ignores})
+    validate_options(apply_overrides(recipe, ["network_g={type: Reads, any: 1}"]), is_train=True)
+    with pytest.raises(UserError, match="unknown key 'any' of Ignores"):
+        validate_options(apply_overrides(recipe, ["network_g={type: Ignores, any: 1}"]), is_train=True)
+
+
+def test_option_lookups_finds_every_form_in_bases_too():
+    class Base:
+        def __init__(self, opt, other):
+            self.io_backend_opt = opt["io_backend"]
+            self.kind = self.io_backend_opt["type"]
+            other["not_an_option"], other.opt["nor_this"]
+
+    class Derived(Base):
+        def run(self, key):
+            train_opt = self.opt["train"]
+            train_opt["optim_g"].pop("type")
+            self.opt.get("val", {}).get("suffix")
+            self.opt[key], self.opt.items()
+            return "color" in self.opt or "std" not in self.opt
+
+    assert option_lookups(Derived) == {
+        ("io_backend",),
+        ("io_backend", "type"),
+        ("train",),
+        ("train", "optim_g"),
+        ("train", "optim_g", "type"),
+        ("val",),
+        ("val", "suffix"),
+        ("color",),
+        ("std",),
+    }
+
+
+def test_option_lookups_of_the_host():
+    assert {("filename_tmpl",), ("meta_info_file",), ("gt_size",), ("use_rot",)} <= option_lookups(PairedImageDataset)
+    lookups = option_lookups(SRGANModel)
+    assert {("train", "gan_opt"), ("train", "ema_decay"), ("network_d",), ("val", "suffix")} <= lookups
+    assert ("train", "dcn_lr_mul") not in lookups
