@@ -22,20 +22,10 @@ TEST_OPT = ROOT / "options" / "test_SemanIR_demo_SRx4.yml"
 BICUBIC_OPT = ROOT / "options" / "test_Bicubic_demo_SRx4.yml"
 
 # Photographs in scikit-image's wheel that are free of restrictions; the other images there are drawings and text.
-TRAIN_PHOTOS = [
-    "brick.png",
-    "camera.png",
-    "coins.png",
-    "grass.png",
-    "gravel.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "moon.png",
-    "motorcycle_left.png",
-    "motorcycle_right.png",
-    "retina.jpg",
-    "rocket.jpg",
-]
+TRAIN_PHOTOS = (
+    *("brick.png", "camera.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png"),
+    *("moon.png", "motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg"),
+)
 TEST_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
 
 

@@ -12,5 +12,5 @@ class UserError(Exception):
     """
 
     def __str__(self) -> str:
-        # torch's DataLoader re-raises a worker's exception with the traceback as its text; the message is its last part.
+        # torch's DataLoader raises a worker's exception again with the traceback as text; the message is its end.
         return super().__str__().rsplit("UserError: ", 1)[-1].strip()

@@ -103,7 +103,7 @@ def bilinear_kernel(scale: int) -> Tensor:
 
 
 def _set_leading_filters(conv: nn.Conv2d, mixing: Tensor, kernel: Tensor) -> None:
-    """Set a 3x3 convolution's first filters: mix the first channels by (out, in), each by the outer product of `kernel`.
+    """Set the first filters of a 3x3 convolution to `mixing` (out, in), each times the outer product of `kernel`.
 
     With a kernel of several rows, each output channel has one filter for every pair of them, as PixelShuffle orders.
     """

@@ -21,7 +21,7 @@ class OneLineParser(argparse.ArgumentParser):
         """End with exit code 2."""
         self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and report what is left over from within the subcommand it was given to."""
         known, extras = super().parse_known_args(args, namespace)
         if extras:

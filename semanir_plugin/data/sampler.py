@@ -16,7 +16,7 @@ __all__ = ["IterationSampler", "SeededIndex"]
 class SeededIndex(NamedTuple):
     """Which image to read, and the seed of its crop and augmentation."""
 
-    index: int
+    image: int
     seed: int
 
 

@@ -35,7 +35,7 @@ class Comparison:
 
 
 def most_detailed_crop(image: Pixels, size: int) -> tuple[int, int]:
-    """Return (top, left) of the `size` x `size` crop of an (H, W, 3) image with the largest sum of squared gradients."""
+    """Return (top, left) of the `size` x `size` crop of an (H, W, 3) image with the most squared gradient."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     energy = cv2.Sobel(gray, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(gray, cv2.CV_32F, 0, 1) ** 2
     total = cv2.integral(energy)

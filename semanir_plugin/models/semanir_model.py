@@ -23,7 +23,7 @@ __all__ = ["SemanIRModel"]
 
 @register(MODEL_REGISTRY)
 class SemanIRModel(SRModel):
-    """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, padding and the best checkpoint.
+    """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, padding and a best checkpoint.
 
     Options beyond SRModel's:
         train.amp: "bf16", "fp16" (CUDA, with loss scaling), or none.

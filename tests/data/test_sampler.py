@@ -26,7 +26,7 @@ def test_exactly_the_iterations_asked_for(size):
 
 
 def test_every_epoch_shows_every_image_once_in_another_order():
-    indices = [each.index for each in sampler(size=15, batch=5, total=9)]
+    indices = [each.image for each in sampler(size=15, batch=5, total=9)]
     epochs = [indices[i : i + 15] for i in (0, 15, 30)]
     assert all(sorted(epoch) == list(range(15)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -34,7 +34,7 @@ def test_every_epoch_shows_every_image_once_in_another_order():
 
 def test_order_follows_the_seed():
     assert list(sampler(seed=1)) == list(sampler(seed=1))
-    assert [s.index for s in sampler(seed=1)] != [s.index for s in sampler(seed=2)]
+    assert [s.image for s in sampler(seed=1)] != [s.image for s in sampler(seed=2)]
 
 
 def test_augmentation_seeds_do_not_repeat():
