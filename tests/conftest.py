@@ -9,6 +9,8 @@ import pytest
 import skimage
 import torch
 
+import semanir_plugin  # noqa: F401  # attaches to BasicSR before any test imports it
+
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = Path(skimage.__file__).parent / "data"
 
@@ -51,3 +53,27 @@ def benchmark_data() -> Path:
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+TINY_NETWORK = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8, "topk": 12}
+
+
+def tiny_overrides(data: Path, **more: object) -> list[str]:
+    """`--force_yml` entries that shrink the shipped x4 recipe to seconds on a CPU, on the data of `sr_data`."""
+    values = {
+        "datasets:train:dataroot_gt": data / "train" / "GT.lmdb",
+        "datasets:train:dataroot_lq": data / "train" / "LR_bicubic_X4.lmdb",
+        "datasets:train:io_backend:type": "lmdb",
+        "datasets:train:gt_size": 32,
+        "datasets:train:batch_size_per_gpu": 2,
+        "datasets:train:num_worker_per_gpu": 0,
+        "datasets:val:dataroot_gt": data / "val" / "GT",
+        "datasets:val:dataroot_lq": data / "val" / "LR_bicubic_X4",
+        **{f"network_g:{key}": value for key, value in TINY_NETWORK.items()},
+        "network_g:upsampler": "pixelshuffledirect",
+        "train:amp": "~",
+        "num_gpu": 0,
+        "logger:use_tb_logger": "false",
+        **{key.replace("__", ":"): value for key, value in more.items()},
+    }
+    return [f"{key}={value}" for key, value in values.items()]

@@ -272,6 +272,7 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         "iter": current_iter,
         "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+        **(self.training_state() if hasattr(self, "training_state") else {}),  # what our own models add
     }
     save_atomic(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 

@@ -16,7 +16,7 @@ FORMAT = "%(asctime)s %(levelname)s: %(message)s"
 
 
 def start_logging(rank: int) -> logging.Logger:
-    """Return BasicSR's logger, showing messages on stderr and keeping them for `log_to_file`.
+    """Return BasicSR's logger, showing messages on stderr and keeping them, and the details, for `log_to_file`.
 
     BasicSR opens its log file first and builds afterwards; here nothing is written before everything is known to work.
     """
@@ -24,8 +24,9 @@ def start_logging(rank: int) -> logging.Logger:
     _close_handlers(logger)
     initialized_logger[NAME] = True  # BasicSR's own get_root_logger now adds nothing
     logger.propagate = False
-    logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
+    logger.setLevel(logging.DEBUG if rank == 0 else logging.ERROR)
     terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.INFO)
     terminal.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(terminal)
     if rank == 0:

@@ -261,6 +261,8 @@ def _fill_datasets(opt: dict[str, Any]) -> None:
         defaults = {"name": phase, "io_backend": {"type": "disk"}, "num_worker_per_gpu": 0}
         dataset.update({key: value for key, value in defaults.items() if dataset.get(key) is None})
         dataset["phase"] = phase.partition("_")[0]  # val_1, val_2, ... are one phase
+        if dataset.get("pin_memory") and not torch.cuda.is_available():
+            dataset["pin_memory"] = False  # torch would warn that it does nothing
         if "scale" in opt:
             dataset["scale"] = opt["scale"]
         for key, value in dataset.items():

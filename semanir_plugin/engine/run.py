@@ -131,7 +131,7 @@ def open_run_folder(run: Run, *, resumed: bool = False) -> None:
     (folder / run.file.path.name).write_text(header + run.file.path.read_text(encoding="utf-8"), encoding="utf-8")
     log_to_file(run.logger, folder / f"{'train' if is_train else 'test'}_{run.opt['name']}_{get_time_str()}.log")
     run.logger.info(get_env_info().rpartition("Version Information: ")[2].strip())
-    run.logger.info(dict2str(run.opt))
+    run.logger.debug(dict2str(run.opt))
 
 
 def _archive(folder: Path, logger: logging.Logger) -> None:

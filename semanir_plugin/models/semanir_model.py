@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -36,6 +37,13 @@ class SemanIRModel(SRModel):
         "train": frozenset({"amp", "grad_clip", "accumulation_steps"}),
         "val": frozenset({"topk"}),
     }
+
+    def print_network(self, net: torch.nn.Module) -> None:
+        """Log the size of a network, and in the log file alone its modules."""
+        net = self.get_bare_model(net)
+        parameters = sum(p.numel() for p in net.parameters())
+        get_root_logger().info(f"{type(net).__name__} has {parameters:,} parameters.")
+        get_root_logger().debug(net)
 
     def init_training_settings(self) -> None:
         """Set up losses, optimisers and schedulers as SRModel, and the precision."""
@@ -136,8 +144,12 @@ class SemanIRModel(SRModel):
     def training_state(self) -> dict[str, Any]:
         """Return what a training state holds beyond the host's optimisers and schedulers."""
         scaler = getattr(self.optim_wrapper, "loss_scaler", None)
+        best = {
+            dataset: {name: {**record, "val": float(record["val"])} for name, record in metrics.items()}
+            for dataset, metrics in getattr(self, "best_metric_results", {}).items()
+        }
         return {
-            "best_metric_results": getattr(self, "best_metric_results", {}),
+            "best_metric_results": best,
             "loss_scaler": scaler.state_dict() if scaler else None,
             "rng": get_rng_state(),
         }

@@ -84,10 +84,11 @@ def test_pairs_pass_by_template_and_with_hidden_files_and_sub_folders(options, g
     check_datasets(options(filename_tmpl="{}x2"))
 
 
-def test_pairs_pass_by_meta_info_file(options, gt, tmp_path):
+def test_pairs_pass_by_meta_info_file(options, gt, lq, tmp_path):
     write(gt, unlisted=(5, 5))
+    (lq / "a.png").rename(lq / "ax2.png")
     (tmp_path / "meta.txt").write_text("a.png (16,32,3)\n")
-    check_datasets(options(meta_info_file=str(tmp_path / "meta.txt")))
+    check_datasets(options(meta_info_file=str(tmp_path / "meta.txt"), filename_tmpl="{}x2"))
 
 
 def test_a_place_is_optional(options):
@@ -132,6 +133,7 @@ def test_a_wrong_template(options, refused):
         ("train", (8, 16), False),
         ("val", (15, 8), True),  # the dataset crops the GT
         ("val", (15, 7), True),
+        ("val", (13, 6), True),  # a wide margin, that makes one side look like a factor of 3
         ("val", (17, 8), False),
         ("val", (16, 9), False),
         ("val", (8, 4), False),  # a factor of 4
@@ -202,7 +204,7 @@ def lmdb_options(options, tmp_path):
 
 
 def test_lmdbs_pass(lmdb_options):
-    check_datasets(lmdb_options(gt_size=16))
+    check_datasets(lmdb_options(gt_size=16, filename_tmpl="{}x2"))  # BasicSR pairs LMDBs by equal keys
 
 
 def test_lmdbs_that_are_not_complete(lmdb_options, refused, tmp_path, gt):
