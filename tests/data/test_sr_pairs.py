@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.utils.matlab_functions import imresize
+
+from semanir_plugin.data.sr_pairs import find_images, write_sr_pairs
+from semanir_plugin.errors import UserError
+
+
+@pytest.fixture
+def source(tmp_path, photos):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, path in photos.items():
+        cv2.imwrite(str(folder / name), cv2.imread(str(path))[:61, :86])
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def read(folder, scale, backend):
+    suffix = ".lmdb" if backend == "lmdb" else ""
+    opt = {
+        **{"dataroot_gt": f"{folder}/GT{suffix}", "dataroot_lq": f"{folder}/LR_bicubic_X{scale}{suffix}"},
+        **{"io_backend": {"type": backend}, "scale": scale, "phase": "val"},
+    }
+    dataset = PairedImageDataset(opt)
+    return {dataset.paths[i]["gt_path"].rpartition("/")[2].split(".")[0]: dataset[i] for i in range(len(dataset))}
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("backend", ["disk", "lmdb"])
+def test_pairs_are_what_basicsr_reads(tmp_path, source, scale, backend):
+    write_sr_pairs(find_images(source), tmp_path / "out", scale, lmdb=backend == "lmdb")
+    pairs = read(tmp_path / "out", scale, backend)
+    assert set(pairs) == {"astronaut", "chelsea", "coffee", "rocket"}
+    rgb = cv2.imread(str(source / "coffee.png"))[..., ::-1].astype(np.float32) / 255
+    rgb = rgb[: 61 // scale * scale, : 86 // scale * scale]
+    np.testing.assert_allclose(pairs["coffee"]["gt"].numpy().transpose(1, 2, 0), rgb, atol=1e-6)
+    lr = np.clip(imresize(rgb, 1 / scale), 0, 1)
+    np.testing.assert_allclose(pairs["coffee"]["lq"].numpy().transpose(1, 2, 0), lr, atol=0.51 / 255)
+
+
+def test_a_second_run_replaces_the_first(tmp_path, source):
+    for _ in range(2):
+        write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=True)
+    assert len(read(tmp_path / "out", 2, "lmdb")) == 4
+    assert not list((tmp_path / "out").glob(".partial*"))
+
+
+@pytest.mark.parametrize("lmdb", [False, True])
+def test_nothing_half_written_appears(tmp_path, source, lmdb):
+    (source / "zebra.png").write_bytes(b"\x89PNG and no more")
+    with pytest.raises(UserError, match=r"zebra\.png: not a readable image"):
+        write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=lmdb)
+    assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".partial")]
+
+
+def test_names_must_differ(tmp_path, source):
+    (source / "rocket.png").write_bytes((source / "coffee.png").read_bytes())
+    with pytest.raises(UserError, match="both be called rocket"):
+        write_sr_pairs(find_images(source), tmp_path / "out", 2)
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_folders_without_images_are_named(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        find_images(tmp_path / name)

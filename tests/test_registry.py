@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import importlib
+
+import basicsr.archs
+import pytest
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY, Registry
+
+from semanir_plugin.registry import register
+
+
+def test_importing_registers_in_the_hosts_registries():
+    assert {"SemanIR", "Bicubic"} <= set(ARCH_REGISTRY.keys())
+    assert "SemanIRModel" in MODEL_REGISTRY
+    assert basicsr.archs.build_network({"type": "Bicubic", "upscale": 2}).upscale == 2
+
+
+@pytest.mark.parametrize("name", ["semanir_plugin.archs.bicubic_arch", "semanir_plugin.archs", "semanir_plugin"])
+def test_a_reload_does_not_trip_already_registered(name):
+    before = ARCH_REGISTRY.get("Bicubic")
+    module = importlib.import_module(name)
+    try:
+        importlib.reload(module)
+        assert ARCH_REGISTRY.get("Bicubic").__module__ == before.__module__
+    finally:
+        ARCH_REGISTRY._obj_map["Bicubic"] = before
+
+
+def test_two_owners_of_a_name_are_told():
+    registry = Registry("arch")
+
+    def net():
+        pass
+
+    register(registry)(net)
+    other = type("net", (), {"__module__": "somewhere.else"})
+    with pytest.raises(KeyError, match=r"'net' is already registered by tests\.test_registry"):
+        register(registry)(other)
