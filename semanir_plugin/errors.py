@@ -1,8 +1,11 @@
-"""The one exception type whose message is meant for the user of the command line."""
+"""The one exception type whose message is meant for the user of the command line, and how it helps with a name."""
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UserError", "near_match"]
 
 
 class UserError(Exception):
@@ -14,3 +17,10 @@ class UserError(Exception):
     def __str__(self) -> str:
         # torch's DataLoader raises a worker's exception again with the traceback as text; the message is its end.
         return super().__str__().rsplit("UserError: ", 1)[-1].strip()
+
+
+def near_match(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a misspelt one, if any is like it."""
+    spelt = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), spelt, n=1)
+    return spelt[close[0]] if close else None

@@ -144,7 +144,7 @@ class SemanIR(nn.Module):
 
     @torch.no_grad()
     def _init_as_interpolation(self) -> None:
-        """Let the first features be the image, past the body, and the head enlarge them."""
+        """Let the first features be the image, past the body, and the head enlarge them; let the layers add nothing."""
         channels = self.conv_first.in_channels
         last = [module for module in self.conv_after_body.modules() if isinstance(module, nn.Conv2d)][-1]
         for conv in (self.conv_first, last):
@@ -153,6 +153,9 @@ class SemanIR(nn.Module):
         for channel in range(channels):
             self.conv_first.weight[channel, channel, 1, 1] = 1
         self.head.init_as_interpolation(channels)
+        for module in self.stages.modules():
+            if isinstance(module, nn.LayerNorm):  # post-norm: what it scales is what a layer adds
+                nn.init.zeros_(module.weight)
 
     def _draw_topk(self) -> int:
         return random.choice(self.topk) if self.training else max(self.topk)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from typing import Any, NoReturn
+
+from semanir_plugin.errors import near_match
 
 __all__ = ["OneLineParser", "Subparsers", "add_run_arguments"]
 
@@ -25,8 +26,8 @@ class OneLineParser(argparse.ArgumentParser):
         """Parse, and report what is left over from within the subcommand it was given to."""
         known, extras = super().parse_known_args(args, namespace)
         if extras:
-            near = difflib.get_close_matches(extras[0].partition("=")[0], self._option_string_actions, n=1)
-            hint = f", did you mean '{near[0]}'?" if near else ""
+            near = near_match(extras[0].partition("=")[0], self._option_string_actions)
+            hint = f", did you mean '{near}'?" if near else ""
             self.error(f"unknown argument '{extras[0]}'{hint}")
         return known, extras
 

@@ -6,11 +6,10 @@ docstring names the failure. Import this module after `basicsr`; `semanir_plugin
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -26,10 +25,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, near_match
 from semanir_plugin.files import load_checkpoint, save_atomic
 
-__all__ = ["repair_host"]
+__all__ = ["known_optimizers", "known_schedulers", "repair_host"]
 
 
 def repair_host() -> None:
@@ -47,14 +46,8 @@ def get_registered(self: Any, name: str, suffix: str = "basicsr") -> Any:
     for key in (name, f"{name}_{suffix}"):
         if key in self:
             return self._obj_map[key]
-    raise KeyError(f"no '{name}' in the {self._name} registry{_near(name, self.keys())}")
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean ...?" where one of the known names is close, else nothing."""
-    folded = {key.lower(): key for key in known}
-    close = difflib.get_close_matches(name.lower(), folded, n=1)
-    return f"; did you mean '{folded[close[0]]}'?" if close else ""
+    near = near_match(name, self.keys())
+    raise KeyError(f"no '{name}' in the {self._name} registry{f'; did you mean {near!r}?' if near else ''}")
 
 
 # An image whose first bytes are the key is complete if the value occurs: PNG's last chunk, JPEG's end of image.
@@ -119,7 +112,7 @@ def get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: 
     Raises:
         UserError: There is no such optimiser, or it refuses the options.
     """
-    return _construct("optimizer", optim_type, _classes(torch.optim, Optimizer), params, lr=lr, **kwargs)
+    return _construct("optimizer", optim_type, known_optimizers(), params, lr=lr, **kwargs)
 
 
 def setup_schedulers(self: Any) -> None:
@@ -130,11 +123,21 @@ def setup_schedulers(self: Any) -> None:
     Raises:
         UserError: There is no such scheduler, or it refuses the options.
     """
-    known = _classes(torch.optim.lr_scheduler, LRScheduler) | _classes(host_schedulers, LRScheduler)
-    known["MultiStepLR"] = host_schedulers.MultiStepRestartLR
+    known = known_schedulers()
     options = dict(self.opt["train"]["scheduler"])
     name = options.pop("type")
     self.schedulers += [_construct("scheduler", name, known, optimizer, **options) for optimizer in self.optimizers]
+
+
+def known_optimizers() -> dict[str, type]:
+    """Return the optimisers that `train.optim_*` can name."""
+    return _classes(torch.optim, Optimizer)
+
+
+def known_schedulers() -> dict[str, type]:
+    """Return the schedulers that `train.scheduler` can name: torch's, and the host's own, which come first."""
+    known = _classes(torch.optim.lr_scheduler, LRScheduler) | _classes(host_schedulers, LRScheduler)
+    return {**known, "MultiStepLR": host_schedulers.MultiStepRestartLR}
 
 
 def _classes(module: ModuleType, base: type) -> dict[str, type]:
@@ -146,7 +149,7 @@ def _classes(module: ModuleType, base: type) -> dict[str, type]:
 def _construct(kind: str, name: str, known: Mapping[str, type], *args: Any, **options: Any) -> Any:
     """Build the class of that name, or tell the user what is wrong with the name or the options."""
     if name not in known:
-        raise UserError(f"no {kind} '{name}'{_near(name, known)}; known: {', '.join(sorted(known))}")
+        raise UserError(f"no {kind} '{name}'; known: {', '.join(sorted(known))}")
     try:
         return known[name](*args, **options)
     except (TypeError, ValueError) as error:
@@ -199,9 +202,9 @@ def load_network(
 
 
 def _select(checkpoint: Any, param_key: str | None, path: str) -> Mapping[str, Any]:
-    """Return what the checkpoint holds under `param_key`, under 'params' where it lacks that, or all of it for None."""
+    """Return what lies under `param_key`, under 'params' where that is missing, or all of it where that is weights."""
     state, key = checkpoint, param_key
-    if key is not None and isinstance(checkpoint, Mapping):
+    if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
         key = key if key in checkpoint else "params"
         state = checkpoint.get(key)
     if not isinstance(state, Mapping):
@@ -212,6 +215,10 @@ def _select(checkpoint: Any, param_key: str | None, path: str) -> Mapping[str, A
         )
     get_root_logger().info(f"Loading {path}, param key: [{key}].")
     return state
+
+
+def _are_weights(checkpoint: Mapping[str, Any]) -> bool:
+    return len(checkpoint) > 0 and all(isinstance(value, torch.Tensor) for value in checkpoint.values())
 
 
 def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:

@@ -21,13 +21,13 @@ from PIL import Image, UnidentifiedImageError
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["check_datasets"]
+__all__ = ["IMAGE_SUFFIXES", "check_datasets"]
 
 Keys = tuple[str, ...]
 Size = tuple[int, int]  # width, height
 
 # What BasicSR's decoder, OpenCV, reads.
-_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _PNG_END = b"IEND\xaeB`\x82"
 _LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>\d+), ?(?P<width>\d+)\b.*\)")
 _EXIF_ORIENTATION = 0x0112
@@ -85,7 +85,7 @@ class _DatasetCheck:
             names = self.read_meta_info_file(key)
         else:
             names = sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
-            stray = [name for name in names if Path(name).suffix.lower() not in _SUFFIXES]
+            stray = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
             if stray and root.suffix == ".lmdb":
                 raise self.error(key, f"{root} is an LMDB; set io_backend to {{type: lmdb}}")
             if stray:

@@ -14,11 +14,10 @@ from basicsr.utils.matlab_functions import imresize
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from semanir_plugin.data.checks import IMAGE_SUFFIXES
 from semanir_plugin.errors import UserError
 
-__all__ = ["IMAGE_SUFFIXES", "find_images", "write_sr_pairs"]
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+__all__ = ["find_images", "write_sr_pairs"]
 
 Image = NDArray[np.uint8]
 

@@ -7,20 +7,18 @@ signature; what a model or dataset takes is what its source looks up on `opt`, p
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import textwrap
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from basicsr.models import lr_scheduler as host_schedulers
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
+from semanir_plugin.compat.host import known_optimizers, known_schedulers
 from semanir_plugin.engine.options import COUNTS, OptionFile
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, near_match
 
 __all__ = ["option_lookups", "validate_options"]
 
@@ -177,9 +175,8 @@ class _Section:
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], owner: str | None = None) -> str:
-    spelt = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), spelt, n=1)
-    hint = f"did you mean '{spelt[near[0]]}'? " if near else ""
+    near = near_match(name, known)
+    hint = f"did you mean '{near}'? " if near else ""
     return f"unknown {kind} '{name}'{f' of {owner}' if owner else ''}; {hint}known: {', '.join(sorted(known))}"
 
 
@@ -278,10 +275,10 @@ def _check_train(top: _Section, known: set[str], *, is_train: bool) -> None:
         train.require("total_iter", *sorted({"optim_g", "scheduler"} & known))
     for key in (key for key, value in train.values.items() if value is not None):  # null switches a loss off
         if key.startswith("optim_"):
-            train.sub(key).check_call("optimizer", _classes(torch.optim, torch.optim.Optimizer), given={"params"})
+            train.sub(key).check_call("optimizer", known_optimizers().items(), given={"params"})
             train.sub(key).require("lr")
         elif key == "scheduler":
-            train.sub(key).check_call("scheduler", _schedulers(), given={"optimizer"})
+            train.sub(key).check_call("scheduler", known_schedulers().items(), given={"optimizer"})
         elif key.endswith("_opt"):
             train.sub(key).check_call("loss", LOSS_REGISTRY)
 
@@ -304,16 +301,3 @@ def _check_logger(top: _Section) -> None:
     logger.check_keys({"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"})
     logger.sub("wandb").check_keys({"project", "resume_id"})
     top.sub("dist_params").check_keys({"backend", "port"})
-
-
-def _schedulers() -> Table:
-    """Return torch's learning rate schedulers and BasicSR's own, which come first."""
-    modules = (torch.optim.lr_scheduler, host_schedulers)
-    known = {name: obj for module in modules for name, obj in _classes(module, torch.optim.lr_scheduler.LRScheduler)}
-    return {**known, "MultiStepLR": host_schedulers.MultiStepRestartLR}.items()
-
-
-def _classes(module: Any, base: type) -> Table:
-    """Return the public classes in a module that derive from a base."""
-    found = [(name, obj) for name, obj in vars(module).items() if isinstance(obj, type) and not name.startswith("_")]
-    return [(name, obj) for name, obj in found if issubclass(obj, base) and obj is not base]

@@ -123,8 +123,12 @@ class SemanIRModel(SRModel):
         return crop_to(output, height * scale, width * scale)
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
+        if not self.is_train:  # there is one result, so there is no best one to speak of
+            values = ", ".join(f"{name} {value:.4f}" for name, value in self.metric_results.items())
+            get_root_logger().info(f"{dataset_name}: {values}")
+            return
         super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
-        if self.is_train and self._is_new_best(current_iter, dataset_name):
+        if self._is_new_best(current_iter, dataset_name):
             self._save_networks("best")
 
     def _is_new_best(self, current_iter: int, dataset_name: str) -> bool:

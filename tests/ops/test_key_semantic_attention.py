@@ -22,7 +22,8 @@ def inputs(b, h, n, d, k, dtype=torch.float32, *, with_bias=True, with_regions=F
 
 
 def relative_error(actual, expected):
-    return ((actual - expected).norm() / expected.norm().clamp_min(1e-2)).item()
+    # By RMS; what is exactly zero, as gradients of k = 1 are, is compared with values of 0.1.
+    return ((actual - expected).norm() / expected.norm().clamp_min(0.1 * expected.numel() ** 0.5)).item()
 
 
 @pytest.mark.parametrize(("b", "h", "n", "d", "k"), SHAPES)

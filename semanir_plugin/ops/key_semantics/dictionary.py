@@ -18,6 +18,7 @@ class KeySemantics:
 
     def __init__(self, mask: Tensor, k: int) -> None:
         self._mask = mask
+        self._additive: Tensor | None = None
         self.k = k
 
     @property
@@ -33,6 +34,13 @@ class KeySemantics:
     def mask(self) -> Tensor:
         """Return the (B, N, N) bool mask, True where a query keeps a key."""
         return self._mask
+
+    def additive_mask(self, dtype: torch.dtype) -> Tensor:
+        """Return (B, N, N): 0 where a query keeps a key, -inf elsewhere; made once for all layers that share it."""
+        if self._additive is None or self._additive.dtype != dtype:
+            zeros = torch.zeros(self._mask.shape, dtype=dtype, device=self.device)
+            self._additive = zeros.masked_fill_(~self._mask, -torch.inf)
+        return self._additive
 
     def counts(self) -> Tensor:
         """Return (B, N) int64, the number of keys of each query."""
