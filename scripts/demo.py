@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, metavar="DIR", help="a folder of photographs, instead of scikit-image's")
-    parser.add_argument("--seconds", type=float, default=130, help="how long to train, roughly (default: 130)")
+    parser.add_argument("--seconds", type=float, default=100, help="how long to train, roughly (default: 100)")
     return parser.parse_args()
 
 
@@ -62,7 +63,7 @@ def run_demo(args: argparse.Namespace) -> None:
     started = time.time()
     train, test = find_photos(args.data)
     print(f"{len(train)} photographs to train on, {len(test)} kept out: {', '.join(path.name for path in test)}")
-    write_sr_pairs(train, DATA / "train", SCALE, lmdb=True)
+    write_sr_pairs(train, DATA / "train", SCALE, crop=256, lmdb=True)
     write_sr_pairs(test, DATA / "test", SCALE)
     total_iter = choose_iterations(args.seconds)
     basicsr("train", TRAIN_OPT, f"train:total_iter={total_iter}", f"train:scheduler:periods=[{total_iter}]")
@@ -112,7 +113,7 @@ def choose_iterations(seconds: float) -> int:
 
 def basicsr(subcommand: str, opt: Path, *overrides: str) -> None:
     """Run the `basicsr` command, shown as a user would type it."""
-    arguments = [subcommand, "-opt", str(opt), *(["--force_yml", *overrides] if overrides else [])]
+    arguments = [subcommand, "-opt", os.path.relpath(opt), *(["--force_yml", *overrides] if overrides else [])]
     print("\n$ basicsr", *arguments, flush=True)
     subprocess.run([sys.executable, "-m", "semanir_plugin.cli", *arguments], check=True)
 
@@ -144,17 +145,25 @@ def draw_comparison(test: list[Path]) -> Any:
 
     from semanir_plugin.evaluation.pictures import Comparison, compare_crops
 
+    def read(*parts: str) -> Any:
+        return np.asarray(Image.open(Path(*parts)).convert("RGB"))
+
     rows = []
-    for path in test[:6]:
-        files = {
-            "low resolution": DATA / "test" / f"LR_bicubic_X{SCALE}" / f"{path.stem}.png",
-            "bicubic": Path("results/demo_Bicubic_SRx4/visualization/demo", f"{path.stem}_demo_Bicubic_SRx4.png"),
-            "SemanIR": Path("results/demo_SemanIR_SRx4/visualization/demo", f"{path.stem}_demo_SemanIR_SRx4.png"),
-            "ground truth": DATA / "test" / "GT" / f"{path.stem}.png",
-        }
-        versions = {caption: np.asarray(Image.open(file).convert("RGB")) for caption, file in files.items()}
-        rows.append(Comparison(path.stem, versions["ground truth"], versions))
+    for name in (path.stem for path in test[:6]):
+        truth = read(str(DATA), "test/GT", f"{name}.png")
+        versions = {"low resolution": read(str(DATA), f"test/LR_bicubic_X{SCALE}", f"{name}.png")}
+        for label, run in (("bicubic", "demo_Bicubic_SRx4"), ("SemanIR", "demo_SemanIR_SRx4")):
+            image = read("results", run, "visualization/demo", f"{name}_{run}.png")
+            versions[f"{label}, {luma_psnr(image, truth):.2f} dB"] = image
+        rows.append(Comparison(name, truth, {**versions, "ground truth": truth}))
     return compare_crops(rows)
+
+
+def luma_psnr(image: Any, truth: Any) -> float:
+    """Return the PSNR of two RGB images as the test reports it."""
+    from basicsr.metrics import calculate_psnr
+
+    return calculate_psnr(image[..., ::-1], truth[..., ::-1], crop_border=SCALE, test_y_channel=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from bootstrap import run_in_venv
 EPILOG = """\
 OUT gets GT and LR_bicubic_X4 (the scale's number), or GT.lmdb and LR_bicubic_X4.lmdb: the layout that options/ expect.
 
-  python3 scripts/prepare_sr_data.py DF2K_HR datasets/DF2K --scale 4
+  python3 scripts/prepare_sr_data.py DF2K_HR datasets/DF2K --scale 4 --crop 480
   python3 scripts/prepare_sr_data.py Set5_HR datasets/Set5 --scale 4
 """
 
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("images", metavar="IMAGES", help="folder of photographs")
     parser.add_argument("out", type=Path, metavar="OUT", help="where to write")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="default: 4")
+    parser.add_argument("--crop", type=int, metavar="SIDE", help="cut into sub-images of this side, for training")
     parser.add_argument("--lmdb", action="store_true", help="write LMDB instead of folders of PNG files")
     args = parser.parse_args()
     run_in_venv()
@@ -31,7 +32,7 @@ def main() -> int:
     from semanir_plugin.errors import UserError
 
     try:
-        write_sr_pairs(find_images(args.images), args.out, args.scale, lmdb=args.lmdb)
+        write_sr_pairs(find_images(args.images), args.out, args.scale, crop=args.crop, lmdb=args.lmdb)
     except UserError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -37,7 +38,9 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     return images
 
 
-def write_sr_pairs(images: Iterable[Path], folder: str | os.PathLike[str], scale: int, *, lmdb: bool = False) -> None:
+def write_sr_pairs(
+    images: Iterable[Path], folder: str | os.PathLike[str], scale: int, *, crop: int | None = None, lmdb: bool = False
+) -> None:
     """Write ground truth and low resolution pairs to `GT` and `LR_bicubic_X{scale}` in `folder`.
 
     The ground truth is cropped to a multiple of the scale; the LR is MATLAB's bicubic, rounded to 8 bit. Images become
@@ -47,12 +50,16 @@ def write_sr_pairs(images: Iterable[Path], folder: str | os.PathLike[str], scale
         images: Photographs.
         folder: Where to write; made if missing.
         scale: Factor between both sizes.
+        crop: Cut the ground truth into sub-images of at most this side, and the LR alike: training then decodes little
+            more than it uses. The last ones of a row overlap their neighbours.
         lmdb: Write `GT.lmdb` and `LR_bicubic_X{scale}.lmdb` instead of folders of PNG files.
 
     Raises:
-        UserError: An image cannot be read, or two have the same name.
+        UserError: An image cannot be read, two have the same name, or `crop` is not a multiple of the scale.
     """
     images = sorted(images)
+    if crop is not None and (crop < scale or crop % scale):
+        raise UserError(f"the side of the sub-images, {crop}, is not a multiple of the scale {scale}")
     _check_names(images)
     suffix = ".lmdb" if lmdb else ""
     targets = [Path(folder, f"{name}{suffix}") for name in ("GT", f"LR_bicubic_X{scale}")]
@@ -60,10 +67,11 @@ def write_sr_pairs(images: Iterable[Path], folder: str | os.PathLike[str], scale
     for path in partial:
         remove_tree(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+    pairs = (pair for path in _progress(images) for pair in _cut(path.stem, *_read_pair(path, scale), scale, crop))
     if lmdb:
-        _write_lmdbs(images, partial, scale)
+        _write_lmdbs(pairs, partial, _map_size(images))
     else:
-        _write_folders(images, partial, scale)
+        _write_folders(pairs, partial)
     for source, target in zip(partial, targets, strict=True):
         remove_tree(target)
         source.rename(target)
@@ -85,7 +93,7 @@ def _check_names(images: Sequence[Path]) -> None:
         names[path.stem] = path
 
 
-def _pair(path: Path, scale: int) -> tuple[Image, Image]:
+def _read_pair(path: Path, scale: int) -> tuple[Image, Image]:
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"{path}: not a readable image; remove or replace it")
@@ -94,19 +102,37 @@ def _pair(path: Path, scale: int) -> tuple[Image, Image]:
     return gt, np.clip(np.round(lr * 255), 0, 255).astype(np.uint8)
 
 
-def _write_folders(images: Sequence[Path], folders: Sequence[Path], scale: int) -> None:
+def _cut(name: str, gt: Image, lr: Image, scale: int, crop: int | None) -> Iterator[tuple[str, Image, Image]]:
+    """Yield (name, GT, LR) of the sub-images, named as BasicSR's extract_subimages does."""
+    if crop is None:
+        yield name, gt, lr
+        return
+    corners = product(*(_starts(size, crop) for size in gt.shape[:2]))
+    for index, (top, left) in enumerate(corners, 1):
+        sides = [
+            image[top // factor : (top + crop) // factor, left // factor : (left + crop) // factor]
+            for image, factor in ((gt, 1), (lr, scale))
+        ]
+        yield f"{name}_s{index:03d}", sides[0], sides[1]
+
+
+def _starts(size: int, crop: int) -> list[int]:
+    return [*range(0, size - crop, crop), max(size - crop, 0)]
+
+
+def _write_folders(pairs: Iterable[tuple[str, Image, Image]], folders: Sequence[Path]) -> None:
     for folder in folders:
         folder.mkdir()
-    for path in _progress(images):
-        for folder, image in zip(folders, _pair(path, scale), strict=True):
-            cv2.imencode(".png", image)[1].tofile(folder / f"{path.stem}.png")
+    for name, *images in pairs:
+        for folder, image in zip(folders, images, strict=True):
+            cv2.imencode(".png", image)[1].tofile(folder / f"{name}.png")
 
 
-def _write_lmdbs(images: Sequence[Path], paths: Sequence[Path], scale: int) -> None:
-    makers: list[LmdbMaker] = [LmdbMaker(str(path), map_size=_map_size(images)) for path in paths]
-    for path in _progress(images):
-        for maker, image in zip(makers, _pair(path, scale), strict=True):
-            maker.put(cv2.imencode(".png", image)[1].tobytes(), path.stem, image.shape)
+def _write_lmdbs(pairs: Iterable[tuple[str, Image, Image]], paths: Sequence[Path], map_size: int) -> None:
+    makers: list[LmdbMaker] = [LmdbMaker(str(path), map_size=map_size) for path in paths]
+    for name, *images in pairs:
+        for maker, image in zip(makers, images, strict=True):
+            maker.put(cv2.imencode(".png", image)[1].tobytes(), name, image.shape)
     for maker in makers:
         maker.close()
 

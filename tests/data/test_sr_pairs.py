@@ -69,3 +69,22 @@ def test_folders_without_images_are_named(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=name):
         find_images(tmp_path / name)
+
+
+@pytest.mark.parametrize("lmdb", [False, True])
+def test_sub_images_cover_the_photograph_and_stay_aligned(tmp_path, source, lmdb):
+    backend = "lmdb" if lmdb else "disk"
+    coffee = [source / "coffee.png"]  # 60 x 84 after cropping to a multiple of 4
+    write_sr_pairs(coffee, tmp_path / "whole", 4, lmdb=lmdb)
+    write_sr_pairs(coffee, tmp_path / "cut", 4, crop=32, lmdb=lmdb)
+    whole, cut = read(tmp_path / "whole", 4, backend)["coffee"], read(tmp_path / "cut", 4, backend)
+    corners = [(top, left) for top in (0, 28) for left in (0, 32, 52)]
+    assert list(cut) == [f"coffee_s{index:03d}" for index in range(1, 7)]
+    for pair, (top, left) in zip(cut.values(), corners, strict=True):
+        assert (pair["gt"] == whole["gt"][:, top : top + 32, left : left + 32]).all()
+        assert (pair["lq"] == whole["lq"][:, top // 4 : top // 4 + 8, left // 4 : left // 4 + 8]).all()
+
+
+def test_sub_images_are_a_multiple_of_the_scale(tmp_path, source):
+    with pytest.raises(UserError, match="not a multiple of the scale 4"):
+        write_sr_pairs(find_images(source), tmp_path / "out", 4, crop=30)
