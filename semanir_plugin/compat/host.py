@@ -149,7 +149,9 @@ def _classes(module: ModuleType, base: type) -> dict[str, type]:
 def _construct(kind: str, name: str, known: Mapping[str, type], *args: Any, **options: Any) -> Any:
     """Build the class of that name, or tell the user what is wrong with the name or the options."""
     if name not in known:
-        raise UserError(f"no {kind} '{name}'; known: {', '.join(sorted(known))}")
+        near = near_match(name, known)
+        hint = f"did you mean '{near}'? " if near else ""
+        raise UserError(f"no {kind} '{name}'; {hint}known: {', '.join(sorted(known))}")
     try:
         return known[name](*args, **options)
     except (TypeError, ValueError) as error:
