@@ -41,6 +41,9 @@ def train(args: RunArguments) -> None:
     run = start_run(args, is_train=True)
     state = load_resume_state(run)
     start_iter = state["iter"] if state else 0
+    if start_iter >= run.opt["train"]["total_iter"]:
+        run.logger.info("Nothing is left to train; raise train.total_iter to go on.")
+        return
     train_loader = build_train_loader(run, start_iter)
     val_loaders = build_val_loaders(run)
     model = build_run_model(run)

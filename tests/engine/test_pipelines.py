@@ -75,6 +75,13 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(sr_data, tmp_path):
     assert "Resuming from" in logs[1].read_text()
 
 
+def test_resuming_a_finished_run_changes_nothing(sr_data):
+    assert train(sr_data) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("experiments").rglob("*")}
+    assert train(sr_data, "--auto_resume") == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("experiments").rglob("*")} == before
+
+
 def test_a_killed_run_continues_where_it_was(sr_data, tmp_path):
     overrides = tiny_overrides(sr_data, train__total_iter=100_000, logger__save_checkpoint_freq=1, val__val_freq=10**6)
     command = [sys.executable, "-m", "semanir_plugin.cli", "train", "-opt", TRAIN, "--auto_resume", "--force_yml"]
