@@ -36,7 +36,7 @@ def start_logging(rank: int) -> logging.Logger:
 
 def log_to_file(logger: logging.Logger, path: Path) -> None:
     """Write what was logged so far, and from now on, to `path`."""
-    file = logging.FileHandler(path, "w", encoding="utf-8")
+    file = logging.FileHandler(path, "a", encoding="utf-8")  # runs within one second share the name
     file.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(file)
     for handler in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:

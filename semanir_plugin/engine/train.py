@@ -129,6 +129,7 @@ class TrainingLoop:
         self.total_iter = run.opt["train"]["total_iter"]
         self.tb_logger = _init_tb_logger(run.opt)
         self.messages = MessageLogger(run.opt, start_iter + 1, self.tb_logger)
+        self.messages.max_iters = self.total_iter + 1  # it counts one less, so that its last ETA would be negative
         self.validated_at = -1
 
     def run_all(self) -> None:
