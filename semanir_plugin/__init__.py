@@ -1,4 +1,4 @@
-"""SemanIR and AST for BasicSR.
+"""SemanIR for BasicSR.
 
 Importing this package attaches it to BasicSR: the host is made importable and correct on a current stack
 (`semanir_plugin.compat`), and every architecture, model, dataset, loss and metric enters BasicSR's registries.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "near_match"]
+__all__ = ["UserError", "near_match", "one_line"]
 
 
 class UserError(Exception):
@@ -24,3 +24,9 @@ def near_match(name: str, known: Iterable[str]) -> str | None:
     spelt = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), spelt, n=1)
     return spelt[close[0]] if close else None
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of any exception in one line, with its type where the message alone says little."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, UserError | ValueError) and message else f"{type(error).__name__}: {message}"

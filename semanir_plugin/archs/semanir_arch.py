@@ -34,8 +34,8 @@ class SemanIR(nn.Module):
     """Transformer whose stages share a key-semantic dictionary: each token attends to its k most similar ones.
 
     Ren et al., "Sharing Key Semantics in Transformer Makes Efficient Image Restoration", NeurIPS 2024. The defaults are
-    the paper's S; B has `depths` and `num_heads` of eight sixes. Images of any size from 8 x 8 are padded by reflection
-    to a multiple of the window, and the result cropped.
+    the paper's S; B has eight stages, `depths` of eight eights and `num_heads` of eight sixes. Images of any size from
+    8 x 8 are padded by reflection to a multiple of the window, and the result cropped.
 
     Args:
         upscale: Enlargement: 2, 3, 4 or 8.
@@ -52,9 +52,8 @@ class SemanIR(nn.Module):
         similarity: "dot", as published, or "cosine".
         shift: "stage": the windows of every second stage are shifted, one dictionary per stage; "layer": those of every
             second layer, two dictionaries per stage; "none".
-        interpolating_init: Start as bilinear enlargement (x4 and x8 with "pixelshuffle": x2 in turn) instead of
-            noise. Not in the paper; it makes short trainings
-            useful, where the first hours would go into learning to enlarge.
+        interpolating_init: Start as bilinear enlargement instead of noise (x4 and x8 with "pixelshuffle": x2 in turn).
+            Not in the paper; it makes short trainings useful, whose time would go into learning to enlarge.
 
     Raises:
         ValueError: An argument is not as above.
@@ -82,6 +81,10 @@ class SemanIR(nn.Module):
     ) -> None:
         super().__init__()
         self.topk = _checked_topk(topk)
+        sizes = {"in_chans": in_chans, "embed_dim": embed_dim, "window_size": window_size, "mlp_ratio": mlp_ratio}
+        for name, value in {**sizes, "img_range": img_range}.items():
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
         if len(depths) != len(num_heads):
             raise ValueError(f"depths and num_heads must be of equal length, got {len(depths)} and {len(num_heads)}")
         if upsampler not in HEADS:

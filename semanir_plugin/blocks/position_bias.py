@@ -17,6 +17,8 @@ class ContinuousPositionBias(nn.Module):
         hidden: Width of the MLP.
     """
 
+    MAXIMUM = 16.0
+
     coordinates: Tensor
 
     def __init__(self, window_size: int, num_heads: int, *, hidden: int = 512) -> None:
@@ -26,9 +28,9 @@ class ContinuousPositionBias(nn.Module):
         self.register_buffer("coordinates", _log_coordinates(window_size), persistent=False)
 
     def table(self) -> Tensor:
-        """Return (heads, 2w - 1, 2w - 1): the bias of every relative position, in (0, 16)."""
-        table = 16 * torch.sigmoid(self.mlp(self.coordinates))
-        return table.permute(2, 0, 1)
+        """Return (heads, 2w - 1, 2w - 1): the bias of every relative position, in (0, 16); fp32 also under autocast."""
+        with torch.autocast(self.coordinates.device.type, enabled=False):
+            return self.MAXIMUM * torch.sigmoid(self.mlp(self.coordinates)).permute(2, 0, 1)
 
     def forward(self) -> Tensor:
         """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from semanir_plugin import __version__
 from semanir_plugin.cli import test, train
 from semanir_plugin.cli.parser import OneLineParser
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["main"]
 
@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command and all its subcommands."""
     parser = OneLineParser(
         prog="basicsr",
-        description="Train and test image restoration networks: BasicSR with SemanIR and AST.",
+        description="Train and test image restoration networks: BasicSR with SemanIR.",
         epilog="Each subcommand explains itself: basicsr train --help",
     )
     parser.add_argument("--version", action="version", version=f"semanir_plugin {__version__}")
@@ -46,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if getattr(args, "debug", False):
             traceback.print_exc()
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return _say(f"basicsr {args.subcommand}: failed with {type(error).__name__}: {reason} (--debug shows where)", 1)
+        return _say(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
     return 0
 
 

@@ -129,6 +129,13 @@ def setup_schedulers(self: Any) -> None:
     self.schedulers += [_construct("scheduler", name, known, optimizer, **options) for optimizer in self.optimizers]
 
 
+# What a training loop that calls `step()` cannot drive, or an option file cannot express.
+NEEDS_MORE = {
+    *("LBFGS", "SparseAdam"),  # a closure; sparse gradients
+    *("ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"),  # a metric; functions
+}
+
+
 def known_optimizers() -> dict[str, type]:
     """Return the optimisers that `train.optim_*` can name."""
     return _classes(torch.optim, Optimizer)
@@ -140,10 +147,28 @@ def known_schedulers() -> dict[str, type]:
     return {**known, "MultiStepLR": host_schedulers.MultiStepRestartLR}
 
 
+def update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) -> None:
+    """`update_learning_rate` writes the warm-up's rate where schedulers read the last one they set.
+
+    Those that go on from it, MultiStepLR among them, keep the warm-up's last rate for good.
+    """
+    for scheduler in self.schedulers:
+        groups = scheduler.optimizer.param_groups
+        for group, lr in zip(groups, scheduler.get_last_lr(), strict=True):
+            group["lr"] = lr
+        if current_iter > 1:
+            scheduler.step()
+        if current_iter < warmup_iter:
+            for group in groups:
+                group["lr"] = group["initial_lr"] * current_iter / warmup_iter
+
+
 def _classes(module: ModuleType, base: type) -> dict[str, type]:
     """Return the public proper subclasses of `base` found in a module, by name."""
     found = {name: obj for name, obj in vars(module).items() if isinstance(obj, type) and not name.startswith("_")}
-    return {name: obj for name, obj in found.items() if issubclass(obj, base) and obj is not base}
+    return {
+        name: obj for name, obj in found.items() if issubclass(obj, base) and obj is not base and name not in NEEDS_MORE
+    }
 
 
 def _construct(kind: str, name: str, known: Mapping[str, type], *args: Any, **options: Any) -> Any:
@@ -204,10 +229,12 @@ def load_network(
 
 
 def _select(checkpoint: Any, param_key: str | None, path: str) -> Mapping[str, Any]:
-    """Return what lies under `param_key`, under 'params' where that is missing, or all of it where that is weights."""
+    """Return what lies under `param_key`; all of it where it is weights; 'params' where there is no 'params_ema'."""
     state, key = checkpoint, param_key
     if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
-        key = key if key in checkpoint else "params"
+        if key == "params_ema" and key not in checkpoint:
+            get_root_logger().warning(f"{path} has no params_ema; its params are used.")
+            key = "params"
         state = checkpoint.get(key)
     if not isinstance(state, Mapping):
         held = _first(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
@@ -299,6 +326,7 @@ REPAIRS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     *((cls, "__getitem__", opening_first(cls.__getitem__)) for cls in _host_datasets()),
     (BaseModel, "get_optimizer", get_optimizer),
     (BaseModel, "setup_schedulers", setup_schedulers),
+    (BaseModel, "update_learning_rate", update_learning_rate),
     (BaseModel, "model_ema", model_ema),
     (BaseModel, "model_to_device", model_to_device),
     (BaseModel, "load_network", load_network),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 
@@ -11,6 +12,9 @@ import torch.distributed as dist
 from semanir_plugin.errors import UserError
 
 __all__ = ["init_distributed"]
+
+# The other processes wait while the first one validates.
+TIMEOUT = datetime.timedelta(hours=6)
 
 
 def init_distributed(launcher: str, *, port: int | None = None) -> None:
@@ -37,7 +41,7 @@ def init_distributed(launcher: str, *, port: int | None = None) -> None:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) % torch.cuda.device_count())
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
 
 
 def _export_slurm(port: int | None) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_time_str, set_random_seed
@@ -22,7 +23,7 @@ from semanir_plugin.engine.distributed import init_distributed
 from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import OptionFile, apply_overrides, load_options, resolve_options
 from semanir_plugin.engine.schema import validate_options
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
 
@@ -69,7 +70,7 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     """
     file = apply_overrides(load_options(args.opt), args.force_yml)
     validate_options(file, is_train=is_train)
-    init_distributed(args.launcher, **(file.data.get("dist_params") or {}))
+    init_distributed(args.launcher, port=(file.data.get("dist_params") or {}).get("port"))
     logger = start_logging(get_dist_info()[0])
     opt = resolve_options(
         file,
@@ -81,6 +82,7 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     )
     check_datasets(opt, file.where)
     set_random_seed(opt["manual_seed"] + opt["rank"])
+    torch.backends.cudnn.benchmark = True
     return Run(file, opt, logger)
 
 
@@ -93,8 +95,8 @@ def build_guarded_dataset(dataset_opt: Mapping[str, Any]) -> GuardedDataset:
     name = dataset_opt["name"]
     try:
         dataset = GuardedDataset(build_dataset(dataset_opt))
-    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
-        raise UserError(f"dataset '{name}': {dataset_opt['type']} cannot be built: {error}") from error
+    except Exception as error:
+        raise UserError(f"dataset '{name}': {dataset_opt['type']} cannot be built: {one_line(error)}") from error
     if len(dataset) == 0:
         raise UserError(f"dataset '{name}' is empty; check its dataroot")
     return dataset
@@ -108,8 +110,10 @@ def build_run_model(run: Run) -> Any:
     """
     try:
         return build_model(run.opt)
-    except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
-        raise UserError(f"{run.file.path}: {run.opt['model_type']} cannot be built: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever a constructor raises, its options are what the user can mend
+        raise UserError(f"{run.file.path}: {run.opt['model_type']} cannot be built: {one_line(error)}") from error
 
 
 @master_only
@@ -117,7 +121,17 @@ def open_run_folder(run: Run, *, resumed: bool = False) -> None:
     """Make the folders of the run, copy the options there and start the log file.
 
     What an earlier run of the same name left is kept: its folder gets `_archived_` and the time appended.
+
+    Raises:
+        UserError: The folders cannot be made.
     """
+    try:
+        _open_run_folder(run, resumed)
+    except OSError as error:
+        raise UserError(f"cannot write to {error.filename}: {error.strerror}; choose path.experiments_root") from error
+
+
+def _open_run_folder(run: Run, resumed: bool) -> None:
     is_train = run.opt["is_train"]
     paths = run.opt["path"]
     folder = Path(paths["experiments_root" if is_train else "results_root"])
@@ -128,7 +142,8 @@ def open_run_folder(run: Run, *, resumed: bool = False) -> None:
         Path(paths[key]).mkdir(parents=True, exist_ok=True)
     command = " ".join(sys.argv)
     header = f"# {time.asctime()}\n# {command}\n\n"
-    (folder / run.file.path.name).write_text(header + run.file.path.read_text(encoding="utf-8"), encoding="utf-8")
+    text = run.file.path.read_text(encoding="utf-8-sig")
+    (folder / run.file.path.name).write_text(header + text, encoding="utf-8")
     log_to_file(run.logger, folder / f"{'train' if is_train else 'test'}_{run.opt['name']}_{get_time_str()}.log")
     run.logger.info(get_env_info().rpartition("Version Information: ")[2].strip())
     run.logger.debug(dict2str(run.opt))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from basicsr.data import build_dataloader
 
+from semanir_plugin.engine.rehearsal import rehearse
 from semanir_plugin.engine.run import RunArguments, build_guarded_dataset, build_run_model, open_run_folder, start_run
 
 __all__ = ["test"]
@@ -27,6 +28,10 @@ def test(args: RunArguments) -> Scores:
     sets = [dataset_opt for _, dataset_opt in sorted(run.opt["datasets"].items())]
     loaders = [build_dataloader(build_guarded_dataset(each), each) for each in sets]
     model = build_run_model(run)
+    for loader in loaders:
+        rehearse(model, loader.dataset[0])
+    if not run.opt["path"].get("pretrain_network_g") and any(True for _ in model.net_g.parameters()):
+        run.logger.warning("path.pretrain_network_g is not set: untrained weights are scored.")
     open_run_folder(run)
     scores: Scores = {}
     for loader in loaders:

@@ -12,12 +12,13 @@ from typing import Any
 
 from basicsr.data import build_dataloader
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
-from basicsr.utils import AvgTimer, MessageLogger, check_resume, init_tb_logger, init_wandb_logger
+from basicsr.utils import AvgTimer, MessageLogger, init_tb_logger, init_wandb_logger
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from semanir_plugin.data.sampler import IterationSampler
+from semanir_plugin.engine.rehearsal import rehearse
 from semanir_plugin.engine.run import (
     Run,
     RunArguments,
@@ -26,7 +27,7 @@ from semanir_plugin.engine.run import (
     open_run_folder,
     start_run,
 )
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.files import load_checkpoint
 
 __all__ = ["train"]
@@ -47,8 +48,9 @@ def train(args: RunArguments) -> None:
     train_loader = build_train_loader(run, start_iter)
     val_loaders = build_val_loaders(run)
     model = build_run_model(run)
+    rehearse(model, train_loader.dataset[0])
     if state:
-        model.resume_training(state)
+        _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
     _log_statistics(run, train_loader, start_iter)
     TrainingLoop(run, model, train_loader, val_loaders, start_iter).run_all()
@@ -65,12 +67,36 @@ def load_resume_state(run: Run) -> dict[str, Any] | None:
     if path is None:
         return None
     state = load_checkpoint(path)
-    if not isinstance(state, dict) or "iter" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("iter"), int) or "optimizers" not in state:
         raise UserError(f"{path} is not a training state; name a file of a training_states folder")
-    opt["path"]["resume_state"] = str(path)
-    check_resume(opt, state["iter"])
+    _point_at_networks(opt, state["iter"])
     run.logger.info(f"Resuming from {path}, iteration {state['iter']:,}.")
     return state
+
+
+def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
+    """Have the networks loaded as they were at an iteration, whatever `pretrain_network_*` says."""
+    paths = opt["path"]
+    ignored = paths.get("ignore_resume_networks") or []
+    for key in [key for key in opt if key.startswith("network_") and key not in ignored]:
+        label = key.removeprefix("network_")
+        paths[f"pretrain_{key}"] = str(Path(paths["models"], f"net_{label}_{iteration}.pth"))
+        paths[f"param_key_{label}"] = "params"  # the average has its own entry in the file, and is loaded from there
+        paths[f"strict_load_{label}"] = True
+
+
+def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
+    options = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
+    try:
+        model.resume_training(state)
+        loaded = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
+        if loaded != options:  # torch takes over whatever options the state has
+            raise ValueError("it is of another optimiser")
+    except Exception as error:
+        raise UserError(
+            f"the training state of iteration {state['iter']:,} is not of this model and optimiser: {one_line(error)}; "
+            f"correct {run.file.path}, or start anew without resuming"
+        ) from error
 
 
 def newest_state(opt: dict[str, Any]) -> Path | None:

@@ -32,19 +32,18 @@ class _BFloat16Wrapper(_ClippingWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16):
             yield
 
 
 def build_optim_wrapper(
-    optimizer: torch.optim.Optimizer, *, amp: str | None, grad_clip: float | None, device: torch.device
+    optimizer: torch.optim.Optimizer, *, amp: str | bool | None, grad_clip: float | None, device: torch.device
 ) -> OptimWrapper:
     """Wrap an optimiser for training in the given precision.
 
     Args:
         optimizer: The optimiser.
-        amp: "bf16", "fp16" (CUDA only, with dynamic loss scaling), or None for fp32.
+        amp: "bf16", "fp16" (CUDA only, with dynamic loss scaling), or None (`off` in YAML: False) for fp32.
         grad_clip: Largest L2 norm of all gradients together; None: no limit.
         device: Where the network lives.
 
@@ -54,7 +53,7 @@ def build_optim_wrapper(
     kwargs: dict[str, Any] = {"optimizer": optimizer}
     if grad_clip is not None:
         kwargs["clip_grad"] = {"max_norm": float(grad_clip)}
-    if amp is None:
+    if not amp:
         return _ClippingWrapper(**kwargs)
     if amp == "bf16":
         return _BFloat16Wrapper(**kwargs)

@@ -109,7 +109,7 @@ class SemanIRModel(SRModel):
         net.train(training)
 
     def _restore(self, net: torch.nn.Module, lq: Tensor) -> Tensor:
-        topk = self.opt["val"].get("topk")
+        topk = (self.opt.get("val") or {}).get("topk")
         kwargs = {} if topk is None else {"topk": topk}
         if kwargs and not hasattr(net, "topk"):
             raise UserError(f"val.topk is set, but {type(net).__name__} has no top-k; remove it")
@@ -163,7 +163,11 @@ class SemanIRModel(SRModel):
         super().resume_training(resume_state)
         if "rng" not in resume_state:  # written by BasicSR itself
             return
-        self.best_metric_results = resume_state["best_metric_results"]
+        metrics = ((self.opt.get("val") or {}).get("metrics") or {}).keys()
+        self.best_metric_results = {
+            dataset: best for dataset, best in resume_state["best_metric_results"].items() if best.keys() == metrics
+        }
         if resume_state["loss_scaler"] and hasattr(self.optim_wrapper, "loss_scaler"):
             self.optim_wrapper.loss_scaler.load_state_dict(resume_state["loss_scaler"])
-        set_rng_state(resume_state["rng"])
+        if self.opt["rank"] == 0:  # the others have seeds of their own
+            set_rng_state(resume_state["rng"])

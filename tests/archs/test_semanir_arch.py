@@ -52,6 +52,14 @@ def test_state_dict_round_trip():
     assert not [key for key in net.state_dict() if "mean" in key or "coordinates" in key]
 
 
+def test_the_mean_colour_passes_as_zero():
+    net = SemanIR(upscale=2, **TINY)
+    seen = []
+    net.conv_first.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    net(torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1).expand(1, 3, 8, 8))
+    assert seen[0].abs().max() < 1e-6
+
+
 def test_padding_does_not_depend_on_who_pads():
     net = SemanIR(upscale=2, **TINY).eval()
     x = torch.rand(1, 3, 12, 20)
@@ -121,6 +129,8 @@ def test_bf16_autocast_stays_finite_and_near():
         ({"upsampler": "nearest"}, "upsampler must be"),
         ({"depths": [2, 2, 2]}, "equal length"),
         ({"num_heads": [3, 2]}, "not a multiple of the 3 heads"),
+        ({"embed_dim": 0}, "embed_dim must be positive"),
+        ({"window_size": 0}, "window_size must be positive"),
         ({"topk": 0}, "topk must be"),
         ({"topk": []}, "topk must be"),
         ({"shift": "window"}, "shift must be"),

@@ -19,9 +19,10 @@ def reference(module, x, topk):
     height, width = x.shape[1:3]
     out = x
     for layer in module.layers:
-        s = 2 if layer.shifted else 0
-        rolled, source = torch.roll(out, (-s, -s), (1, 2)), torch.roll(x, (-s, -s), (1, 2))
-        ys, xs = (torch.roll(torch.arange(size), -s) for size in (height, width))
+        s = [2 if layer.shifted and size > 4 else 0 for size in (height, width)]
+        back = [-each for each in s]
+        rolled, source = torch.roll(out, back, (1, 2)), torch.roll(x, back, (1, 2))
+        ys, xs = (torch.roll(torch.arange(size), each) for size, each in zip((height, width), back, strict=True))
         result = torch.empty_like(rolled)
         for top in range(0, height, 4):
             for left in range(0, width, 4):
@@ -33,7 +34,7 @@ def reference(module, x, topk):
                 result[part] = _layer(layer, tokens, build_key_semantics(keys, topk, regions=labels[None])).view(
                     1, 4, 4, -1
                 )
-        out = torch.roll(result, (s, s), (1, 2))
+        out = torch.roll(result, s, (1, 2))
     return x + module.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -54,9 +55,10 @@ def _layer(layer, x, semantics):
 @pytest.mark.parametrize(
     "shifted", [[False, False], [True, True], [False, True, False]], ids=["plain", "stage", "layer"]
 )
-def test_stage_equals_a_straightforward_one(shifted):
+@pytest.mark.parametrize("size", [(8, 12), (8, 4), (4, 8)], ids=str)
+def test_stage_equals_a_straightforward_one(shifted, size):
     module = stage(shifted)
-    x = torch.randn(1, 8, 12, 8)
+    x = torch.randn(1, *size, 8)
     torch.testing.assert_close(module(x, 5), reference(module, x, 5), atol=1e-5, rtol=1e-4)
 
 
@@ -83,6 +85,16 @@ def test_similarity_reaches_the_dictionary():
     # A long token is near to all in the dot product, and only to its own direction in the cosine.
     x = torch.randn(1, 4, 4, 8) * torch.linspace(0.1, 10, 16).view(1, 4, 4, 1)
     assert not torch.allclose(stage([False])(x, 3), stage([False], similarity="cosine")(x, 3))
+
+
+def test_learned_scales_are_clamped():
+    module = stage([False])
+    x = torch.randn(1, 4, 4, 8)
+    results = []
+    for log_scale in (4.605170186, 20.0):
+        module.layers[0].attn.log_scale.data.fill_(log_scale)
+        results.append(module(x, 5))
+    torch.testing.assert_close(*results)
 
 
 def test_unknown_convolution_is_named():

@@ -372,3 +372,37 @@ def test_failing_save_is_an_error_and_keeps_the_last_file(write, name, model, st
 
     write(stock_model)  # says nothing
     assert (tmp_path / name).read_bytes() != good
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        ({"type": "MultiStepLR", "milestones": [6], "gamma": 0.5}, [0.25, 0.5, 0.75, 1, 1, 1, 0.5, 0.5]),
+        ({"type": "ConstantLR", "factor": 0.5, "total_iters": 5}, [0.25, 0.5, 0.75, 0.5, 0.5, 1, 1, 1]),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_warm_up_leaves_the_schedule_alone(scheduler, expected):
+    from basicsr.models.base_model import BaseModel
+
+    model = BaseModel({"num_gpu": 0, "is_train": True, "train": {"scheduler": scheduler}})
+    model.optimizers = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)]
+    model.setup_schedulers()
+    rates = []
+    for iteration in range(1, 9):
+        model.update_learning_rate(iteration, warmup_iter=4)
+        rates += model.get_current_learning_rate()
+        model.optimizers[0].step()
+    assert rates == pytest.approx(expected)
+
+
+def test_a_misspelt_param_key_is_not_replaced(tmp_path):
+    from basicsr.models.base_model import BaseModel
+
+    net = torch.nn.Linear(2, 2)
+    path = tmp_path / "net.pth"
+    torch.save({"params": net.state_dict()}, path)
+    model = BaseModel({"num_gpu": 0, "is_train": False})
+    model.load_network(net, str(path), True, "params_ema")
+    with pytest.raises(UserError, match="no weights under 'params_emma'"):
+        model.load_network(net, str(path), True, "params_emma")

@@ -175,11 +175,79 @@ def wrong_input(capsys, code, *words):
         ({"train__amp": "fp16"}, ["fp16", "CUDA"]),
         ({"path__pretrain_network_g": "gone.pth"}, ["gone.pth"]),
         ({"path__resume_state": "gone.state"}, ["gone.state"]),
+        ({"network_g__in_chans": 1}, ["network_g", "3 x "]),
+        ({"val__metrics__psnr__crop_border": "a"}, ["val.metrics"]),
+        ({"train__pixel_opt__loss_weight": "abc"}, ["train.pixel_opt"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_wrong_options_are_one_line_and_exit_code_2(sr_data, capsys, override, words):
     wrong_input(capsys, train(sr_data, **override), *words)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("{type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1, upscale: 2}", ["upscale 2", "scale 4"]),
+        ("{type: RRDBNet, num_in_ch: 3, num_out_ch: 3, scale: 2, num_feat: 8, num_block: 1}", ["network_g", "scale 4"]),
+    ],
+)
+def test_a_network_of_another_scale(sr_data, capsys, network, words):
+    entries = [entry for entry in tiny_overrides(sr_data) if not entry.startswith("network_g")]
+    wrong_input(capsys, main(["train", "-opt", recipe_with(network), "--force_yml", *entries]), *words)
+
+
+def recipe_with(network):
+    """The x4 recipe with another network."""
+    options = yaml.safe_load(Path(TRAIN).read_text())
+    options["network_g"] = yaml.safe_load(network)
+    Path("other.yml").write_text(yaml.safe_dump(options))
+    return "other.yml"
+
+
+@pytest.mark.parametrize(
+    ("model", "network"),
+    [
+        ("SRModel", "{type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1, upscale: 4}"),
+        (
+            "SwinIRModel",
+            "{type: SwinIR, upscale: 4, img_size: 8, window_size: 8, embed_dim: 8, depths: [1], num_heads: [1],"
+            " mlp_ratio: 2, upsampler: pixelshuffledirect}",
+        ),
+    ],
+)
+def test_stock_models_train_too(sr_data, model, network):
+    entries = [e for e in tiny_overrides(sr_data) if not e.startswith(("network_g", "train:amp"))]
+    options = yaml.safe_load(Path(recipe_with(network)).read_text())
+    options["dist_params"] = {"backend": "nccl", "port": 29500}  # as stock recipes have it
+    for key in ("amp", "grad_clip", "accumulation_steps"):
+        del options["train"][key]
+    Path("other.yml").write_text(yaml.safe_dump({**options, "model_type": model}))
+    entries += ["train:total_iter=2", "val:val_freq=2", "logger:save_checkpoint_freq=2"]
+    assert main(["train", "-opt", "other.yml", "--force_yml", *entries]) == 0
+    assert set(weights(2)) == {"params", "params_ema"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train__optim_g": "{type: SGD, lr: 0.1, momentum: 0.9}"},
+        {"network_g__depths": "[1]", "network_g__num_heads": "[2]"},
+    ],
+    ids=["optimiser", "network"],
+)
+def test_a_state_of_something_else(sr_data, capsys, change):
+    assert train(sr_data) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("experiments").rglob("*")}
+    assert train(sr_data, "--auto_resume", train__total_iter=9, **change) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("basicsr train: ")
+    assert {path: path.stat().st_mtime_ns for path in Path("experiments").rglob("*")} == before
+
+
+def test_a_folder_that_cannot_be_made(sr_data, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code = train(sr_data, path__experiments_root=tmp_path / "file")
+    wrong_input(capsys, code, str(tmp_path / "file"), "path.experiments_root")
 
 
 def test_a_scale_no_network_has(sr_data, capsys):
