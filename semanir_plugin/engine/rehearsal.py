@@ -1,0 +1,77 @@
+"""One small pass of everything that the first iteration or image will need, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import tensor2img
+
+from semanir_plugin.errors import UserError, one_line
+
+__all__ = ["rehearse"]
+
+# Side of the LQ crop, and of the smallest one that metrics can do with.
+CROP = 64
+
+
+def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
+    """Restore a crop of a sample and, where it has a ground truth, compare sizes and try losses and metrics.
+
+    Models that are no SRModel, and samples without an LQ image, are left alone.
+
+    Args:
+        model: A built model.
+        sample: One sample of its data: `lq` and perhaps `gt`, (C, H, W).
+
+    Raises:
+        UserError: Something does not fit together.
+    """
+    if not isinstance(model, SRModel) or "lq" not in sample or sample["lq"].ndim != 3:
+        return
+    lq = sample["lq"][None, :, :CROP, :CROP]
+    try:
+        model.feed_data({"lq": lq})
+        model.test()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"network_g cannot restore an LQ image of {_shape(lq)}: {one_line(error)}") from error
+    if "gt" in sample:
+        _compare(model, sample, lq)
+    elif _metrics(model):
+        raise UserError(f"val:metrics: {', '.join(_metrics(model))} need a ground truth, but the dataset has none")
+    del model.lq, model.output
+
+
+def _compare(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> None:
+    scale = model.opt.get("scale", 1)
+    gt = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(model.output)
+    if gt.shape != model.output.shape:
+        raise UserError(
+            f"network_g makes {_shape(model.output)} of an LQ image of {_shape(lq)}, but the ground truth is "
+            f"{_shape(gt)} at scale {scale}; correct scale, network_g or the data"
+        )
+    criterion = getattr(model, "cri_pix", None)
+    try:
+        if criterion is not None:
+            criterion(model.output, gt)
+        images = {"img": tensor2img([model.output]), "img2": tensor2img([gt])}
+        for metric in _metrics(model).values():
+            calculate_metric(images, metric)
+    except Exception as error:
+        raise UserError(f"train.pixel_opt or val.metrics cannot be computed: {one_line(error)}") from error
+
+
+def _metrics(model: Any) -> dict[str, Any]:
+    """Return the metrics that compare with a ground truth; those of one image may need a larger one."""
+    metrics = (model.opt.get("val") or {}).get("metrics") or {}
+    return {name: metric for name, metric in metrics.items() if not metric["type"].startswith("calculate_niqe")}
+
+
+def _shape(image: torch.Tensor) -> str:
+    channels, height, width = image.shape[-3:]
+    return f"{channels} x {height} x {width}"
