@@ -22,7 +22,7 @@ def main() -> int:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("images", metavar="IMAGES", help="folder of photographs")
-    parser.add_argument("out", type=Path, metavar="OUT", help="where to write")
+    parser.add_argument("out", type=Path, metavar="OUT", help="where to write; pairs of an earlier run are replaced")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="default: 4")
     parser.add_argument("--crop", type=int, metavar="SIDE", help="cut into sub-images of this side, for training")
     parser.add_argument("--lmdb", action="store_true", help="write LMDB instead of folders of PNG files")

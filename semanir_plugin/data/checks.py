@@ -1,7 +1,7 @@
 """Checking image folders and LMDBs before any work: what would fail at some later iteration is told at once.
 
-Only folder listings, image headers and LMDB's `meta_info.txt` are read, so that folders of tens of thousands of images
-take seconds.
+Only folder listings, the first and last bytes of images, and the keys and `meta_info.txt` of LMDBs are read, so that
+tens of thousands of images take seconds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lmdb
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.registry import DATASET_REGISTRY
 from PIL import Image, UnidentifiedImageError
 
+from semanir_plugin.compat.host import END_OF_IMAGE
 from semanir_plugin.errors import UserError
 
 __all__ = ["IMAGE_SUFFIXES", "check_datasets"]
@@ -28,9 +30,10 @@ Size = tuple[int, int]  # width, height
 
 # What BasicSR's decoder, OpenCV, reads.
 IMAGE_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_PNG_END = b"IEND\xaeB`\x82"
 _LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>\d+), ?(?P<width>\d+)\b.*\)")
 _EXIF_ORIENTATION = 0x0112
+_HEAD = max(map(len, END_OF_IMAGE))
+_TAIL = 64 << 10  # where an image ends, but for what some cameras append
 _THREADS = 16
 
 
@@ -66,9 +69,10 @@ class _DatasetCheck:
             if not Path(self.opt[key]).is_dir():
                 raise self.error(key, f"no such folder: {_locate(self.opt[key])}")
         if issubclass(DATASET_REGISTRY.get(self.opt["type"]), PairedImageDataset | SingleImageDataset):
-            names = {key: self.list_images(key) for key in roots}
+            lmdbs = {key: self.read_lmdb_sizes(key) for key in roots if self.in_lmdb}
+            names = {key: list(lmdbs[key]) if self.in_lmdb else self.list_images(key) for key in roots}
             pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if len(names) == 2 else []
-            sizes = {key: self.read_sizes(key, names[key]) for key in roots}
+            sizes = lmdbs or {key: self.read_sizes(key, names[key]) for key in roots}
             for gt, lq in pairs:
                 self.check_sizes((gt, sizes["dataroot_gt"][gt]), (lq, sizes["dataroot_lq"][lq]))
 
@@ -77,11 +81,9 @@ class _DatasetCheck:
         return self.opt["io_backend"]["type"] == "lmdb"
 
     def list_images(self, key: str) -> list[str]:
-        """Return the names that BasicSR will read: LMDB keys, or paths below the folder."""
+        """Return the names that BasicSR will read: paths below the folder."""
         root = Path(self.opt[key])
-        if self.in_lmdb:
-            names = list(self.read_lmdb_sizes(key))
-        elif self.opt.get("meta_info_file"):
+        if self.opt.get("meta_info_file"):
             names = self.read_meta_info_file(key)
         else:
             names = sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -103,6 +105,7 @@ class _DatasetCheck:
         return [self.name_lq(name) for name in names] if paired and key == "dataroot_lq" else names
 
     def read_lmdb_sizes(self, key: str) -> dict[str, Size]:
+        """Return the sizes by LMDB key, each of which is found to be there."""
         root = Path(self.opt[key])
         if root.suffix != ".lmdb":
             raise self.error(key, f"{root} does not end with .lmdb; name an LMDB, or set io_backend to {{type: disk}}")
@@ -115,7 +118,20 @@ class _DatasetCheck:
             if match is None:
                 raise self.error(key, f"{root}/meta_info.txt:{number}: '{line}' is not like 'name.png (480,480,3) 1'")
             sizes[match["key"]] = int(match["width"]), int(match["height"])
+        if not sizes:
+            raise self.error(key, f"{root}/meta_info.txt is empty; make the LMDB again")
+        self.check_lmdb_keys(key, sizes)
         return sizes
+
+    def check_lmdb_keys(self, key: str, names: Iterable[str]) -> None:
+        root = Path(self.opt[key])
+        try:
+            stored = _read_lmdb_keys(root)
+        except ValueError as error:
+            raise self.error(key, f"{root}/data.mdb cannot be read: {error}; make the LMDB again") from error
+        missing = [name for name in names if name.encode() not in stored]
+        if missing:
+            raise self.error(key, f"{root} lacks {_first(missing)} of its meta_info.txt; make it again")
 
     def name_lq(self, gt: str) -> str:
         """Return the name of the LQ image of a GT image, as BasicSR forms it."""
@@ -134,8 +150,6 @@ class _DatasetCheck:
         return pairs
 
     def read_sizes(self, key: str, names: Iterable[str]) -> dict[str, Size]:
-        if self.in_lmdb:
-            return self.read_lmdb_sizes(key)
         root = Path(self.opt[key])
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
@@ -154,16 +168,32 @@ class _DatasetCheck:
             raise self.error("gt_size", message)
 
 
+def _read_lmdb_keys(root: Path) -> set[bytes]:
+    """Read the keys alone.
+
+    Raises:
+        ValueError: The LMDB cannot be read, or is truncated.
+    """
+    try:
+        with lmdb.open(str(root), readonly=True, lock=False) as env:
+            if (root / "data.mdb").stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
+                raise ValueError("truncated")  # LMDB maps the file: to read beyond its end would kill the process
+            with env.begin() as txn:
+                return set(txn.cursor().iternext(values=False))
+    except (OSError, lmdb.Error) as error:
+        raise ValueError(str(error)) from error
+
+
 def _read_size(path: Path) -> Size:
     """Read an image's size from its header.
 
     Raises:
-        ValueError: It cannot be read, or is a PNG without its end.
+        ValueError: It cannot be read, or is a PNG or JPEG without its end.
     """
     try:
         with Image.open(path) as image:
-            if image.format == "PNG":
-                _check_png_end(path)
+            if not _has_end(path):
+                raise ValueError(f"truncated {image.format}")
             on_its_side = image.format == "JPEG" and image.getexif().get(_EXIF_ORIENTATION, 1) > 4
             return image.size[::-1] if on_its_side else image.size  # OpenCV turns it upright
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
@@ -171,11 +201,12 @@ def _read_size(path: Path) -> Size:
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason}; replace it") from error
 
 
-def _check_png_end(path: Path) -> None:
+def _has_end(path: Path) -> bool:
     with path.open("rb") as file:
-        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
-        if _PNG_END not in file.read() and _PNG_END not in path.read_bytes():
-            raise ValueError("truncated PNG")
+        head = file.read(_HEAD)
+        end = next((end for start, end in END_OF_IMAGE.items() if head.startswith(start)), b"")
+        file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+        return end in file.read() or end in path.read_bytes()
 
 
 def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:

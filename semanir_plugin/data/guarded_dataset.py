@@ -35,8 +35,8 @@ class GuardedDataset(Dataset[dict[str, Any]]):
         except UserError:
             raise
         except Exception as error:
-            reason = " ".join(str(part) for part in error.args) or type(error).__name__
-            raise UserError(f"dataset '{self.opt['name']}': cannot read {self._describe(index)}: {reason}") from error
+            message = f"dataset '{self.opt['name']}': cannot read {self._describe(index)}: {_describe_error(error)}"
+            raise UserError(message) from error
 
     def _describe(self, index: int) -> str:
         paths = getattr(self.dataset, "paths", None)
@@ -44,3 +44,9 @@ class GuardedDataset(Dataset[dict[str, Any]]):
             return f"sample {index}"
         entry = paths[index]
         return ", ".join(map(str, entry.values())) if isinstance(entry, dict) else str(entry)
+
+
+def _describe_error(error: Exception) -> str:
+    if isinstance(error, AttributeError) and error.obj is None and error.name == "astype":  # BasicSR's `imfrombytes`
+        return "the image cannot be decoded; replace it or take it out of the dataset"
+    return " ".join(str(part) for part in error.args) or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from basicsr.data.transforms import mod_crop
 from basicsr.utils.lmdb_util import LmdbMaker
 from basicsr.utils.matlab_functions import imresize
+from lmdb import Error as LmdbError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -21,6 +23,8 @@ from semanir_plugin.errors import UserError
 __all__ = ["find_images", "write_sr_pairs"]
 
 Image = NDArray[np.uint8]
+
+_LMDB_FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -44,7 +48,7 @@ def write_sr_pairs(
     """Write ground truth and low resolution pairs to `GT` and `LR_bicubic_X{scale}` in `folder`.
 
     The ground truth is cropped to a multiple of the scale; the LR is MATLAB's bicubic, rounded to 8 bit. Images become
-    RGB. What exists is replaced, and appears only when it is complete.
+    RGB. What an earlier call wrote is replaced, and what is written appears only when it is complete.
 
     Args:
         images: Photographs.
@@ -55,7 +59,8 @@ def write_sr_pairs(
         lmdb: Write `GT.lmdb` and `LR_bicubic_X{scale}.lmdb` instead of folders of PNG files.
 
     Raises:
-        UserError: An image cannot be read, two have the same name, or `crop` is not a multiple of the scale.
+        UserError: An image cannot be read or is too small, two have the same name, `crop` is not a multiple of the
+            scale, `folder` cannot be written, or what would be replaced holds an image of `images` or other files.
     """
     images = sorted(images)
     if crop is not None and (crop < scale or crop % scale):
@@ -63,26 +68,70 @@ def write_sr_pairs(
     _check_names(images)
     suffix = ".lmdb" if lmdb else ""
     targets = [Path(folder, f"{name}{suffix}") for name in ("GT", f"LR_bicubic_X{scale}")]
-    partial = [target.with_name(f".partial_{target.name}") for target in targets]
-    for path in partial:
-        remove_tree(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for target in targets:
+        _check_sources(images, target)
+        _check_own(target)
     pairs = (pair for path in _progress(images) for pair in _cut(path.stem, *_read_pair(path, scale), scale, crop))
-    if lmdb:
-        _write_lmdbs(pairs, partial, _map_size(images))
-    else:
-        _write_folders(pairs, partial)
-    for source, target in zip(partial, targets, strict=True):
-        remove_tree(target)
-        source.rename(target)
+    with _replacing(targets) as partial:
+        if lmdb:
+            _write_lmdbs(pairs, partial, _map_size(images))
+        else:
+            _write_folders(pairs, partial)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that this module wrote, if it is there."""
+    """Remove a folder that this module wrote, if it is there.
+
+    Raises:
+        UserError: It holds something else; nothing is removed then.
+    """
+    _check_own(path)
     if path.is_dir():
         for child in path.iterdir():
             child.unlink()
         path.rmdir()
+
+
+@contextmanager
+def _replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give a path to write for each target: they take the targets' places if all goes well, and are removed if not."""
+    partial = [target.with_name(f".partial_{target.name}") for target in targets]
+    try:
+        for path in partial:
+            remove_tree(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        for source, target in zip(partial, targets, strict=True):
+            remove_tree(target)
+            source.rename(target)
+    except (OSError, LmdbError) as error:
+        folder = targets[0].parent
+        raise UserError(f"{folder}: cannot write there: {error}; mend that or choose another folder") from error
+    finally:
+        for path in partial:
+            remove_tree(path)
+
+
+def _check_sources(images: Sequence[Path], target: Path) -> None:
+    for path in images:
+        folders = {path.parent, path.resolve().parent} if target.is_dir() else set()
+        if any(folder.is_dir() and folder.samefile(target) for folder in folders):
+            raise UserError(f"{path} lies in {target}, which would be replaced; move it or choose another folder")
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a folder, if it is there, that holds what this module does not write."""
+    if folder.is_dir() and not folder.is_symlink():
+        found = sorted(folder.iterdir())
+        foreign = [path for path in found if path.is_dir() or not _is_own_name(path.name, folder)]
+    else:
+        foreign = [folder] if os.path.lexists(folder) else []
+    if foreign:
+        raise UserError(f"{foreign[0]} is in the way of what would be written; move it or choose another folder")
+
+
+def _is_own_name(name: str, folder: Path) -> bool:
+    return name in _LMDB_FILES if folder.suffix == ".lmdb" else name.endswith(".png")
 
 
 def _check_names(images: Sequence[Path]) -> None:
@@ -94,10 +143,15 @@ def _check_names(images: Sequence[Path]) -> None:
 
 
 def _read_pair(path: Path, scale: int) -> tuple[Image, Image]:
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # cv2.error: the file is empty
+        image = None
     if image is None:
         raise UserError(f"{path}: not a readable image; remove or replace it")
     gt = mod_crop(image, scale)
+    if min(gt.shape[:2]) < 2 * scale:  # imresize mirrors half the kernel's width, which must not exceed the image
+        raise UserError(f"{path}: too small; both sides need at least {2 * scale} pixels at scale {scale}; remove it")
     lr = imresize(gt.astype(np.float32) / 255, 1 / scale)
     return gt, np.clip(np.round(lr * 255), 0, 255).astype(np.uint8)
 
@@ -129,12 +183,17 @@ def _write_folders(pairs: Iterable[tuple[str, Image, Image]], folders: Sequence[
 
 
 def _write_lmdbs(pairs: Iterable[tuple[str, Image, Image]], paths: Sequence[Path], map_size: int) -> None:
-    makers: list[LmdbMaker] = [LmdbMaker(str(path), map_size=map_size) for path in paths]
-    for name, *images in pairs:
-        for maker, image in zip(makers, images, strict=True):
-            maker.put(cv2.imencode(".png", image)[1].tobytes(), name, image.shape)
-    for maker in makers:
-        maker.close()
+    with ExitStack() as stack:
+        makers: list[LmdbMaker] = []
+        for path in paths:
+            makers.append(LmdbMaker(str(path), map_size=map_size))
+            stack.callback(makers[-1].env.close)  # network file systems keep a folder whose files are open
+            stack.enter_context(makers[-1].txt_file)
+        for name, *images in pairs:
+            for maker, image in zip(makers, images, strict=True):
+                maker.put(cv2.imencode(".png", image)[1].tobytes(), name, image.shape)
+        for maker in makers:
+            maker.close()
 
 
 def _map_size(images: Sequence[Path]) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 from basicsr.data import build_dataset
@@ -160,9 +161,27 @@ def test_a_truncated_png_is_named(options, refused, gt):
     refused(options(), "dataroot_gt", f"{path} cannot be read: truncated PNG; replace it")
 
 
-def test_bytes_after_the_end_of_a_png_do_not_matter(options, gt):
-    with (gt / "b.png").open("ab") as file:
-        file.write(bytes(1000))
+def to_jpeg(*folders):
+    for path in [path for folder in folders for path in folder.iterdir()]:
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+
+
+def test_a_truncated_jpeg_is_named(options, refused, gt, lq):
+    to_jpeg(gt, lq)
+    check_datasets(options())
+    path = gt / "b.jpg"
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(options(), "dataroot_gt", f"{path} cannot be read: truncated JPEG; replace it")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("count", [1000, 100_000])
+def test_bytes_after_the_end_do_not_matter(options, gt, lq, suffix, count):
+    if suffix == "jpg":
+        to_jpeg(gt, lq)
+    with (gt / f"b.{suffix}").open("ab") as file:
+        file.write(bytes(count))
     check_datasets(options())
 
 
@@ -180,9 +199,7 @@ def test_a_jpeg_on_its_side_counts_as_opencv_turns_it(options, gt, tmp_path):
         with Image.open(path) as image:
             image.transpose(Image.Transpose.ROTATE_90).save(turned / f"{path.stem}.jpg", exif=exif)
     lq = write(tmp_path / "small", a=(16, 8), b=(8, 12))
-    for path in lq.iterdir():
-        Image.open(path).save(path.with_suffix(".jpg"))
-        path.unlink()
+    to_jpeg(lq)
     assert cv2.imread(str(turned / "a.jpg")).shape == (16, 32, 3)
     check_datasets(options(dataroot_gt=str(turned), dataroot_lq=str(lq)))
 
@@ -216,6 +233,38 @@ def test_lmdbs_that_are_not_complete(lmdb_options, refused, tmp_path, gt):
     refused(lmdb_options(), "dataroot_gt", "meta_info.txt:1: 'a.png' is not like 'name.png (480,480,3) 1'")
     (tmp_path / "gt.lmdb" / "meta_info.txt").unlink()
     refused(lmdb_options(), "dataroot_gt", "gt.lmdb has no meta_info.txt")
+
+
+def test_an_lmdb_whose_meta_info_is_empty(lmdb_options, refused, tmp_path):
+    (tmp_path / "gt.lmdb" / "meta_info.txt").write_text("")
+    refused(lmdb_options(), "dataroot_gt", "gt.lmdb/meta_info.txt is empty; make the LMDB again")
+
+
+@pytest.mark.parametrize("size", [0, 100, 8192, -4096])
+def test_a_truncated_lmdb_is_named(lmdb_options, refused, tmp_path, size):
+    path = tmp_path / "lq.lmdb" / "data.mdb"
+    path.write_bytes(path.read_bytes()[:size])
+    told = "truncated" if size in (8192, -4096) else "MDB_INVALID" if size else ""
+    refused(lmdb_options(), "dataroot_lq", f"{path} cannot be read: ", told, "; make the LMDB again")
+
+
+def test_an_lmdb_that_lacks_images_of_its_meta_info(lmdb_options, refused, tmp_path):
+    with (tmp_path / "gt.lmdb" / "meta_info.txt").open("a") as file:
+        file.writelines(f"{name}.png (16,16,3) 1\n" for name in "cdef")
+    refused(lmdb_options(), "dataroot_gt", "gt.lmdb lacks c, d, e and 1 more of its meta_info.txt; make it again")
+
+
+def test_an_lmdb_can_be_opened_after_its_check(lmdb_options, tmp_path):
+    check_datasets(lmdb_options())
+    check_datasets(lmdb_options())
+    lmdb.open(str(tmp_path / "gt.lmdb"), readonly=True).close()
+
+
+def test_an_lmdb_is_read_once(lmdb_options, monkeypatch):
+    opened = []
+    monkeypatch.setattr(lmdb, "open", lambda path, *, open=lmdb.open, **kw: opened.append(path) or open(path, **kw))
+    check_datasets(lmdb_options())
+    assert len(opened) == len(set(opened)) == 2
 
 
 def test_an_lmdb_read_as_a_folder(lmdb_options, refused):

@@ -3,9 +3,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.data.single_image_dataset import SingleImageDataset
 
 from semanir_plugin.data.guarded_dataset import GuardedDataset
 from semanir_plugin.data.sampler import IterationSampler
@@ -98,3 +100,24 @@ def test_a_failure_names_the_file_in_one_line(workers):
     with pytest.raises(UserError) as caught:
         next(iter(loader))
     assert str(caught.value) == ("dataset 'noise': cannot read lq/3.png, gt/3.png: Scale mismatches. sizes differ")
+
+
+def test_an_image_that_cannot_be_decoded_is_named_as_such(tmp_path):
+    png = bytearray(cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes())
+    png[16:20] = bytes(4)  # a width of zero; the end is intact
+    (tmp_path / "a.png").write_bytes(png)
+    opt = {"name": "set", "dataroot_lq": str(tmp_path), "io_backend": {"type": "disk"}}
+    with pytest.raises(UserError) as caught:
+        GuardedDataset(SingleImageDataset(opt))[0]
+    reason = "the image cannot be decoded; replace it or take it out of the dataset"
+    assert str(caught.value) == f"dataset 'set': cannot read {tmp_path}/a.png: {reason}"
+
+
+@pytest.mark.parametrize("error", [AttributeError("astype"), AttributeError("x", name="y", obj=None), KeyError("z")])
+def test_other_failures_keep_their_reason(error):
+    class Failing(Noise):
+        def __getitem__(self, index):
+            raise error
+
+    with pytest.raises(UserError, match=f": {error.args[0]}$"):
+        GuardedDataset(Failing())[0]

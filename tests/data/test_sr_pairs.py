@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.utils.lmdb_util import LmdbMaker
 from basicsr.utils.matlab_functions import imresize
 
-from semanir_plugin.data.sr_pairs import find_images, write_sr_pairs
+from semanir_plugin.data.sr_pairs import find_images, remove_tree, write_sr_pairs
 from semanir_plugin.errors import UserError
 
 
@@ -55,7 +57,106 @@ def test_nothing_half_written_appears(tmp_path, source, lmdb):
     (source / "zebra.png").write_bytes(b"\x89PNG and no more")
     with pytest.raises(UserError, match=r"zebra\.png: not a readable image"):
         write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=lmdb)
-    assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".partial")]
+    assert not list((tmp_path / "out").iterdir())
+    (source / "zebra.png").unlink()
+    write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=lmdb)
+
+
+def test_lmdbs_are_closed_on_failure(tmp_path, source, monkeypatch):
+    makers = []
+
+    class Recorded(LmdbMaker):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            makers.append(self)
+
+    monkeypatch.setattr("semanir_plugin.data.sr_pairs.LmdbMaker", Recorded)
+    (source / "zebra.png").write_bytes(b"")
+    with pytest.raises(UserError):
+        write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=True)
+    for maker in makers:
+        assert maker.txt_file.closed
+        with pytest.raises(lmdb.Error, match="closed"):
+            maker.env.begin()
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_photographs_are_not_replaced_by_their_pairs(tmp_path, source, linked):
+    (source / "notes.txt").unlink()
+    (source / "rocket.jpg").unlink()
+    folder = source.rename(tmp_path / "GT")
+    if linked:
+        folder = tmp_path / "links"
+        folder.mkdir()
+        for path in (tmp_path / "GT").iterdir():
+            (folder / path.name).symlink_to(path)
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match=r"astronaut\.png lies in .*GT, which would be replaced; move it or choose"):
+        write_sr_pairs(find_images(folder), tmp_path, 2)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["GT/notes.txt", "LR_bicubic_X2/sub/a.png", ".partial_GT/notes.txt"])
+def test_other_files_are_not_removed(tmp_path, source, name):
+    write_sr_pairs(find_images(source), tmp_path / "out", 2)
+    stray = tmp_path / "out" / name
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("mine")
+    (source / "a.png").write_text("not an image, which is not found out before the files are")
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match="is in the way of what would be written; move it"):
+        write_sr_pairs(find_images(source), tmp_path / "out", 2)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["GT.lmdb/a.png", "LR_bicubic_X2.lmdb"])
+def test_other_files_are_not_removed_for_an_lmdb(tmp_path, source, name):
+    stray = tmp_path / name
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("mine")
+    with pytest.raises(UserError, match=f"{stray} is in the way"):
+        write_sr_pairs(find_images(source), tmp_path, 2, lmdb=True)
+    assert stray.read_text() == "mine"
+
+
+def test_removing_refuses_before_it_removes(tmp_path):
+    (tmp_path / "GT" / "b").mkdir(parents=True)
+    (tmp_path / "GT" / "a.png").write_text("")
+    with pytest.raises(UserError, match="GT/b is in the way"):
+        remove_tree(tmp_path / "GT")
+    assert (tmp_path / "GT" / "a.png").exists()
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (96, 7), (3, 96)])
+def test_images_too_small_for_the_scale_are_named(tmp_path, shape):
+    cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((*shape, 3), np.uint8))
+    with pytest.raises(UserError, match=r"tiny\.png: too small; both sides need at least 8 pixels"):
+        write_sr_pairs([tmp_path / "tiny.png"], tmp_path / "out", 4)
+    cv2.imwrite(str(tmp_path / "least.png"), np.zeros((8, 8, 3), np.uint8))
+    write_sr_pairs([tmp_path / "least.png"], tmp_path / "out", 4)
+
+
+def test_empty_files_are_named(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match=r"a\.png: not a readable image"):
+        write_sr_pairs([tmp_path / "a.png"], tmp_path / "out", 4)
+
+
+def test_an_output_folder_that_cannot_be_made(tmp_path, source):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file: cannot write there: .*File exists.*; mend that or choose"):
+        write_sr_pairs(find_images(source), tmp_path / "file", 2)
+
+
+def test_a_full_lmdb(tmp_path, source, monkeypatch):
+    monkeypatch.setattr("semanir_plugin.data.sr_pairs._map_size", lambda images: 8192)
+    with pytest.raises(UserError, match=r"out: cannot write there: .*MAP_FULL"):
+        write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=True)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_names_must_differ(tmp_path, source):
