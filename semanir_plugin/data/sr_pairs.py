@@ -65,7 +65,7 @@ def write_sr_pairs(
     images = sorted(images)
     if crop is not None and (crop < scale or crop % scale):
         raise UserError(f"the side of the sub-images, {crop}, is not a multiple of the scale {scale}")
-    _check_names(images)
+    _check_names(images, lmdb)
     suffix = ".lmdb" if lmdb else ""
     targets = [Path(folder, f"{name}{suffix}") for name in ("GT", f"LR_bicubic_X{scale}")]
     for target in targets:
@@ -134,9 +134,11 @@ def _is_own_name(name: str, folder: Path) -> bool:
     return name in _LMDB_FILES if folder.suffix == ".lmdb" else name.endswith(".png")
 
 
-def _check_names(images: Sequence[Path]) -> None:
+def _check_names(images: Sequence[Path], lmdb: bool) -> None:
     names: dict[str, Path] = {}
     for path in images:
+        if lmdb and (not path.stem.isascii() or "." in path.stem):  # BasicSR's keys are ASCII and end at the first dot
+            raise UserError(f"{path}: cannot be named in an LMDB; rename it to ASCII without dots")
         if path.stem in names:
             raise UserError(f"{path} and {names[path.stem]} would both be called {path.stem}; rename one")
         names[path.stem] = path

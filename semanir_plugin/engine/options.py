@@ -24,16 +24,17 @@ __all__ = ["COUNTS", "OptionFile", "apply_overrides", "load_options", "resolve_o
 
 Keys = tuple[str, ...]
 
-COUNTS: dict[Keys, int] = {
-    ("scale",): 1,
-    ("manual_seed",): 0,
-    ("train", "total_iter"): 1,
-    ("train", "warmup_iter"): -1,
-    ("val", "val_freq"): 1,
-    ("logger", "print_freq"): 1,
-    ("logger", "save_checkpoint_freq"): 1,
+COUNTS: dict[str, dict[str, int]] = {
+    "": {"scale": 1, "manual_seed": 0},
+    "datasets": {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1},
+    "train": {"total_iter": 1, "warmup_iter": -1, "accumulation_steps": 1},
+    "val": {"val_freq": 1, "topk": 1},
+    "logger": {"print_freq": 1, "save_checkpoint_freq": 1},
 }
-"""Options that are whole numbers, with their least value; recipes often write them as floats (`!!float 5e3`)."""
+"""Options that are whole numbers, with their least value: of the top level, each dataset, and the sections.
+
+Recipes often write them as floats (`!!float 5e3`).
+"""
 
 _MAX_NODES = 100_000
 
@@ -147,9 +148,10 @@ def resolve_options(
         UserError: More GPUs are asked for than there are.
     """
     opt = _copy(option_file.data)
+    _normalize(opt)
     rank, world_size = get_dist_info()
     opt.update(is_train=is_train, auto_resume=auto_resume, root_path=str(root))
-    opt.update(dist=launcher != "none", rank=rank, world_size=world_size, num_gpu=_count_gpus(option_file))
+    opt.update(dist=launcher != "none", rank=rank, world_size=world_size, num_gpu=_count_gpus(option_file, launcher))
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = _draw_seed(world_size)
     if debug and not opt["name"].startswith("debug"):
@@ -218,10 +220,12 @@ def _copy(value: Any) -> Any:
     return [_copy(child) for child in value] if isinstance(value, list) else value
 
 
-def _count_gpus(option_file: OptionFile) -> int:
+def _count_gpus(option_file: OptionFile, launcher: str) -> int:
     asked, available = option_file.data.get("num_gpu"), torch.cuda.device_count()
     if asked in (None, "auto"):
         return available
+    if launcher != "none":
+        return min(asked, available)  # one process drives one GPU, however many the file counts in all
     if asked > available:
         where = option_file.where(("num_gpu",))
         raise UserError(f"{where}: num_gpu: {asked} GPUs asked for, {available} found; write 'num_gpu: auto'")
@@ -235,6 +239,24 @@ def _draw_seed(world_size: int) -> int:
     return seed[0]
 
 
+def _normalize(opt: dict[str, Any]) -> None:
+    """Give values the form that BasicSR computes with; a number that is null counts as absent."""
+    train = opt.get("train") or {}
+    for name, counts in COUNTS.items():
+        for section in opt["datasets"].values() if name == "datasets" else [opt.get(name) or {} if name else opt]:
+            section.update({key: int(section[key]) for key in counts if section.get(key) is not None})
+            _drop_nulls(section, counts)
+    _drop_nulls(train, ["ema_decay"])
+    if "amp" in train:
+        train["amp"] = train["amp"] or None  # YAML reads `off` as False
+
+
+def _drop_nulls(section: dict[str, Any], keys: Iterable[str]) -> None:
+    for key in keys:
+        if section.get(key, ...) is None:
+            del section[key]
+
+
 def _fill_sections(opt: dict[str, Any]) -> None:
     """Give the sections the values that BasicSR reads without a default of its own."""
     opt["path"] = opt.get("path") or {}
@@ -246,10 +268,6 @@ def _fill_sections(opt: dict[str, Any]) -> None:
     }
     if opt.get("val") is not None or not opt["is_train"]:
         opt["val"] = {"save_img": False, "suffix": None, **(opt.get("val") or {})}
-    for *parents, key in COUNTS:
-        section = (opt.get(parents[0]) or {}) if parents else opt
-        if section.get(key) is not None:
-            section[key] = int(section[key])
     if opt["is_train"] and "debug" in opt["name"]:
         opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
         if opt.get("val") is not None:

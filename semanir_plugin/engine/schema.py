@@ -9,15 +9,17 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Literal
 
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from semanir_plugin.compat.host import known_optimizers, known_schedulers
 from semanir_plugin.engine.options import COUNTS, OptionFile
+from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, near_match
 
 __all__ = ["option_lookups", "validate_options"]
@@ -34,7 +36,22 @@ _DATASET_KEYS = {
     *("batch_size_per_gpu", "num_worker_per_gpu", "pin_memory", "persistent_workers"),
     *("prefetch_mode", "num_prefetch_queue"),
 }
-_DATASET_COUNTS = {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1}
+_VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
+    "": {"find_unused_parameters": bool},
+    "datasets": {
+        "name": str | None,
+        "prefetch_mode": Literal["cpu", "cuda"] | None,
+        **dict.fromkeys(("use_hflip", "use_rot", "pin_memory", "persistent_workers"), bool),
+    },
+    "train": {"amp": Literal["bf16", "fp16", False] | None, "grad_clip": float | None, "ema_decay": float | None},
+    "val": {"save_img": bool, "pbar": bool},
+    "logger": {"use_tb_logger": bool},
+}
+_PATH_VALUES: dict[str, Any] = {
+    **dict.fromkeys(("experiments_root", "results_root", "resume_state"), str | None),
+    "ignore_resume_networks": Sequence[str],
+}
+_PATH_VALUES_BY_NETWORK = {"pretrain_network": str | None, "param_key": str | None, "strict_load": bool}
 _REQUIRED_BY_DATASET = {
     "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
     "SingleImageDataset": ("dataroot_lq",),
@@ -60,14 +77,14 @@ def validate_options(option_file: OptionFile, *, is_train: bool) -> None:
     top.check_keys(_TOP_KEYS | known.of(), owner=model.__name__)
     top.require("name", "datasets", "network_g")
     _check_name(top)
-    _check_counts(top)
+    _check_top_values(top)
     for key in networks:
         _check_network(top, key)
     _check_datasets(top, is_train=is_train)
     _check_path(top, networks, known.of("path"))
     _check_train(top, known.of("train"), is_train=is_train)
     _check_val(top, known.of("val"), is_train=is_train)
-    _check_logger(top)
+    _check_logger(top, is_train=is_train)
 
 
 def option_lookups(cls: type) -> frozenset[Keys]:
@@ -137,6 +154,19 @@ class _Section:
         if missing:
             raise self.error(f"missing {', '.join(map(repr, missing))}: add {'it' if len(missing) == 1 else 'them'}")
 
+    def check_values(self, hints: Mapping[str, Any]) -> None:
+        """Refuse values that do not conform to the type hints of their keys."""
+        for key, value in self.values.items():
+            if key in hints and not conforms(value, hints[key]):
+                wanted = describe_hint(hints[key])
+                raise self.error(f"{key} must be {wanted}, not {describe_value(value)}", at=key)
+
+    def check_listed(self, section: str) -> None:
+        """Check the values that `COUNTS` and `_VALUES` list for a section."""
+        self.check_values(_VALUES[section])
+        for key, least in COUNTS[section].items():
+            self.count(key, least)
+
     def count(self, key: str, least: int) -> None:
         """Refuse a value that is present, but not a whole number of at least `least`."""
         value = self.values.get(key)
@@ -155,7 +185,7 @@ class _Section:
         return known[name.removesuffix("_basicsr")]
 
     def check_call(self, kind: str, table: Table, *, given: Collection[str] = (), extra: Collection[str] = ()) -> None:
-        """Compare the keys with the parameters of what the section's `type` names.
+        """Compare keys and values with the parameters, and their annotations, of what the section's `type` names.
 
         Args:
             kind: What is looked up, for messages.
@@ -172,6 +202,8 @@ class _Section:
         missing = [name for name, p in takes.items() if p.default is p.empty and name not in self.values]
         if missing:
             raise self.error(f"{target.__name__} needs {', '.join(map(repr, missing))}")
+        hints = parameter_hints(target)
+        self.check_values({name: hints[name] for name in takes.keys() & hints.keys()})
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], owner: str | None = None) -> str:
@@ -209,12 +241,12 @@ def _check_name(top: _Section) -> None:
         raise top.error(f"name must be a string that can name a folder, not {name!r}", at="name")
 
 
-def _check_counts(top: _Section) -> None:
-    for (*parents, key), least in COUNTS.items():
-        section = top.sub(parents[0]) if parents else top
-        section.count(key, least)
+def _check_top_values(top: _Section) -> None:
+    top.check_listed("")
     if top.values.get("num_gpu") != "auto":
         top.count("num_gpu", 0)
+    if (top.values.get("manual_seed") or 0) >= 2**32:
+        raise top.error("manual_seed must be below 2**32, as NumPy needs it", at="manual_seed")
 
 
 def _check_network(top: _Section, key: str) -> None:
@@ -235,10 +267,22 @@ def _check_datasets(top: _Section, *, is_train: bool) -> None:
             names = "train, val and val_*" if is_train else "test and test_*"
             raise datasets.error(f"unknown phase '{phase}'; {reader} knows {names}", at=phase)
         _check_dataset(top, datasets.sub(phase))
+    _check_dataset_names(datasets)
     if is_train:
         datasets.require("train")
     elif not datasets.values:
         raise datasets.error("no dataset to test on: add test_1")
+
+
+def _check_dataset_names(datasets: _Section) -> None:
+    """Refuse equal names of datasets to score, whose scores and images would overwrite one another."""
+    phases: dict[str, str] = {}
+    for phase in (phase for phase in datasets.values if phase != "train"):
+        section = datasets.sub(phase)
+        name = section.values.get("name") or phase
+        if name in phases:
+            raise section.error(f"name '{name}' is that of {phases[name]} too: give each its own", at="name")
+        phases[name] = phase
 
 
 def _check_dataset(top: _Section, section: _Section) -> None:
@@ -249,8 +293,11 @@ def _check_dataset(top: _Section, section: _Section) -> None:
     section.require(*_REQUIRED_BY_DATASET.get(name, ()))
     if in_training:
         section.require("batch_size_per_gpu", *_REQUIRED_TO_TRAIN.get(name, ()))
-    for key, least in _DATASET_COUNTS.items():
-        section.count(key, least)
+    section.check_listed("datasets")
+    workers = section.values.get("num_worker_per_gpu") if in_training else 0  # BasicSR scores without any
+    if section.values.get("persistent_workers") and not workers:
+        cure = "num_worker_per_gpu above 0" if in_training else "workers, which only train has: remove it"
+        raise section.error(f"persistent_workers needs {cure}", at="persistent_workers")
     if section.values.get("io_backend") is not None:
         section.sub("io_backend").look_up("backend", FileClient._backends.items())
     scale = top.values.get("scale", section.values.get("scale"))
@@ -262,10 +309,10 @@ def _check_dataset(top: _Section, section: _Section) -> None:
 
 
 def _check_path(top: _Section, networks: Iterable[str], known: set[str]) -> None:
-    labels = [key.removeprefix("network_") for key in networks]
-    of_networks = {f"{key}_{x}" for x in labels for key in ("pretrain_network", "param_key", "strict_load")}
-    roots = {"experiments_root", "results_root"}
-    top.sub("path").check_keys(known | of_networks | roots | {"resume_state", "ignore_resume_networks"})
+    path, labels = top.sub("path"), [key.removeprefix("network_") for key in networks]
+    of_networks = {f"{key}_{label}": hint for label in labels for key, hint in _PATH_VALUES_BY_NETWORK.items()}
+    path.check_keys(known | _PATH_VALUES.keys() | of_networks.keys())
+    path.check_values(_PATH_VALUES | of_networks)
 
 
 def _check_train(top: _Section, known: set[str], *, is_train: bool) -> None:
@@ -273,14 +320,34 @@ def _check_train(top: _Section, known: set[str], *, is_train: bool) -> None:
     train.check_keys(known | {"total_iter", "warmup_iter", "scheduler"})
     if is_train:
         train.require("total_iter", *sorted({"optim_g", "scheduler"} & known))
+    train.check_listed("train")
+    _check_ranges(train)
     for key in (key for key, value in train.values.items() if value is not None):  # null switches a loss off
         if key.startswith("optim_"):
             train.sub(key).check_call("optimizer", known_optimizers().items(), given={"params"})
             train.sub(key).require("lr")
         elif key == "scheduler":
             train.sub(key).check_call("scheduler", known_schedulers().items(), given={"optimizer"})
+            _check_periods(train.sub(key), train.values.get("total_iter"))
         elif key.endswith("_opt"):
             train.sub(key).check_call("loss", LOSS_REGISTRY)
+
+
+def _check_ranges(train: _Section) -> None:
+    grad_clip, ema_decay = train.values.get("grad_clip"), train.values.get("ema_decay")
+    if grad_clip is not None and not grad_clip > 0:
+        raise train.error(f"grad_clip must be above 0, or ~ for none, not {grad_clip}", at="grad_clip")
+    if ema_decay is not None and not 0 <= ema_decay < 1:
+        raise train.error(f"ema_decay must be at least 0 and below 1, not {ema_decay}", at="ema_decay")
+
+
+def _check_periods(scheduler: _Section, total_iter: float | None) -> None:
+    """Refuse periods that end before the training does: BasicSR has no learning rate for what is left."""
+    if scheduler.values["type"] == "CosineAnnealingRestartLR":
+        scheduler.check_values({"periods": Sequence[float]})
+        total = sum(scheduler.values["periods"])
+        if total_iter is not None and total < total_iter:
+            raise scheduler.error(f"periods end at {total}, before total_iter {total_iter}: extend them", at="periods")
 
 
 def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
@@ -288,6 +355,7 @@ def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
     val.check_keys(known | {"val_freq", "save_img", "suffix", "pbar", "metrics"})
     if is_train and val.values:
         val.require("val_freq")
+    val.check_listed("val")
     metrics = val.sub("metrics")
     for name in metrics.values:
         metric = metrics.sub(name)
@@ -296,8 +364,15 @@ def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
             raise metric.error("better must be 'higher' or 'lower'", at="better")
 
 
-def _check_logger(top: _Section) -> None:
-    logger = top.sub("logger")
+def _check_logger(top: _Section, *, is_train: bool) -> None:
+    logger, wandb = top.sub("logger"), top.sub("logger").sub("wandb")
     logger.check_keys({"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"})
-    logger.sub("wandb").check_keys({"project", "resume_id"})
+    logger.check_listed("logger")
+    wandb.check_keys({"project", "resume_id"})
+    wandb.check_values({"project": str | None, "resume_id": str | None})
+    if is_train and wandb.values.get("project"):
+        if not logger.values.get("use_tb_logger"):
+            raise wandb.error("project needs logger.use_tb_logger: true, whose records it uploads", at="project")
+        if find_spec("wandb") is None:
+            raise wandb.error("project needs the package wandb: pip install wandb, or set it to ~", at="project")
     top.sub("dist_params").check_keys({"backend", "port"})

@@ -165,6 +165,14 @@ def test_names_must_differ(tmp_path, source):
         write_sr_pairs(find_images(source), tmp_path / "out", 2)
 
 
+@pytest.mark.parametrize("name", ["a.b.png", "café.png"])
+def test_names_that_an_lmdb_cannot_hold(tmp_path, source, name):
+    (source / "coffee.png").rename(source / name)
+    write_sr_pairs(find_images(source), tmp_path / "out", 2)
+    with pytest.raises(UserError, match="ASCII without dots"):
+        write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=True)
+
+
 @pytest.mark.parametrize("name", ["missing", "empty"])
 def test_folders_without_images_are_named(tmp_path, name):
     (tmp_path / "empty").mkdir()

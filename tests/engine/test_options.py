@@ -199,6 +199,46 @@ def test_resolving_fills_what_the_host_requires(recipe, tmp_path):
     assert "phase" not in recipe.data["datasets"]["train"]
 
 
+COUNTS = {
+    "scale": 4,
+    "manual_seed": 3,
+    "datasets:train:batch_size_per_gpu": 2,
+    "datasets:train:num_worker_per_gpu": 0,
+    "datasets:train:num_prefetch_queue": 2,
+    "datasets:train:gt_size": 64,
+    "train:total_iter": 500,
+    "train:warmup_iter": -1,
+    "train:accumulation_steps": 2,
+    "val:val_freq": 10,
+    "val:topk": 64,
+    "logger:print_freq": 10,
+    "logger:save_checkpoint_freq": 10,
+}
+
+
+@pytest.mark.parametrize(("keys", "count"), COUNTS.items())
+def test_counts_written_as_floats_become_ints(recipe, tmp_path, keys, count):
+    resolved = resolve_options(apply_overrides(recipe, [f"{keys}={count}.0"]), is_train=True, root=tmp_path)
+    for key in keys.split(":"):
+        resolved = resolved[key]
+    assert resolved == count
+    assert type(resolved) is int
+
+
+def test_a_null_number_counts_as_absent(recipe, tmp_path):
+    nulls = ["train:accumulation_steps", "train:warmup_iter", "train:ema_decay", "logger:print_freq"]
+    forced = apply_overrides(recipe, [f"{key}=~" for key in nulls])
+    opt = resolve_options(forced, is_train=True, root=tmp_path)
+    assert opt["train"] == {"total_iter": 500}
+    assert opt["logger"]["print_freq"] == 100
+
+
+@pytest.mark.parametrize(("text", "expected"), [("off", None), ("~", None), ("bf16", "bf16")])
+def test_amp_that_is_off_is_none(recipe, tmp_path, text, expected):
+    forced = apply_overrides(recipe, [f"train:amp={text}"])
+    assert resolve_options(forced, is_train=True, root=tmp_path)["train"]["amp"] == expected
+
+
 def test_runs_go_under_the_root(recipe, tmp_path):
     run = tmp_path / "experiments" / "run"
     assert resolve_options(recipe, is_train=True, root=tmp_path)["path"] == {
@@ -235,6 +275,8 @@ def test_debug_prefixes_the_name_and_shortens_the_cycle(recipe, tmp_path):
 
 def test_more_gpus_than_there_are(recipe, tmp_path):
     forced = apply_overrides(recipe, ["num_gpu=99"])
+    opt = resolve_options(forced, is_train=True, root=".", launcher="pytorch")
+    assert opt["num_gpu"] == torch.cuda.device_count(), "the file counts the GPUs of all processes"
     with pytest.raises(UserError, match=r"--force_yml: num_gpu: 99 GPUs asked for, .* write 'num_gpu: auto'"):
         resolve_options(forced, is_train=True, root=tmp_path)
 

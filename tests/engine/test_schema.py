@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.models.srgan_model import SRGANModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
+from semanir_plugin.engine import schema
 from semanir_plugin.engine.options import apply_overrides, load_options
 from semanir_plugin.engine.schema import option_lookups, validate_options
 from semanir_plugin.errors import UserError
+
+SHIPPED = sorted(Path(__file__).parents[2].glob("options/*.yml"))
 
 # The SwinIR recipe of BasicSR's repository, in full.
 TRAIN = """\
@@ -117,6 +122,11 @@ def test_a_whole_recipe_passes(recipe, is_train):
     validate_options(apply_overrides(recipe, [] if is_train else TEST), is_train=is_train)
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_option_files_pass(path):
+    validate_options(load_options(path), is_train=path.stem.startswith("train"))
+
+
 def test_an_unknown_key_is_told_with_file_line_section_and_near_match(recipe):
     recipe.path.write_text(TRAIN.replace("embed_dim:", "embed_dims:"))
     with pytest.raises(UserError) as error:
@@ -190,6 +200,32 @@ WRONG_VALUES = {
     "val:metrics:psnr:better=more": "val:metrics:psnr: better must be 'higher' or 'lower'",
     "datasets:train:batch_size_per_gpu=0": "datasets:train: batch_size_per_gpu must be a whole number of at least 1",
     "datasets:train:gt_size=95": "datasets:train: gt_size 95 is not a multiple of the scale 2",
+    "manual_seed=4294967296": "manual_seed must be below 2**32",
+    "find_unused_parameters=1": "find_unused_parameters must be bool, not 1",
+    "datasets:train:use_hflip='no'": "datasets:train: use_hflip must be bool, not 'no'",
+    "datasets:train:use_rot=1": "datasets:train: use_rot must be bool, not 1",
+    "datasets:val:pin_memory=~": "datasets:val: pin_memory must be bool, not ~",
+    "datasets:train:persistent_workers=1": "datasets:train: persistent_workers must be bool, not 1",
+    "datasets:train:prefetch_mode=gpu": "datasets:train: prefetch_mode must be 'cpu' or 'cuda' or ~, not 'gpu'",
+    "datasets:train:name=3": "datasets:train: name must be str or ~, not 3",
+    "datasets:val_2={name: Set5, type: SingleImageDataset, dataroot_lq: x}": "datasets:val_2: name 'Set5' is that",
+    "path:strict_load_g='no'": "path: strict_load_g must be bool, not 'no'",
+    "path:pretrain_network_g=3": "path: pretrain_network_g must be str or ~, not 3",
+    "path:resume_state=true": "path: resume_state must be str or ~, not true",
+    "path:experiments_root=3": "path: experiments_root must be str or ~, not 3",
+    "path:results_root=[x]": "path: results_root must be str or ~, not ['x']",
+    "path:ignore_resume_networks=~": "path: ignore_resume_networks must be a list of str, not ~",
+    "train:ema_decay=1": "train: ema_decay must be at least 0 and below 1, not 1",
+    "train:ema_decay=-0.1": "train: ema_decay must be at least 0 and below 1, not -0.1",
+    "train:ema_decay=true": "train: ema_decay must be float or ~, not true",
+    "train:scheduler={type: CosineAnnealingRestartLR, periods: [5, 6]}": "train:scheduler: periods end at 11, before "
+    "total_iter 500000",
+    "train:scheduler={type: CosineAnnealingRestartLR, periods: 5}": "train:scheduler: periods must be a list of float",
+    "val:save_img=1": "val: save_img must be bool, not 1",
+    "val:pbar='yes'": "val: pbar must be bool, not 'yes'",
+    "logger:use_tb_logger=1": "logger: use_tb_logger must be bool, not 1",
+    "logger={wandb: {project: x}}": "logger:wandb: project needs logger.use_tb_logger: true",
+    "logger:wandb:project=3": "logger:wandb: project must be str or ~, not 3",
 }
 
 
@@ -210,7 +246,12 @@ def test_what_cannot_be_right_is_one_line(recipe, entry, message):
         "network_g:upscale=~",
         "train:optim_g={type: SGD, lr: 0.1, nesterov: true}",
         "train:scheduler={type: OneCycleLR, max_lr: 1, total_steps: 10}",
-        "train:scheduler={type: CosineAnnealingRestartLR, periods: [5]}",
+        "train:scheduler={type: CosineAnnealingRestartLR, periods: [2e5, 3e5]}",
+        "manual_seed=4294967295",
+        "train:ema_decay=~",
+        "train:ema_decay=0",
+        "datasets:train:name=Set5",
+        "datasets:train:persistent_workers=true",
         "train:pixel_opt=~",
         "val=~",
         "logger=~",
@@ -222,6 +263,95 @@ def test_what_cannot_be_right_is_one_line(recipe, entry, message):
 )
 def test_what_the_host_takes_passes(recipe, entry):
     validate_options(apply_overrides(recipe, [entry]), is_train=True)
+
+
+SEMANIR = ["model_type=SemanIRModel", "network_g={type: SemanIR, upscale: 2}"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    {
+        "network_g:window_size=8.5": "network_g: window_size must be int, not 8.5",
+        "network_g:window_size=8.0": "network_g: window_size must be int, not 8.0",
+        "network_g:window_size=true": "network_g: window_size must be int, not true",
+        "network_g:mlp_ratio=true": "network_g: mlp_ratio must be float, not true",
+        "network_g:mlp_ratio='2'": "network_g: mlp_ratio must be float, not '2'",
+        "network_g:upsampler=2": "network_g: upsampler must be str, not 2",
+        "network_g:interpolating_init=1": "network_g: interpolating_init must be bool, not 1",
+        "network_g:similarity=foo": "network_g: similarity must be 'dot' or 'cosine', not 'foo'",
+        "network_g:depths=6": "network_g: depths must be a list of int, not 6",
+        "network_g:depths=[6, 6.5]": "network_g: depths must be a list of int, not [6, 6.5]",
+        "network_g:topk=[64, x]": "network_g: topk must be int or a list of int, not [64, 'x']",
+        "network_g:topk=~": "network_g: topk must be int or a list of int, not ~",
+        "train:optim_g:eps=small": "train:optim_g: eps must be float, not 'small'",
+        "train:amp=fp32": "train: amp must be 'bf16' or 'fp16' or false or ~, not 'fp32'",
+        "train:amp=0": "train: amp must be 'bf16' or 'fp16' or false or ~, not 0",
+        "train:grad_clip=0": "train: grad_clip must be above 0, or ~ for none, not 0",
+        "train:grad_clip='1'": "train: grad_clip must be float or ~, not '1'",
+        "train:accumulation_steps=1.5": "train: accumulation_steps must be a whole number of at least 1, not 1.5",
+        "val:topk=0": "val: topk must be a whole number of at least 1, not 0",
+    }.items(),
+)
+def test_values_must_suit_what_reads_them(recipe, entry, message):
+    with pytest.raises(UserError) as error:
+        validate_options(apply_overrides(recipe, [*SEMANIR, entry]), is_train=True)
+    assert str(error.value) == f"--force_yml: {message}"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("network_g:mlp_ratio=2", "network_g:topk=64", "network_g:topk=[64, 128]", "network_g:similarity=cosine"),
+        *("train:amp=off", "train:amp=~", "train:amp=bf16", "train:grad_clip=1", "train:grad_clip=~"),
+        *("train:accumulation_steps=2.0", "val:topk=64"),
+    ],
+)
+def test_values_that_suit_pass(recipe, entry):
+    validate_options(apply_overrides(recipe, [*SEMANIR, entry]), is_train=True)
+
+
+def test_a_value_is_told_with_its_line(recipe):
+    recipe.path.write_text(TRAIN.replace("  type: SwinIR", "  type: SemanIR").replace("img_size: 48", "topk: 4.5"))
+    with pytest.raises(UserError) as error:
+        validate_options(load_options(recipe.path), is_train=True)
+    assert str(error.value).startswith(f"{recipe.path}:{line_of('img_size')}: network_g: topk must be int or")
+
+
+def test_annotations_that_cannot_be_evaluated_are_no_check(recipe, monkeypatch):
+    class Net:
+        def __init__(self, upscale: Absent = 2, width: int = 3):  # noqa: F821
+            pass
+
+    monkeypatch.setattr(ARCH_REGISTRY, "_obj_map", {"Net": Net})
+    validate_options(apply_overrides(recipe, ["network_g={type: Net, width: 1.5}"]), is_train=True)
+
+
+def test_persistent_workers_need_workers(recipe):
+    entries = ["datasets:train:persistent_workers=true", "datasets:train:num_worker_per_gpu=0"]
+    with pytest.raises(UserError, match="persistent_workers needs num_worker_per_gpu above 0"):
+        validate_options(apply_overrides(recipe, entries), is_train=True)
+
+
+def test_scoring_has_no_workers_to_persist(recipe):
+    entries = ["datasets:val:persistent_workers=true", "datasets:val:num_worker_per_gpu=2"]
+    with pytest.raises(UserError, match="datasets:val: persistent_workers needs workers, which only train has"):
+        validate_options(apply_overrides(recipe, entries), is_train=True)
+
+
+def test_a_name_left_out_is_that_of_the_phase(recipe):
+    data = "{type: SingleImageDataset, dataroot_lq: x}"
+    entries = [f"datasets:val_2={data}", "datasets:val:name=val_2"]
+    with pytest.raises(UserError, match="datasets:val_2: name 'val_2' is that of val too"):
+        validate_options(apply_overrides(recipe, entries), is_train=True)
+
+
+def test_wandb_must_be_installed(recipe, monkeypatch):
+    forced = apply_overrides(recipe, ["logger:wandb:project=x"])
+    monkeypatch.setattr(schema, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="logger:wandb: project needs the package wandb: pip install wandb"):
+        validate_options(forced, is_train=True)
+    monkeypatch.setattr(schema, "find_spec", lambda name: object())
+    validate_options(forced, is_train=True)
 
 
 def test_a_test_needs_test_datasets(recipe):
