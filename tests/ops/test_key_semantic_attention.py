@@ -5,6 +5,7 @@ import torch
 
 from semanir_plugin.ops import build_key_semantics, key_semantic_attention
 
+FAST = ["mask", "gather", "sdpa", "blockwise"]
 SHAPES = [
     pytest.param(2, 1, 63, 10, 7, id="B2-H1-N63-D10-k7"),
     pytest.param(1, 3, 100, 30, 1, id="B1-H3-N100-D30-k1"),
@@ -26,18 +27,63 @@ def relative_error(actual, expected):
     return ((actual - expected).norm() / expected.norm().clamp_min(0.1 * expected.numel() ** 0.5)).item()
 
 
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize(("b", "h", "n", "d", "k"), SHAPES)
 @pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "plain"])
 @pytest.mark.parametrize("with_regions", [True, False], ids=["regions", "whole"])
-def test_sdpa_equals_naive_in_output_and_gradients(b, h, n, d, k, with_bias, with_regions):
-    q, key, v, semantics, bias = inputs(b, h, n, d, k, with_bias=with_bias, with_regions=with_regions)
+def test_every_backend_equals_naive_in_output_and_gradients(backend, b, h, n, d, k, with_bias, with_regions):
+    compare(backend, *inputs(b, h, n, d, k, with_bias=with_bias, with_regions=with_regions))
+
+
+def compare(backend, q, key, v, semantics, bias):
     leaves = [t for t in (q, key, v, bias) if t is not None]
     results = []
-    for backend in ("naive", "sdpa"):
-        out = key_semantic_attention(q, key, v, semantics, bias=bias, scale=0.7, backend=backend)
+    for each in ("naive", backend):
+        out = key_semantic_attention(q, key, v, semantics, bias=bias, scale=0.7, backend=each)
         results.append((out, *torch.autograd.grad((out * out.detach().cos()).sum(), leaves)))
     for actual, expected in zip(results[1], results[0], strict=True):
         assert relative_error(actual, expected) < 2e-5
+    with torch.no_grad():
+        out = key_semantic_attention(q, key, v, semantics, bias=bias, scale=0.7, backend=backend)
+    assert relative_error(out, results[0][0]) < 2e-5
+
+
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "plain"])
+@pytest.mark.parametrize("used", [5, 37, 48], ids=["few keys", "most keys", "all keys"])
+def test_keys_that_no_query_chose_can_be_dropped(monkeypatch, used, with_bias):
+    from semanir_plugin.ops.key_semantic_attention import blockwise
+
+    monkeypatch.setattr(blockwise, "SMALLEST_WINDOW", 1)
+    q, key, v, _, bias = inputs(3, 2, 48, 10, 5, with_bias=with_bias)
+    x = torch.randn(3, 48, 16)
+    if used < 48:
+        x = x.abs()
+        x[:, :used] *= 10  # long and of one sign: nearest to all
+    semantics = build_key_semantics(x, 5)
+    assert (semantics.mask()[:, :, used:].any(1).sum(-1) == 0).all()
+    compare("blockwise", q, key, v, semantics, bias)
+
+
+def test_blocks_hold_several_windows_or_one(monkeypatch):
+    from semanir_plugin.ops.key_semantic_attention import blockwise
+
+    arguments = inputs(7, 2, 20, 6, 5)
+    semantics = arguments[3]
+    for elements, sizes in ((20 * 20 * 3, [3, 3, 1]), (1, [1] * 7), (1 << 20, [7])):
+        monkeypatch.setattr(blockwise, "BLOCK_ELEMENTS", elements)
+        assert [len(block.mask) for block in blockwise._blocks(semantics, torch.float32)] == sizes
+        compare("blockwise", *arguments)
+
+
+@pytest.mark.parametrize("k", [64, 512])
+def test_large_windows_on_photographs(photos, k):
+    import cv2
+
+    image = torch.from_numpy(cv2.imread(str(photos["astronaut.png"]))[100:132, 100:132]).float() / 255
+    x = torch.nn.functional.conv2d(image.permute(2, 0, 1)[None], torch.randn(24, 3, 3, 3), padding=1)
+    semantics = build_key_semantics(x.flatten(2).mT, k)
+    q, key, v, _, bias = inputs(1, 2, 1024, 30, 1)
+    compare("blockwise", q, key, v, semantics, bias)
 
 
 def test_only_the_dictionary_counts():
@@ -51,7 +97,7 @@ def test_only_the_dictionary_counts():
     assert (key_semantic_attention(q, key, changed, semantics)[0, 0, 7] - before).min() > 50
 
 
-@pytest.mark.parametrize("backend", ["naive", "sdpa"])
+@pytest.mark.parametrize("backend", ["naive", *FAST])
 def test_against_a_loop_over_queries(backend):
     q, key, v, semantics, bias = inputs(2, 2, 9, 4, 3, torch.float64)
     out = key_semantic_attention(q, key, v, semantics, bias=bias, backend=backend)
@@ -61,7 +107,7 @@ def test_against_a_loop_over_queries(backend):
         torch.testing.assert_close(out[b, h, i], weights @ v[b, h, kept])
 
 
-@pytest.mark.parametrize("backend", ["naive", "sdpa"])
+@pytest.mark.parametrize("backend", ["naive", *FAST])
 def test_gradcheck(backend):
     q, key, v, semantics, bias = inputs(1, 2, 7, 3, 4, torch.float64)
     assert torch.autograd.gradcheck(
@@ -73,23 +119,36 @@ def test_bias_is_chunked_without_a_trace(monkeypatch):
     from semanir_plugin.ops.key_semantic_attention import sdpa
 
     q, key, v, semantics, bias = inputs(5, 2, 16, 4, 3)
-    whole = key_semantic_attention(q, key, v, semantics, bias=bias)
+    whole = key_semantic_attention(q, key, v, semantics, bias=bias, backend="sdpa")
     monkeypatch.setattr(sdpa, "CHUNK_ELEMENTS", 2 * 2 * 16 * 16)
-    torch.testing.assert_close(key_semantic_attention(q, key, v, semantics, bias=bias), whole)
+    torch.testing.assert_close(key_semantic_attention(q, key, v, semantics, bias=bias, backend="sdpa"), whole)
 
 
-def test_bf16_stays_near_the_truth():
+@pytest.mark.parametrize("backend", FAST)
+def test_bf16_stays_near_the_truth(backend):
     q, key, v, semantics, bias = inputs(2, 2, 64, 16, 20, torch.bfloat16)
-    out = key_semantic_attention(q, key, v, semantics, bias=bias)
+    out = key_semantic_attention(q, key, v, semantics, bias=bias, backend=backend)
     truth = key_semantic_attention(q.float(), key.float(), v.float(), semantics, bias=bias.float(), backend="naive")
     assert out.dtype == torch.bfloat16
     assert relative_error(out.float(), truth) < 2e-2
 
 
-def test_empty_batch():
-    q = torch.zeros(0, 2, 8, 4)
+@pytest.mark.parametrize("backend", ["naive", *FAST])
+def test_empty_batch(backend):
+    q = torch.zeros(0, 2, 8, 4, requires_grad=True)
     semantics = build_key_semantics(torch.zeros(0, 8, 4), 3)
-    assert key_semantic_attention(q, q, q, semantics, bias=torch.zeros(2, 8, 8)).shape == q.shape
+    out = key_semantic_attention(q, q, q, semantics, bias=torch.zeros(2, 8, 8), backend=backend)
+    assert out.shape == q.shape
+    out.sum().backward()
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_nan_in_a_query_stays_in_its_row(backend):
+    q, key, v, semantics, bias = inputs(1, 1, 20, 4, 5)
+    q = q.detach().clone()
+    q[0, 0, 3, 1] = torch.nan
+    out = key_semantic_attention(q, key, v, semantics, bias=bias, backend=backend)
+    assert out[0, 0].isnan().any(-1).nonzero().flatten().tolist() == [3]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from semanir_plugin.ops.key_semantic_attention import naive, sdpa
+from semanir_plugin.ops.key_semantic_attention import blockwise, gather, mask, naive, sdpa
 from semanir_plugin.ops.key_semantics import KeySemantics
 
 __all__ = ["key_semantic_attention"]
 
-BACKENDS = {"naive": naive.attend, "sdpa": sdpa.attend}
+BACKENDS = {
+    "naive": naive.attend,
+    "mask": mask.attend,
+    "gather": gather.attend,
+    "sdpa": sdpa.attend,
+    "blockwise": blockwise.attend,
+}
 
 
 def key_semantic_attention(
@@ -33,7 +39,8 @@ def key_semantic_attention(
         semantics: Dictionary of the same B windows of N tokens, shared by all heads.
         bias: (H, N, N) added to the scaled scores of every window, such as a position bias.
         scale: Factor on q . k; None: D ** -0.5.
-        backend: "auto", "naive" or "sdpa".
+        backend: "naive", "mask" and "gather" (the paper's Torch-Mask and Torch-Gather), "sdpa", "blockwise" (CPU), or
+            "auto": "blockwise" on a CPU, else "sdpa".
 
     Returns:
         (B, H, N, D) in the dtype of v.
@@ -42,8 +49,9 @@ def key_semantic_attention(
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown.
     """
     _check(q, k, v, semantics, bias, backend)
-    attend = BACKENDS["sdpa" if backend == "auto" else backend]
-    return attend(q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+    if backend == "auto":
+        backend = "blockwise" if q.device.type == "cpu" else "sdpa"
+    return BACKENDS[backend](q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, backend: str) -> None:

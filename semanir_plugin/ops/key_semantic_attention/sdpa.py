@@ -20,17 +20,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
         return F.scaled_dot_product_attention(q, k, v, attn_mask=semantics.mask()[:, None], scale=scale)
     bias = bias.to(q.dtype)
     mask = semantics.additive_mask(q.dtype)[:, None]  # (B, 1, N, N)
-    if bias.requires_grad and torch.is_grad_enabled() and q.device.type == "cpu":
-        return _attend_with_bias_gradient(q, k, v, mask, bias, scale)
     b, h, n, _ = q.shape
     step = max(1, CHUNK_ELEMENTS // max(h * n * n, 1))
     parts = (slice(start, start + step) for start in range(0, max(b, 1), step))
     outputs = [F.scaled_dot_product_attention(q[p], k[p], v[p], attn_mask=bias + mask[p], scale=scale) for p in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def _attend_with_bias_gradient(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor, scale: float) -> Tensor:
-    # The fused CPU kernel has no gradient for the mask, and what takes its place there makes several more passes over
-    # the scores. Adding in place needs no mask in the backward: where it is -inf the softmax's gradient is zero.
-    scores = (q * scale) @ k.mT
-    return torch.softmax(scores.add_(bias).add_(mask), -1) @ v

@@ -10,6 +10,8 @@ __all__ = ["select_keys"]
 
 # Similarities held at once, in elements: 64 MiB of fp32.
 CHUNK_ELEMENTS = 1 << 24
+# Features below this cannot make a NaN: no product of them, nor a sum of a million, overflows fp32.
+LARGEST_SAFE = 1e16
 
 
 def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
@@ -31,14 +33,15 @@ def _select(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
         x = F.normalize(x, dim=-1)
     with torch.autocast(x.device.type, enabled=False):
         s = x @ x.mT  # (B, N, N)
-    s.masked_fill_(s.isnan(), -torch.inf)
+    if not x.abs().max() < LARGEST_SAFE:  # also where it is NaN
+        s.masked_fill_(s.isnan(), -torch.inf)
     outside = None
     if regions is not None:
         outside = regions[:, :, None] != regions[:, None, :]
         s.masked_fill_(outside, -torch.inf)
     kth = s.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
     mask = s >= kth
-    if (mask.sum(-1) > k).any():
+    if mask.count_nonzero() > k * kth.numel():  # every row has at least k, so some have more
         above = s > kth
         tied = mask ^ above
         if outside is not None:

@@ -1,0 +1,142 @@
+"""Key-semantic attention for CPUs: block by block in the cache, without keys that no query of a window chose.
+
+Dense attention is bound by memory here: bias, mask and scores of all windows and heads are hundreds of megabytes that
+pass the processor several times. A block is a few windows and one head; its bias and mask are folded into a buffer that
+stays in the cache and is used at once. The backward recomputes the scores alike: nothing of their size is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from semanir_plugin.ops.key_semantics import KeySemantics
+
+__all__ = ["attend"]
+
+# Scores per block: 4 MiB of fp32.
+BLOCK_ELEMENTS = 1 << 20
+# Copying the used keys pays where at most this share of them is used, in windows of at least this many tokens.
+LARGEST_SHARE = 0.5
+SMALLEST_WINDOW = 512
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
+    """Return (B, H, N, D); arguments as in `key_semantic_attention`."""
+    leaves = (q, k, v) if bias is None else (q, k, v, bias)
+    if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
+        dtype = torch.promote_types(q.dtype, torch.float32)  # softmax and its gradient need the digits
+        converted = [None if each is None else each.to(dtype) for each in (q, k, v, bias)]
+        return _Blockwise.apply(*converted, semantics, scale).to(v.dtype)
+    return _forward(q, k, v, None if bias is None else bias.to(q.dtype), semantics, scale)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some windows and the keys they use.
+
+    Attributes:
+        windows: Which windows.
+        keys: (U,) the keys used, None for all of them.
+        mask: (windows, N, U) additive: 0 for a query's own keys, -inf for others.
+    """
+
+    windows: slice
+    keys: Tensor | None
+    mask: Tensor
+
+    def rows(self, x: Tensor, head: int) -> Tensor:
+        """Return (windows, U, D) of a (B, H, N, D) tensor: the rows of the keys used."""
+        rows = x[self.windows, head]
+        return rows if self.keys is None else rows.index_select(1, self.keys)
+
+    def columns(self, bias: Tensor) -> Tensor:
+        """Return (N, U) of an (N, N) bias."""
+        return bias if self.keys is None else bias.index_select(1, self.keys)
+
+
+def _blocks(semantics: KeySemantics, dtype: torch.dtype) -> Iterator[_Block]:
+    mask, n = semantics.mask(), semantics.shape[1]
+    start = 0
+    while start < len(mask):
+        keys = _used_keys(mask[start]) if n >= SMALLEST_WINDOW else None
+        stop = start + (1 if n >= SMALLEST_WINDOW else max(1, BLOCK_ELEMENTS // (n * n)))
+        kept = mask[start:stop] if keys is None else mask[start:stop].index_select(2, keys)
+        additive = torch.zeros(kept.shape, dtype=dtype).masked_fill_(~kept, -torch.inf)
+        yield _Block(slice(start, stop), keys, additive)
+        start = stop
+
+
+def _used_keys(mask: Tensor) -> Tensor | None:
+    keys = mask.any(0).nonzero().squeeze(1)
+    return keys if len(keys) <= LARGEST_SHARE * mask.shape[1] else None
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, semantics: KeySemantics, scale: float) -> Tensor:
+    out = torch.empty_like(v)
+    for block in _blocks(semantics, q.dtype):
+        buffer = torch.empty_like(block.mask)
+        for head in range(q.shape[1]):
+            mask = block.mask if bias is None else torch.add(block.mask, block.columns(bias[head]), out=buffer)
+            query, key, value = q[block.windows, head], block.rows(k, head), block.rows(v, head)
+            attended = F.scaled_dot_product_attention(
+                query[:, None], key[:, None], value[:, None], attn_mask=mask[:, None], scale=scale
+            )
+            out[block.windows, head] = attended[:, 0]
+    return out
+
+
+class _Blockwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, semantics: KeySemantics, scale: float
+    ) -> Tensor:
+        out = _forward(q, k, v, bias, semantics, scale)
+        ctx.save_for_backward(q, k, v, bias, out)
+        ctx.semantics, ctx.scale = semantics, scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, out = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        dbias = None if bias is None else torch.zeros_like(bias)
+        mean = (grad * out).sum(-1, keepdim=True)  # (B, H, N, 1): sum over keys of weight times its gradient
+        for block in _blocks(ctx.semantics, q.dtype):
+            windows, buffer = block.windows, torch.empty_like(block.mask)
+            for head in range(q.shape[1]):
+                query, g = q[windows, head] * ctx.scale, grad[windows, head]
+                key, value = block.rows(k, head), block.rows(v, head)
+                mask = block.mask if bias is None else torch.add(block.mask, block.columns(bias[head]), out=buffer)
+                weights = torch.softmax(torch.baddbmm(mask, query, key.mT, out=buffer), -1)
+                _add_rows(dv, block, head, weights.mT @ g)
+                dscores = torch.bmm(g, value.mT, out=buffer).sub_(mean[windows, head]).mul_(weights)
+                dq[windows, head] = (dscores @ key) * ctx.scale
+                _add_rows(dk, block, head, dscores.mT @ query)
+                if dbias is not None:
+                    _add_columns(dbias[head], block, dscores.sum(0))
+        return dq, dk, dv, dbias, None, None
+
+
+def _add_rows(x: Tensor, block: _Block, head: int, rows: Tensor) -> None:
+    """Add (windows, U, D) to what `_Block.rows` reads."""
+    target = x[block.windows, head]
+    if block.keys is None:
+        target += rows
+    else:
+        target.index_add_(1, block.keys, rows)
+
+
+def _add_columns(bias: Tensor, block: _Block, columns: Tensor) -> None:
+    """Add (N, U) to what `_Block.columns` reads."""
+    if block.keys is None:
+        bias += columns
+    else:
+        bias.index_add_(1, block.keys, columns)
