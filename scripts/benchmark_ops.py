@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,8 @@ def measure_row(n: int, k: int, repeats: int) -> dict[str, Any]:
         if backend != "dense":
             check(backend, step(backend, tensors, semantics), truth)
         with torch.no_grad():
-            inference = median_ms(lambda b=backend: attend(b, tensors, semantics), repeats)
-        training = median_ms(lambda b=backend: step(b, tensors, semantics), repeats)
+            inference = median_ms(partial(attend, backend, tensors, semantics), repeats)
+        training = median_ms(partial(step, backend, tensors, semantics), repeats)
         memory = None if backend == "dense" else peak_mb(backend, n, k)
         row["backends"][backend] = {"inference_ms": inference, "training_ms": training, "training_mb": memory}
     row["dictionary_ms"] = median_ms(lambda: build_key_semantics(x, k), repeats)
@@ -123,17 +123,25 @@ def median_ms(function: Callable[[], Any], repeats: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def peak_mb(backend: str, n: int, k: int) -> float:
-    """Return by how much one training step raises the peak memory of a fresh process, in MiB."""
+def peak_mb(backend: str, n: int, k: int) -> float | None:
+    """Return by how much one training step raises the peak memory of a fresh process, in MiB; Linux only."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_mb, (backend, n, k))
 
 
 def _peak_mb(backend: str, n: int, k: int) -> float:
     _, tensors, semantics = make_inputs(n, k)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is in use
+    before = _high_water_mb()
     step(backend, tensors, semantics)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _high_water_mb() - before
+
+
+def _high_water_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def print_row(row: dict[str, Any], *, header: bool) -> None:
