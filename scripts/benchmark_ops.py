@@ -20,6 +20,7 @@ from bootstrap import ROOT, run_in_venv
 TOKENS, HEADS, WIDTH, CHANNELS = 4096, 6, 30, 180
 TOLERANCE = 1e-4
 BACKENDS = ("mask", "gather", "sdpa", "blockwise")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000")  # Okabe-Ito, safe for the colour-blind; dense is last
 GATHER_LIMIT = 128  # keys per query beyond which Torch-Gather takes gigabytes
 
 
@@ -185,11 +186,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     rows = [row for row in rows if row["n"] == n]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axis, key in zip(axes, ("inference_ms", "training_ms"), strict=True):
-        for backend, marker in zip((*BACKENDS, "dense"), "osD^x", strict=True):
+        for backend, marker, colour in zip((*BACKENDS, "dense"), "osD^x", COLOURS, strict=True):
             points = [(row["k"], row["backends"][backend][key]) for row in rows if backend in row["backends"]]
-            axis.plot(*zip(*points, strict=True), marker=marker, label=backend)
+            axis.plot(*zip(*points, strict=True), marker=marker, color=colour, label=backend)
         axis.set(title=f"{key.partition('_')[0]}, N = {n}", xlabel="keys per query", ylabel="milliseconds")
         axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:.0f}")
         axis.set_yscale("log")
         axis.grid(alpha=0.3)
     axes[0].legend()
