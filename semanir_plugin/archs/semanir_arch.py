@@ -81,10 +81,9 @@ class SemanIR(nn.Module):
     ) -> None:
         super().__init__()
         self.topk = _checked_topk(topk)
-        sizes = {"in_chans": in_chans, "embed_dim": embed_dim, "window_size": window_size, "mlp_ratio": mlp_ratio}
-        for name, value in {**sizes, "img_range": img_range}.items():
-            if value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        _check_positive(
+            in_chans=in_chans, embed_dim=embed_dim, window_size=window_size, mlp_ratio=mlp_ratio, img_range=img_range
+        )
         if len(depths) != len(num_heads):
             raise ValueError(f"depths and num_heads must be of equal length, got {len(depths)} and {len(num_heads)}")
         if upsampler not in HEADS:
@@ -177,6 +176,12 @@ def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:
     if shift == "none":
         return [[False] * depth for depth in depths]
     raise ValueError(f"shift must be 'stage', 'layer' or 'none', got {shift!r}")
+
+
+def _check_positive(**sizes: float) -> None:
+    for name, value in sizes.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be positive, got {value}")
 
 
 def _checked_topk(topk: int | Sequence[int]) -> tuple[int, ...]:

@@ -197,13 +197,13 @@ def model_ema(self: Any, decay: float = 0.999) -> None:
 
 
 def model_to_device(self: Any, net: nn.Module) -> nn.Module:
-    """`model_to_device` asks for the current CUDA device whenever training is distributed, also on CPUs."""
+    """`model_to_device` asks for a CUDA device whenever it is distributed, on CPUs too, and wraps what cannot learn."""
     net = net.to(self.device)
-    if self.opt["dist"]:
+    if self.opt["dist"] and any(parameter.requires_grad for parameter in net.parameters()):
         device_ids = [torch.cuda.current_device()] if self.device.type == "cuda" else None
         unused = self.opt.get("find_unused_parameters", False)
         return DistributedDataParallel(net, device_ids=device_ids, find_unused_parameters=unused)
-    return DataParallel(net) if self.opt["num_gpu"] > 1 else net
+    return DataParallel(net) if self.opt["num_gpu"] > 1 and not self.opt["dist"] else net
 
 
 def load_network(

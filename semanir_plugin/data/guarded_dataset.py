@@ -38,6 +38,13 @@ class GuardedDataset(Dataset[dict[str, Any]]):
             message = f"dataset '{self.opt['name']}': cannot read {self._describe(index)}: {_describe_error(error)}"
             raise UserError(message) from error
 
+    def first_sample(self) -> dict[str, Any]:
+        """Read one sample and close what was opened for it: an open LMDB must not be carried into forked workers."""
+        sample = self[0]
+        if hasattr(self.dataset, "file_client"):
+            self.dataset.file_client = None
+        return sample
+
     def _describe(self, index: int) -> str:
         paths = getattr(self.dataset, "paths", None)
         if not isinstance(paths, list) or index >= len(paths):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import sys
 import time
 from contextlib import ExitStack
@@ -48,7 +47,8 @@ def train(args: RunArguments) -> None:
     train_loader = build_train_loader(run, start_iter)
     val_loaders = build_val_loaders(run)
     model = build_run_model(run)
-    rehearse(model, train_loader.dataset[0])
+    dataset: Any = train_loader.dataset
+    rehearse(model, dataset.first_sample())
     if state:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
@@ -243,4 +243,3 @@ def _log_statistics(run: Run, loader: Any, start_iter: int) -> None:
         f"Training on {len(loader.dataset):,} images, batches of {loader.batch_size} x {opt['world_size']} processes, "
         f"iterations {start_iter + 1:,} to {opt['train']['total_iter']:,}."
     )
-    logging.captureWarnings(True)

@@ -94,6 +94,19 @@ def test_samples_do_not_depend_on_the_workers():
     assert torch.equal(read(0), read(2))
 
 
+def test_no_lmdb_is_open_when_workers_fork(sr_data):
+    from basicsr.data.paired_image_dataset import PairedImageDataset
+
+    roots = {f"dataroot_{key}": str(sr_data / "train" / name) for key, name in (("gt", "GT"), ("lq", "LR_bicubic_X4"))}
+    roots = {key: f"{path}.lmdb" for key, path in roots.items()}
+    opt = {"name": "train", "phase": "val", "scale": 4, "io_backend": {"type": "lmdb"}, **roots}
+    dataset = GuardedDataset(PairedImageDataset(opt))
+    first = dataset.first_sample()
+    assert dataset.dataset.file_client is None
+    loader = torch.utils.data.DataLoader(dataset, num_workers=2)
+    assert torch.equal(next(iter(loader))["gt"][0], first["gt"])
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_failure_names_the_file_in_one_line(workers):
     loader = torch.utils.data.DataLoader(GuardedDataset(Noise()), sampler=[3], num_workers=workers)

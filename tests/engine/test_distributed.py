@@ -39,3 +39,29 @@ def test_two_cpu_processes_train_as_one_with_twice_the_batch(sr_data, tmp_path):
     two = run("two", 2, "torch.distributed.run", "--nproc_per_node=2", "--master_port=29517", "-m")
     # Adam divides by tiny second moments in the first steps, which magnifies rounding
     assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4
+
+
+def test_two_processes_score_once(sr_data, tmp_path):
+    import json
+
+    options = {
+        **{"name": "bicubic", "model_type": "SemanIRModel", "scale": 4, "num_gpu": 0},
+        "datasets": {
+            "test_1": {
+                **{"name": "val", "type": "PairedImageDataset", "io_backend": {"type": "disk"}},
+                "dataroot_gt": str(sr_data / "val" / "GT"),
+                "dataroot_lq": str(sr_data / "val" / "LR_bicubic_X4"),
+            }
+        },
+        "network_g": {"type": "Bicubic", "upscale": 4},
+        "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 4}}},
+    }
+    (tmp_path / "bicubic.yml").write_text(json.dumps(options))  # JSON is YAML
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29518"]
+    command += ["-m", "semanir_plugin.cli", "test", "-opt", "bicubic.yml", "--launcher", "pytorch"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    scores = json.loads((tmp_path / "results" / "bicubic" / "metrics.json").read_text())
+    assert scores["val"]["psnr"] > 10
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["val", "psnr"]]
