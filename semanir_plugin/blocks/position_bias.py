@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from semanir_plugin.ops.position_table import dense_bias
+
 __all__ = ["ContinuousPositionBias"]
 
 
@@ -34,11 +36,7 @@ class ContinuousPositionBias(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""
-        w = self.window_size
-        # The bias of query (y, x) and key (y', x') is table[y - y' + w - 1, x - x' + w - 1]: the table's w x w patch
-        # at (y, x), read backwards. Views and one copy, instead of gathering N * N entries by index.
-        patches = self.table().unfold(1, w, 1).unfold(2, w, 1)  # (heads, y, x, w - 1 - y', w - 1 - x')
-        return patches.flip(3, 4).reshape(-1, w * w, w * w)
+        return dense_bias(self.table(), self.window_size**2)
 
 
 def _log_coordinates(window_size: int) -> Tensor:

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semanir_plugin.ops import build_key_semantics
+from semanir_plugin.ops import KeySemantics, build_key_semantics
+from semanir_plugin.ops.key_semantics.packing import pack, unpack
 
 SHAPES = [
     pytest.param(2, 63, 10, 7, id="B2-N63-C10-k7"),
@@ -141,3 +142,24 @@ def test_permuting_the_tokens_permutes_the_dictionary(n, k, seed):
 def test_wrong_arguments_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build_key_semantics(**{"x": torch.zeros(2, 8, 4), "k": 3, **kwargs})
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 1), (5, 31), (4, 32), (7, 33), (2, 100)])
+def test_packed_masks_come_back(n, m):
+    mask = torch.rand(2, n, m) < 0.5
+    packed = pack(mask)
+    assert packed.shape == (2, n, -(-m // 32))
+    assert packed.dtype == torch.int32
+    assert torch.equal(unpack(packed, m), mask)
+    for j in (0, m - 1):
+        assert torch.equal((packed[..., j // 32] >> (j % 32)) & 1 == 1, mask[..., j])
+
+
+def test_a_dictionary_is_the_same_from_either_form():
+    made = build_key_semantics(torch.randn(2, 37, 5), 6)
+    other = KeySemantics(6, packed=made.packed())
+    assert other.shape == made.shape
+    assert torch.equal(other.mask(), made.mask())
+    assert torch.equal(other.indices(), made.indices())
+    with pytest.raises(ValueError, match="neither"):
+        KeySemantics(6)

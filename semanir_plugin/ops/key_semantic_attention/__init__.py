@@ -6,6 +6,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.key_semantic_attention import blockwise, gather, mask, naive, sdpa
 from semanir_plugin.ops.key_semantics import KeySemantics
+from semanir_plugin.ops.position_table import check_bias, dense_bias
 
 __all__ = ["key_semantic_attention"]
 
@@ -37,7 +38,9 @@ def key_semantic_attention(
         k: (B, H, N, D) keys.
         v: (B, H, N, D) values.
         semantics: Dictionary of the same B windows of N tokens, shared by all heads.
-        bias: (H, N, N) added to the scaled scores of every window, such as a position bias.
+        bias: Added to the scaled scores of every window: dense, (H, N, N), or a relative-position table,
+            (H, 2w - 1, 2w - 1) for windows of N = w * w tokens row by row, in which query (y, x) and key (y', x') have
+            the entry [h, y - y' + w - 1, x - x' + w - 1].
         scale: Factor on q . k; None: D ** -0.5.
         backend: "naive", "mask" and "gather" (the paper's Torch-Mask and Torch-Gather), "sdpa", "blockwise" (CPU), or
             "auto": "blockwise" on a CPU, else "sdpa".
@@ -51,6 +54,8 @@ def key_semantic_attention(
     _check(q, k, v, semantics, bias, backend)
     if backend == "auto":
         backend = "blockwise" if q.device.type == "cpu" else "sdpa"
+    if bias is not None:
+        bias = dense_bias(bias, q.shape[2])
     return BACKENDS[backend](q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
 
 
@@ -63,8 +68,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     b, h, n, _ = q.shape
     if semantics.shape[:2] != (b, n):
         raise ValueError(f"the dictionary is of (B, N) = {semantics.shape[:2]}, but q has (B, N) = {(b, n)}")
-    if bias is not None and bias.shape != (h, n, n):
-        raise ValueError(f"bias must have shape (H, N, N) = {(h, n, n)}, got {tuple(bias.shape)}")
+    if bias is not None:
+        check_bias(bias, h, n)
     devices = {t.device for t in (q, k, v, semantics, bias) if t is not None}
     if len(devices) > 1:
         raise ValueError(f"all inputs must be on one device, got {sorted(map(str, devices))}")

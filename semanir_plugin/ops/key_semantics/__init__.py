@@ -49,7 +49,7 @@ def build_key_semantics(
     _check(x, k, regions, similarity, backend)
     name = "threshold" if backend == "auto" else backend
     k = min(k, x.shape[1])
-    return KeySemantics(BACKENDS[name](x.detach(), k, regions, similarity == "cosine"), k)
+    return KeySemantics(k, mask=BACKENDS[name](x.detach(), k, regions, similarity == "cosine"))
 
 
 def _check(x: Tensor, k: int, regions: Tensor | None, similarity: str, backend: str) -> None:

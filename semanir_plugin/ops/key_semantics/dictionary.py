@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from semanir_plugin.ops.key_semantics.packing import pack, unpack
 
 __all__ = ["KeySemantics"]
 
@@ -11,51 +16,89 @@ __all__ = ["KeySemantics"]
 class KeySemantics:
     """Which keys each query of a window attends to.
 
+    Made from whichever form the builder has; the others are derived when first asked for, and kept, because all layers
+    of a stage share the dictionary.
+
     Args:
-        mask: (B, N, N) bool, True where query i keeps key j; at least one key and at most `k` in each row.
         k: Keys per query, 1 <= k <= N. Rows have fewer where their region has fewer tokens.
+        mask: (B, N, N) bool, True where query i keeps key j; at least one key and at most `k` in each row.
+        packed: (B, N, ceil(N / 32)) int32, the mask at a bit per pair, see `packing`. One of `mask` and `packed`.
+        query_order: (B, N) int32, a permutation of each window's tokens that puts queries with like keys side by side:
+            a hint for kernels that skip empty tiles. None: the order of the tokens.
     """
 
-    def __init__(self, mask: Tensor, k: int) -> None:
-        self._mask = mask
-        self._additive: Tensor | None = None
+    def __init__(
+        self,
+        k: int,
+        *,
+        mask: Tensor | None = None,
+        packed: Tensor | None = None,
+        query_order: Tensor | None = None,
+    ) -> None:
+        given = packed if mask is None else mask
+        if given is None:
+            raise ValueError("a dictionary is made from a mask or from a packed mask, got neither")
         self.k = k
+        self.query_order = query_order
+        self._batch, self._tokens = given.shape[:2]
+        self._device = given.device
+        self._mask = mask
+        self._packed = packed
+        self._shared: dict[Hashable, Any] = {}
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(B, N, k)."""
-        return (self._mask.shape[0], self._mask.shape[1], self.k)
+        return (self._batch, self._tokens, self.k)
 
     @property
     def device(self) -> torch.device:
         """Where the dictionary lives."""
-        return self._mask.device
+        return self._device
 
     def mask(self) -> Tensor:
         """Return the (B, N, N) bool mask, True where a query keeps a key."""
+        if self._mask is None:
+            assert self._packed is not None
+            self._mask = unpack(self._packed, self._tokens)
         return self._mask
 
+    def packed(self) -> Tensor:
+        """Return the mask at a bit per pair, (B, N, ceil(N / 32)) int32."""
+        if self._packed is None:
+            self._packed = pack(self.mask())
+        return self._packed
+
     def additive_mask(self, dtype: torch.dtype) -> Tensor:
-        """Return (B, N, N): 0 where a query keeps a key, -inf elsewhere; made once for all layers that share it."""
-        if self._additive is None or self._additive.dtype != dtype:
-            zeros = torch.zeros(self._mask.shape, dtype=dtype, device=self.device)
-            self._additive = zeros.masked_fill_(~self._mask, -torch.inf)
-        return self._additive
+        """Return (B, N, N): 0 where a query keeps a key, -inf elsewhere."""
+
+        def make() -> Tensor:
+            zeros = torch.zeros(self.mask().shape, dtype=dtype, device=self.device)
+            return zeros.masked_fill_(~self.mask(), -torch.inf)
+
+        return self.shared(("additive_mask", dtype), make)
 
     def counts(self) -> Tensor:
         """Return (B, N) int64, the number of keys of each query."""
-        return self._mask.sum(-1)
+        return self.mask().sum(-1)
 
     def indices(self) -> Tensor:
         """Return (B, N, k) int64 key indices in ascending order, all in [0, N).
 
         A row with fewer than k keys repeats its first key at the end; `counts` tells how many are real.
         """
-        n = self._mask.shape[-1]
+        mask = self.mask()
+        n = mask.shape[-1]
         # Positions of kept keys stay, the others sort behind them.
-        positions = torch.arange(n, device=self.device).expand_as(self._mask)
-        ordered = positions.masked_fill(~self._mask, n).sort(-1).values[..., : self.k]
+        positions = torch.arange(n, device=self.device).expand_as(mask)
+        ordered = positions.masked_fill(~mask, n).sort(-1).values[..., : self.k]
         return torch.where(ordered < n, ordered, ordered[..., :1])
+
+    def shared(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what `make` returned when first asked for `name`: what a backend derives once for all layers."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
 
     def __repr__(self) -> str:
         return f"KeySemantics(B={self.shape[0]}, N={self.shape[1]}, k={self.k}, device={self.device})"
