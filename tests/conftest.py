@@ -9,7 +9,12 @@ import pytest
 import skimage
 import torch
 
+# Kernels run in Triton's interpreter where there is no GPU; they look for this when they are imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import semanir_plugin  # noqa: F401  # attaches to BasicSR before any test imports it
+from semanir_plugin.ops.triton_support import why_not
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -48,6 +53,15 @@ def benchmark_data() -> Path:
     if not (folder / "test" / "Set5").is_dir():
         pytest.skip("SEMANIR_DATA does not name a folder with test/Set5")
     return folder.resolve()
+
+
+@pytest.fixture
+def kernel_device() -> str:
+    """Where Triton kernels run here: a GPU, or the CPU in Triton's interpreter."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if reason := why_not(torch.device(device)):
+        pytest.skip(reason)
+    return device
 
 
 @pytest.fixture(autouse=True)
