@@ -48,6 +48,6 @@ class KeySemanticAttention(nn.Module):
         # Under autocast the norms are fp32 and v is not.
         q, k = q.to(v.dtype), k.to(v.dtype)
         # Softmax does not see a common shift of the scores, and around 0 the bias keeps more digits in half precision.
-        bias = self.position_bias() - ContinuousPositionBias.MAXIMUM / 2
+        bias = self.position_bias.table() - ContinuousPositionBias.MAXIMUM / 2
         out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=1.0)
         return self.proj(out.transpose(1, 2).reshape(b, n, -1))

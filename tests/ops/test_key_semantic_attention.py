@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.ops import build_key_semantics, key_semantic_attention
+from semanir_plugin.ops import build_key_semantics, key_semantic_attention, native_support
+from semanir_plugin.ops.key_semantic_attention import choose_backend, native_backend
 
-FAST = ["mask", "gather", "sdpa", "blockwise"]
+NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
+NATIVE = pytest.param("native", marks=pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE)))
+FAST = ["mask", "gather", "sdpa", "blockwise", NATIVE]
 SHAPES = [
     pytest.param(2, 1, 63, 10, 7, id="B2-H1-N63-D10-k7"),
     pytest.param(1, 3, 100, 30, 1, id="B1-H3-N100-D30-k1"),
@@ -15,9 +18,10 @@ SHAPES = [
 ]
 
 
-def inputs(b, h, n, d, k, dtype=torch.float32, *, with_bias=True, with_regions=False):
+def inputs(b, h, n, d, k, dtype=torch.float32, *, with_bias=True, with_regions=False, table=False):
     q, key, v = (torch.randn(b, h, n, d, dtype=dtype, requires_grad=True) for _ in range(3))
-    bias = torch.randn(h, n, n, dtype=dtype, requires_grad=True) if with_bias else None
+    side = 2 * round(n**0.5) - 1 if table else n
+    bias = torch.randn(h, side, side, dtype=dtype, requires_grad=True) if with_bias else None
     regions = torch.randint(0, 2, (1, n)) if with_regions else None
     return q, key, v, build_key_semantics(torch.randn(b, n, 16), k, regions=regions), bias
 
@@ -50,7 +54,8 @@ def compare(backend, q, key, v, semantics, bias):
 
 @pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "plain"])
 @pytest.mark.parametrize("used", [5, 37, 48], ids=["few keys", "most keys", "all keys"])
-def test_keys_that_no_query_chose_can_be_dropped(monkeypatch, used, with_bias):
+@pytest.mark.parametrize("backend", ["blockwise", NATIVE])
+def test_keys_that_no_query_chose_can_be_dropped(monkeypatch, backend, used, with_bias):
     from semanir_plugin.ops.key_semantic_attention import blockwise
 
     monkeypatch.setattr(blockwise, "SMALLEST_WINDOW", 1)
@@ -61,7 +66,7 @@ def test_keys_that_no_query_chose_can_be_dropped(monkeypatch, used, with_bias):
         x[:, :used] *= 10  # long and of one sign: nearest to all
     semantics = build_key_semantics(x, 5)
     assert (semantics.mask()[:, :, used:].any(1).sum(-1) == 0).all()
-    compare("blockwise", q, key, v, semantics, bias)
+    compare(backend, q, key, v, semantics, bias)
 
 
 def test_blocks_hold_several_windows_or_one(monkeypatch):
@@ -71,19 +76,54 @@ def test_blocks_hold_several_windows_or_one(monkeypatch):
     semantics = arguments[3]
     for elements, sizes in ((20 * 20 * 3, [3, 3, 1]), (1, [1] * 7), (1 << 20, [7])):
         monkeypatch.setattr(blockwise, "BLOCK_ELEMENTS", elements)
-        assert [len(block.mask) for block in blockwise._blocks(semantics, torch.float32)] == sizes
+        assert [len(block.mask) for block in blockwise._blocks(semantics.mask(), torch.float32)] == sizes
         compare("blockwise", *arguments)
 
 
+@pytest.mark.parametrize("backend", ["blockwise", NATIVE])
+@pytest.mark.parametrize("table", [True, False], ids=["table", "dense"])
 @pytest.mark.parametrize("k", [64, 512])
-def test_large_windows_on_photographs(photos, k):
+def test_large_windows_on_photographs(photos, k, table, backend):
     import cv2
 
     image = torch.from_numpy(cv2.imread(str(photos["astronaut.png"]))[100:132, 100:132]).float() / 255
     x = torch.nn.functional.conv2d(image.permute(2, 0, 1)[None], torch.randn(24, 3, 3, 3), padding=1)
     semantics = build_key_semantics(x.flatten(2).mT, k)
-    q, key, v, _, bias = inputs(1, 2, 1024, 30, 1)
-    compare("blockwise", q, key, v, semantics, bias)
+    q, key, v, _, bias = inputs(1, 2, 1024, 30, 1, table=table)
+    compare(backend, q, key, v, semantics, bias)
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("w", [1, 5, 8, 16])
+def test_relative_position_tables(backend, w):
+    compare(backend, *inputs(3, 2, w * w, 12, max(1, w * w // 3), table=True))
+
+
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "plain"])
+@pytest.mark.parametrize("table", [True, False], ids=["table", "dense"])
+def test_flex_equals_naive(table, with_bias):
+    q, key, v, semantics, bias = inputs(2, 2, 64, 16, 20, table=table, with_bias=with_bias)
+    with torch.no_grad():
+        out = key_semantic_attention(q, key, v, semantics, bias=bias, backend="flex")
+        truth = key_semantic_attention(q, key, v, semantics, bias=bias, backend="naive")
+    assert relative_error(out, truth) < 2e-5
+    with pytest.raises(ValueError, match="no backward on CPUs"):
+        key_semantic_attention(q, key, v, semantics, bias=bias, backend="flex")
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_views_of_one_projection(backend):
+    qkv = torch.randn(2, 40, 3, 2, 12, requires_grad=True)
+    _, _, _, semantics, bias = inputs(2, 2, 40, 12, 9)
+    results = []
+    for each in ("naive", backend):
+        q, key, v = qkv.permute(2, 0, 3, 1, 4)
+        out = key_semantic_attention(q, key, v, semantics, bias=bias, backend=each).transpose(1, 2)
+        results.append((out, *torch.autograd.grad(out.square().sum(), (qkv, bias))))
+        q, key, v = qkv.permute(2, 0, 3, 4, 1).contiguous().mT  # the last axis is not the contiguous one
+        results.append((key_semantic_attention(q, key, v, semantics, bias=bias, backend=each).transpose(1, 2),))
+    for actual, expected in zip(results[2] + results[3], results[0] + results[1], strict=True):
+        assert relative_error(actual, expected) < 2e-5
 
 
 def test_only_the_dictionary_counts():
@@ -99,7 +139,7 @@ def test_only_the_dictionary_counts():
 
 @pytest.mark.parametrize("backend", ["naive", *FAST])
 def test_against_a_loop_over_queries(backend):
-    q, key, v, semantics, bias = inputs(2, 2, 9, 4, 3, torch.float64)
+    q, key, v, semantics, bias = inputs(2, 2, 9, 4, 3, torch.float32 if backend == "native" else torch.float64)
     out = key_semantic_attention(q, key, v, semantics, bias=bias, backend=backend)
     for b, h, i in torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(9)).tolist():
         kept = semantics.indices()[b, i]
@@ -107,7 +147,7 @@ def test_against_a_loop_over_queries(backend):
         torch.testing.assert_close(out[b, h, i], weights @ v[b, h, kept])
 
 
-@pytest.mark.parametrize("backend", ["naive", *FAST])
+@pytest.mark.parametrize("backend", ["naive", "mask", "gather", "sdpa", "blockwise"])
 def test_gradcheck(backend):
     q, key, v, semantics, bias = inputs(1, 2, 7, 3, 4, torch.float64)
     assert torch.autograd.gradcheck(
@@ -160,6 +200,7 @@ def test_nan_in_a_query_stays_in_its_row(backend):
         ({"v": torch.zeros(2, 2, 8, 4, dtype=torch.float64)}, "one floating dtype"),
         ({"q": torch.zeros(2, 2, 8, 4, device="meta")}, "one device"),
         ({"backend": "cuda"}, "backend"),
+        ({"backend": "native", **dict.fromkeys("qkv", torch.zeros(2, 2, 8, 4, dtype=torch.float64))}, "float64"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
@@ -167,3 +208,69 @@ def test_wrong_arguments_are_named(change, message):
     arguments["semantics"] = build_key_semantics(torch.zeros(2, 8, 4), 3)
     with pytest.raises(ValueError, match=message):
         key_semantic_attention(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("backend", ["blockwise", NATIVE])
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "plain"])
+def test_registered_as_pytorch_wants_it(backend, with_bias):
+    q, key, v, semantics, bias = inputs(2, 2, 20, 6, 5, with_bias=with_bias)
+    op = getattr(torch.ops.semanir_plugin, f"key_semantic_attention_{backend}")
+    torch.library.opcheck(op, (q, key, v, semantics.mask(), bias, 0.4))
+
+
+@pytest.mark.parametrize("backend", ["naive", *FAST])
+def test_compiles_whole(backend):
+    q, key, v, _, bias = inputs(2, 2, 36, 6, 5, table=True)
+    x = torch.randn(2, 36, 7)
+
+    def attend(q, key, v, bias):
+        return key_semantic_attention(q, key, v, build_key_semantics(x, 5), bias=bias, backend=backend)
+
+    eager = attend(q, key, v, bias)
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")(q, key, v, bias)
+    torch.testing.assert_close(compiled, eager)
+    gradients = [torch.autograd.grad(out.square().sum(), (q, key, v, bias)) for out in (compiled, eager)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("backend", ["naive", *FAST])
+def test_autocast_and_checkpointing(backend):
+    q, key, v, semantics, bias = inputs(2, 2, 30, 8, 7)
+    expected = key_semantic_attention(q, key, v, semantics, bias=bias, backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = key_semantic_attention(q, key, v, semantics, bias=bias, backend=backend)
+    assert out.dtype == torch.bfloat16
+    assert relative_error(out.float(), expected) < 2e-2
+    again = torch.utils.checkpoint.checkpoint(
+        lambda *t: key_semantic_attention(*t, semantics, bias=bias, backend=backend), q, key, v, use_reentrant=False
+    )
+    gradients = [torch.autograd.grad(each.square().sum(), (q, key, v, bias)) for each in (again, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_choice_is_explained(monkeypatch):
+    q = torch.zeros(1, 1, 4, 2)
+    assert choose_backend(q)[0] == ("blockwise" if NO_NATIVE else "native")
+    name, reason = choose_backend(q.double())
+    assert (name, "float64" in reason) == ("blockwise", True)
+    monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
+    assert choose_backend(q) == ("blockwise", "fastest on a CPU of what PyTorch's operators can do; no compiler, say")
+    name, reason = choose_backend(q.to("meta"))
+    assert (name, "meta" in reason) == ("sdpa", True)
+
+
+@pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
+def test_threads_change_nothing():
+    q, key, v, semantics, bias = inputs(5, 3, 100, 10, 9, table=True)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 7):
+            torch.set_num_threads(count)
+            out = key_semantic_attention(q, key, v, semantics, bias=bias, backend="native")
+            results.append((out, *torch.autograd.grad(out.square().sum(), (q, key, v, bias))))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        for actual, expected in zip(result[:4], results[0][:4], strict=True):
+            assert torch.equal(actual, expected)
+        torch.testing.assert_close(result[4], results[0][4])  # summed in as many parts as there are threads

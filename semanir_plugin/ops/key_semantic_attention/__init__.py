@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from semanir_plugin.ops.key_semantic_attention import blockwise, gather, mask, naive, sdpa
+from semanir_plugin.ops import native_support, triton_support
+from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
 from semanir_plugin.ops.key_semantics import KeySemantics
 from semanir_plugin.ops.position_table import check_bias, dense_bias
 
-__all__ = ["key_semantic_attention"]
+__all__ = ["choose_backend", "key_semantic_attention"]
+
+
+def _triton(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
+    # Imported when it is asked for: Triton takes a second to import, and is not on every machine.
+    if reason := triton_support.why_not(q.device):
+        raise ValueError(f"the triton backend cannot be used: {reason}")
+    from semanir_plugin.ops.key_semantic_attention import triton_backend
+
+    return triton_backend.attend(q, k, v, semantics, bias, scale)
+
 
 BACKENDS = {
     "naive": naive.attend,
     "mask": mask.attend,
     "gather": gather.attend,
     "sdpa": sdpa.attend,
+    "flex": flex.attend,
     "blockwise": blockwise.attend,
+    "native": native_backend.attend,
+    "triton": _triton,
 }
+# These read a relative-position table on the fly; the others get it as a dense bias.
+TABLE_BACKENDS = {"flex", "native", "triton"}
 
 
 def key_semantic_attention(
@@ -31,7 +48,8 @@ def key_semantic_attention(
 ) -> Tensor:
     """Attend from each query to the keys its window's dictionary holds for it, and to no others.
 
-    Equal to dense attention with -inf on all other keys. SemanIR (NeurIPS 2024), section 3.3.
+    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype. A NaN in a
+    query stays in its row. SemanIR (NeurIPS 2024), section 3.3.
 
     Args:
         q: (B, H, N, D) queries of B windows.
@@ -42,21 +60,39 @@ def key_semantic_attention(
             (H, 2w - 1, 2w - 1) for windows of N = w * w tokens row by row, in which query (y, x) and key (y', x') have
             the entry [h, y - y' + w - 1, x - x' + w - 1].
         scale: Factor on q . k; None: D ** -0.5.
-        backend: "naive", "mask" and "gather" (the paper's Torch-Mask and Torch-Gather), "sdpa", "blockwise" (CPU), or
-            "auto": "blockwise" on a CPU, else "sdpa".
+        backend: "auto" takes what `choose_backend` names. "naive" is the definition; "mask" and "gather" are the
+            paper's Torch-Mask and Torch-Gather; "sdpa" and "flex" go through PyTorch's fused and flexible attention;
+            "blockwise" and "native" are for CPUs, the latter needs a C compiler; "triton" is for CUDA.
 
     Returns:
         (B, H, N, D) in the dtype of v.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown.
+        ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
     _check(q, k, v, semantics, bias, backend)
+    if torch.is_autocast_enabled(q.device.type):
+        dtype = torch.get_autocast_dtype(q.device.type)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     if backend == "auto":
-        backend = "blockwise" if q.device.type == "cpu" else "sdpa"
-    if bias is not None:
+        backend, _ = choose_backend(q)
+    if bias is not None and backend not in TABLE_BACKENDS:
         bias = dense_bias(bias, q.shape[2])
-    return BACKENDS[backend](q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+    with torch.autocast(q.device.type, enabled=False):
+        return BACKENDS[backend](q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def choose_backend(q: Tensor) -> tuple[str, str]:
+    """Return which backend `key_semantic_attention` takes for queries (B, H, N, D) like this one, and why."""
+    if q.device.type == "cpu":
+        reason = native_support.why_not(native_backend.SOURCE, q.device, q.dtype)
+        if reason is None:
+            return "native", "fastest on a CPU at every size measured, and its time falls with k"
+        return "blockwise", f"fastest on a CPU of what PyTorch's operators can do; {reason}"
+    reason = triton_support.why_not(q.device)
+    if reason is None:
+        return "triton", "least memory, and its time falls with k"
+    return "sdpa", f"PyTorch's fused attention runs on every device; {reason}"
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, backend: str) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from semanir_plugin.ops.key_semantics import KeySemantics
 
@@ -33,8 +32,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
         dtype = torch.promote_types(q.dtype, torch.float32)  # softmax and its gradient need the digits
         converted = [None if each is None else each.to(dtype) for each in (q, k, v, bias)]
-        return _Blockwise.apply(*converted, semantics, scale).to(v.dtype)
-    return _forward(q, k, v, None if bias is None else bias.to(q.dtype), semantics, scale)
+        return attend_op(*converted[:3], semantics.mask(), converted[3], scale).to(v.dtype)
+    return attend_op(q, k, v, semantics.mask(), None if bias is None else bias.to(q.dtype), scale)
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,8 @@ class _Block:
         return bias if self.keys is None else bias.index_select(1, self.keys)
 
 
-def _blocks(semantics: KeySemantics, dtype: torch.dtype) -> Iterator[_Block]:
-    mask, n = semantics.mask(), semantics.shape[1]
-    start = 0
+def _blocks(mask: Tensor, dtype: torch.dtype) -> Iterator[_Block]:
+    n, start = mask.shape[1], 0
     while start < len(mask):
         keys = _used_keys(mask[start]) if n >= SMALLEST_WINDOW else None
         stop = start + (1 if n >= SMALLEST_WINDOW else max(1, BLOCK_ELEMENTS // (n * n)))
@@ -78,51 +76,71 @@ def _used_keys(mask: Tensor) -> Tensor | None:
     return keys if len(keys) <= LARGEST_SHARE * mask.shape[1] else None
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, semantics: KeySemantics, scale: float) -> Tensor:
-    out = torch.empty_like(v)
-    for block in _blocks(semantics, q.dtype):
+@torch.library.custom_op("semanir_plugin::key_semantic_attention_blockwise", mutates_args=())
+def attend_op(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Return (B, H, N, D) for a (B, N, N) bool mask."""
+    out = v.new_empty(v.shape)
+    for block in _blocks(mask, q.dtype):
         buffer = torch.empty_like(block.mask)
         for head in range(q.shape[1]):
-            mask = block.mask if bias is None else torch.add(block.mask, block.columns(bias[head]), out=buffer)
+            added = block.mask if bias is None else torch.add(block.mask, block.columns(bias[head]), out=buffer)
             query, key, value = q[block.windows, head], block.rows(k, head), block.rows(v, head)
             attended = F.scaled_dot_product_attention(
-                query[:, None], key[:, None], value[:, None], attn_mask=mask[:, None], scale=scale
+                query[:, None], key[:, None], value[:, None], attn_mask=added[:, None], scale=scale
             )
             out[block.windows, head] = attended[:, 0]
     return out
 
 
-class _Blockwise(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, semantics: KeySemantics, scale: float
-    ) -> Tensor:
-        out = _forward(q, k, v, bias, semantics, scale)
-        ctx.save_for_backward(q, k, v, bias, out)
-        ctx.semantics, ctx.scale = semantics, scale
-        return out
+@attend_op.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    return v.new_empty(v.shape)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias, out = ctx.saved_tensors
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        dbias = None if bias is None else torch.zeros_like(bias)
-        mean = (grad * out).sum(-1, keepdim=True)  # (B, H, N, 1): sum over keys of weight times its gradient
-        for block in _blocks(ctx.semantics, q.dtype):
-            windows, buffer = block.windows, torch.empty_like(block.mask)
-            for head in range(q.shape[1]):
-                query, g = q[windows, head] * ctx.scale, grad[windows, head]
-                key, value = block.rows(k, head), block.rows(v, head)
-                mask = block.mask if bias is None else torch.add(block.mask, block.columns(bias[head]), out=buffer)
-                weights = torch.softmax(torch.baddbmm(mask, query, key.mT, out=buffer), -1)
-                _add_rows(dv, block, head, weights.mT @ g)
-                dscores = torch.bmm(g, value.mT, out=buffer).sub_(mean[windows, head]).mul_(weights)
-                dq[windows, head] = (dscores @ key) * ctx.scale
-                _add_rows(dk, block, head, dscores.mT @ query)
-                if dbias is not None:
-                    _add_columns(dbias[head], block, dscores.sum(0))
-        return dq, dk, dv, dbias, None, None
+
+@torch.library.custom_op("semanir_plugin::key_semantic_attention_blockwise_backward", mutates_args=())
+def backward_op(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float, out: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k, v and bias, the last one empty where there is no bias."""
+    dq, dk, dv = q.new_empty(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
+    dbias = q.new_zeros(0 if bias is None else bias.shape)
+    mean = (grad * out).sum(-1, keepdim=True)  # (B, H, N, 1): sum over keys of weight times its gradient
+    for block in _blocks(mask, q.dtype):
+        windows, buffer = block.windows, torch.empty_like(block.mask)
+        for head in range(q.shape[1]):
+            query, g = q[windows, head] * scale, grad[windows, head]
+            key, value = block.rows(k, head), block.rows(v, head)
+            added = block.mask if bias is None else torch.add(block.mask, block.columns(bias[head]), out=buffer)
+            weights = torch.softmax(torch.baddbmm(added, query, key.mT, out=buffer), -1)
+            _add_rows(dv, block, head, weights.mT @ g)
+            dscores = torch.bmm(g, value.mT, out=buffer).sub_(mean[windows, head]).mul_(weights)
+            dq[windows, head] = (dscores @ key) * scale
+            _add_rows(dk, block, head, dscores.mT @ query)
+            if bias is not None:
+                _add_columns(dbias[head], block, dscores.sum(0))
+    return dq, dk, dv, dbias
+
+
+@backward_op.register_fake
+def _(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float, out: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dbias = q.new_empty(0 if bias is None else bias.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), dbias
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.scale = inputs
+    ctx.save_for_backward(*tensors, output)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, mask, bias, out = ctx.saved_tensors
+    dq, dk, dv, dbias = backward_op(grad, q, k, v, mask, bias, ctx.scale, out)
+    return dq, dk, dv, None, None if bias is None else dbias, None
+
+
+attend_op.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _add_rows(x: Tensor, block: _Block, head: int, rows: Tensor) -> None:
