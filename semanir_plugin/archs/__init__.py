@@ -4,5 +4,6 @@ import basicsr  # noqa: F401  # the host comes first: it registers everything, t
 
 from semanir_plugin.archs.bicubic_arch import Bicubic
 from semanir_plugin.archs.semanir_arch import SemanIR
+from semanir_plugin.archs.semanir_unet_arch import SemanIRUNet
 
-__all__ = ["Bicubic", "SemanIR"]
+__all__ = ["Bicubic", "SemanIR", "SemanIRUNet"]

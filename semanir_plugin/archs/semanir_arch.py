@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from semanir_plugin.archs.key_semantic_network import KeySemanticNetwork, Shift, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import residual_conv
@@ -21,8 +20,6 @@ __all__ = ["SemanIR"]
 # Mean colour of DIV2K, subtracted from RGB images as in EDSR and SwinIR.
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
-Shift = Literal["stage", "layer", "none"]
-
 HEADS: dict[str, type[PixelShuffleHead | PixelShuffleDirectHead]] = {
     "pixelshuffle": PixelShuffleHead,
     "pixelshuffledirect": PixelShuffleDirectHead,
@@ -30,7 +27,7 @@ HEADS: dict[str, type[PixelShuffleHead | PixelShuffleDirectHead]] = {
 
 
 @register(ARCH_REGISTRY)
-class SemanIR(nn.Module):
+class SemanIR(KeySemanticNetwork):
     """Transformer whose stages share a key-semantic dictionary: each token attends to its k most similar ones.
 
     Ren et al., "Sharing Key Semantics in Transformer Makes Efficient Image Restoration", NeurIPS 2024. The defaults are
@@ -54,6 +51,8 @@ class SemanIR(nn.Module):
             second layer, two dictionaries per stage; "none".
         interpolating_init: Start as bilinear enlargement instead of noise (x4 and x8 with "pixelshuffle": x2 in turn).
             Not in the paper; it makes short trainings useful, whose time would go into learning to enlarge.
+        use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
+        compile_backend: Compile the stages by `torch.compile` with this backend, such as "inductor".
 
     Raises:
         ValueError: An argument is not as above.
@@ -78,10 +77,11 @@ class SemanIR(nn.Module):
         similarity: Similarity = "dot",
         shift: Shift = "stage",
         interpolating_init: bool = False,
+        use_checkpoint: bool = False,
+        compile_backend: str | None = None,
     ) -> None:
-        super().__init__()
-        self.topk = _checked_topk(topk)
-        _check_positive(
+        super().__init__(topk)
+        check_positive(
             in_chans=in_chans, embed_dim=embed_dim, window_size=window_size, mlp_ratio=mlp_ratio, img_range=img_range
         )
         if len(depths) != len(num_heads):
@@ -105,13 +105,14 @@ class SemanIR(nn.Module):
                 shifted=shifted,
                 similarity=similarity,
                 resi_connection=resi_connection,
+                use_checkpoint=use_checkpoint,
             )
             for shifted, heads in zip(shift_pattern(shift, depths), num_heads, strict=True)
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = residual_conv(embed_dim, resi_connection)
         self.head = HEADS[upsampler](embed_dim, in_chans, upscale)
-        self.apply(_init_weights)
+        self.finish(compile_backend)
         if interpolating_init:
             self._init_as_interpolation()
 
@@ -130,7 +131,7 @@ class SemanIR(nn.Module):
         """
         self.size_requirements.check(x)
         height, width = x.shape[-2:]
-        topk = self._draw_topk() if topk is None else topk
+        topk = self.choose_topk(topk)
         x = pad_to_multiple(x, self.size_requirements.multiple_of)
         x = (x - self.mean) * self.img_range
         shallow = self.conv_first(x)
@@ -158,41 +159,3 @@ class SemanIR(nn.Module):
         for module in self.stages.modules():
             if isinstance(module, nn.LayerNorm):  # post-norm: what it scales is what a layer adds
                 nn.init.zeros_(module.weight)
-
-    def _draw_topk(self) -> int:
-        return random.choice(self.topk) if self.training else max(self.topk)
-
-
-def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:
-    """Say for each layer of each stage whether its windows are shifted.
-
-    Raises:
-        ValueError: `shift` is not "stage", "layer" or "none".
-    """
-    if shift == "stage":
-        return [[index % 2 == 1] * depth for index, depth in enumerate(depths)]
-    if shift == "layer":
-        return [[layer % 2 == 1 for layer in range(depth)] for depth in depths]
-    if shift == "none":
-        return [[False] * depth for depth in depths]
-    raise ValueError(f"shift must be 'stage', 'layer' or 'none', got {shift!r}")
-
-
-def _check_positive(**sizes: float) -> None:
-    for name, value in sizes.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-
-
-def _checked_topk(topk: int | Sequence[int]) -> tuple[int, ...]:
-    choices = (topk,) if isinstance(topk, int) else tuple(topk)
-    if not choices or any(not isinstance(k, int) or k < 1 for k in choices):
-        raise ValueError(f"topk must be a positive int or a list of them, got {topk!r}")
-    return choices
-
-
-def _init_weights(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

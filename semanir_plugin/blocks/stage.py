@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from semanir_plugin.blocks.attention import KeySemanticAttention
 from semanir_plugin.blocks.feed_forward import Mlp
@@ -54,6 +56,7 @@ class KeySemanticStage(nn.Module):
         shifted: For each layer, whether its windows are shifted by half their size.
         similarity: What makes two tokens alike, see `build_key_semantics`.
         resi_connection: "1conv" or "3conv", the convolution that closes the stage.
+        use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class KeySemanticStage(nn.Module):
         shifted: Sequence[bool],
         similarity: Similarity = "dot",
         resi_connection: str = "1conv",
+        use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        self.use_checkpoint = use_checkpoint
         self.window_size = window_size
         self.similarity = similarity
         self.layers = nn.ModuleList(
@@ -86,9 +91,14 @@ class KeySemanticStage(nn.Module):
                 dictionaries[shifted] = self._build(x, topk, shift)
             windows = partition_windows(out, self.window_size, shift)
             for layer in layers:
-                windows = layer(windows, dictionaries[shifted])
+                windows = self._run(layer, windows, dictionaries[shifted])
             out = merge_windows(windows, self.window_size, height, width, shift)
         return x + self.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def _run(self, layer: nn.Module, windows: Tensor, semantics: KeySemantics) -> Tensor:
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(layer, windows, semantics, use_reentrant=False)
+        return layer(windows, semantics)
 
     def _shift(self, height: int, width: int) -> tuple[int, int]:
         # A single window along an axis already sees all of it.

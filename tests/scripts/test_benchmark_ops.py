@@ -1,48 +1,102 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
+from functools import partial
 
 import pytest
 import torch
 
+from semanir_plugin.ops.key_semantic_attention import native_backend
+from semanir_plugin.ops.native_support import why_not
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import benchmark_ops
+import measuring
+
+SMALL = dataclasses.replace(benchmark_ops.PLANS["cpu"], tokens=256, windows=(64,), assa_sizes=((3, 16),))
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(benchmark_ops, "TOKENS", 256)
+    if why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32):
+        monkeypatch.setitem(benchmark_ops.PLANS, "cpu", dataclasses.replace(SMALL, attention=SMALL.attention[:-1]))
+    else:
+        monkeypatch.setitem(benchmark_ops.PLANS, "cpu", SMALL)
     monkeypatch.setattr(benchmark_ops, "CHANNELS", 8)
-    monkeypatch.setattr(benchmark_ops, "peak_mb", lambda backend, n, k: 1.0)
+    monkeypatch.setattr(measuring, "peak_mib", lambda *_: 1.0)
 
 
-def test_a_row_has_every_backend(capsys, tmp_path):
-    row = benchmark_ops.measure_row(64, 16, repeats=1)
-    benchmark_ops.print_row(row, header=True)
-    benchmark_ops.plot([row], tmp_path / "plot.png")
-    assert set(row["backends"]) == {"mask", "gather", "sdpa", "blockwise", "dense"}
-    assert all(cell["training_ms"] > 0 for cell in row["backends"].values())
-    assert len({len(line) for line in capsys.readouterr().out.splitlines()[1:]}) == 1, "columns line up"
-    assert (tmp_path / "plot.png").stat().st_size > 1000
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [
+        ("attention", partial(benchmark_ops.measure_attention, 64, 16)),
+        ("dictionary", partial(benchmark_ops.measure_dictionary, 64, 16)),
+        ("assa", partial(benchmark_ops.measure_assa, 3, 16)),
+    ],
+)
+def test_a_row_has_every_backend(name, measure, capsys):
+    row = measure("cpu", 1, None)
+    columns = benchmark_ops.columns(name, "cpu")
+    benchmark_ops.print_row(name, row, columns, header=True)
+    assert set(row["backends"]) == set(columns)
+    assert all(number > 0 for cell in row["backends"].values() for number in cell.values() if number is not None)
+    assert len({len(line) for line in capsys.readouterr().out.splitlines()[2:]}) == 1, "columns line up"
 
 
-def test_a_backend_that_is_wrong_is_not_timed(monkeypatch):
-    right = benchmark_ops.attend
+def test_a_floor_is_the_larger_of_two_times():
+    floor = object.__new__(measuring.Floor)
+    floor.flops_per_ms, floor.exponentials_per_ms = 100.0, 10.0
+    assert floor.ms(1000, 10) == 10
+    assert floor.ms(100, 50) == 5
+    row = benchmark_ops.measure_attention(64, 16, "cpu", 1, floor)
+    assert row["floor_ms"] == 4 * 6 * 64 * 16 * 30 * 4 / 100
 
-    def wrong(backend, tensors, semantics):
-        return right(backend, tensors, semantics) + (0.01 if backend == "gather" else 0)
 
-    monkeypatch.setattr(benchmark_ops, "attend", wrong)
-    with pytest.raises(SystemExit, match="gather differs from naive"):
-        benchmark_ops.measure_row(64, 16, repeats=1)
+def test_everything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark_ops, "run_in_venv", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["benchmark_ops.py", "--device", "cpu", "--out", str(tmp_path)])
+    assert benchmark_ops.main() == 0
+    assert (tmp_path / "benchmark_ops_cpu.png").stat().st_size > 1000
+    assert '"keys_used"' in (tmp_path / "benchmark_ops_cpu.json").read_text()
+    assert "commit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("op", "wrong", "measure"),
+    [
+        ("attend", "gather", partial(benchmark_ops.measure_attention, 64, 16)),
+        ("assa", "torch", partial(benchmark_ops.measure_assa, 3, 16)),
+    ],
+)
+def test_a_backend_that_is_wrong_is_not_timed(monkeypatch, op, wrong, measure):
+    right = getattr(benchmark_ops, op)
+    monkeypatch.setattr(
+        benchmark_ops, op, lambda backend, *rest: right(backend, *rest) + (0.01 if backend == wrong else 0)
+    )
+    with pytest.raises(SystemExit, match=f"{wrong} differs from naive"):
+        measure("cpu", 1, None)
+
+
+def test_a_dictionary_that_is_wrong_is_not_timed(monkeypatch):
+    from semanir_plugin.ops import key_semantics
+
+    right = key_semantics.BACKENDS["threshold"]
+    monkeypatch.setitem(key_semantics.BACKENDS, "threshold", lambda *arguments: right(*arguments).roll(1, -1))
+    with pytest.raises(SystemExit, match="threshold dictionary differs from naive"):
+        benchmark_ops.measure_dictionary(64, 16, "cpu", 1, None)
+
+
+def test_images_are_cut_without_a_rest():
+    for tokens, windows in ((4096, (256, 1024)), (65536, (512, 1024, 2048, 4096))):
+        for n in windows:
+            height, width = benchmark_ops.image_size(tokens, n)
+            assert height * width % n == 0
+            assert height * width > 0.8 * tokens
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_high_water_mark_sees_a_tensor():
-    before = benchmark_ops._high_water_mb()
-    (benchmark_ops.Path("/proc/self/clear_refs")).write_text("5")
-    before = benchmark_ops._high_water_mb()
-    torch.ones(64 << 18)  # 64 MiB
-    assert 55 < benchmark_ops._high_water_mb() - before < 90
+    grown = measuring._process_peak_mib(lambda: lambda: torch.ones(64 << 18).sum(), ())  # 64 MiB
+    assert 55 < grown < 90

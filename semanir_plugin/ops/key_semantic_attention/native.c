@@ -286,8 +286,31 @@ static void backward_task(const void *arguments, int task, void *scratch) {
     }
 }
 
-int group_size(void) { return GROUP; }
+typedef struct {
+    int heads, tokens;
+    const float *from;
+    float *to;
+} Transposition;
+
+#define BLOCK 64 /* rows that stay in the cache while their columns are written */
+
+static void transpose_task(const void *arguments, int task, void *scratch) {
+    const Transposition *t = arguments;
+    int n = t->tokens, blocks = (n + BLOCK - 1) / BLOCK, first = task % blocks * BLOCK;
+    int stop = first + BLOCK < n ? first + BLOCK : n;
+    ptrdiff_t head = (ptrdiff_t)(task / blocks) * n * n;
+    (void)scratch;
+    for (int j = 0; j < n; j++)
+        for (int i = first; i < stop; i++) t->to[head + (ptrdiff_t)j * n + i] = t->from[head + (ptrdiff_t)i * n + j];
+}
+
 int lane_count(void) { return LANES; }
+
+/* Transpose the matrices of (heads, tokens, tokens). */
+int transpose(int heads, int tokens, const float *from, float *to, int threads) {
+    Transposition t = {heads, tokens, from, to};
+    return run_tasks(transpose_task, &t, heads * ((tokens + BLOCK - 1) / BLOCK), threads, 0);
+}
 
 int attention_forward(const Attention *a, int threads) {
     return run_tasks(forward_task, a, a->batch * a->heads * a->splits, threads, forward_scratch(a));

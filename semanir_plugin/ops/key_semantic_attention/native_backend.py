@@ -91,7 +91,7 @@ def backward_op(
     if not len(parts):
         return dq, dk, dv, parts
     dbias = parts.sum(0) if splits > 1 else parts[0].clone()
-    return dq, dk, dv, dbias if call.side else dbias.mT.contiguous()
+    return dq, dk, dv, dbias if call.side else _transposed(dbias)
 
 
 @backward_op.register_fake
@@ -130,6 +130,16 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
 attend_op.register_autograd(_backward, setup_context=_setup_context)
 
 
+def _transposed(bias: Tensor) -> Tensor:
+    """Return (H, N, N) with the last two axes exchanged, copied by blocks: several times quicker than `contiguous`."""
+    bias = bias.contiguous()
+    result = torch.empty_like(bias)
+    pointers = [ctypes.c_void_p(each.data_ptr()) for each in (bias, result)]
+    if native_support.load(SOURCE).transpose(*bias.shape[:2], *pointers, torch.get_num_threads()):
+        raise MemoryError("the native attention kernel got no memory to work in")
+    return result
+
+
 class _Arguments(ctypes.Structure):
     """`Attention` of `native.c`."""
 
@@ -152,7 +162,7 @@ class _Call:
         if bias is not None and is_table(bias, n):
             self.side = (bias.shape[1] + 1) // 2
         elif bias is not None:
-            bias = bias.mT
+            bias = _transposed(bias)
         self.tensors = {"q": q, "k": k, "v": v, "mask": mask.contiguous()}
         if bias is not None:
             self.tensors["bias"] = bias.contiguous()

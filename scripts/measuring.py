@@ -1,0 +1,139 @@
+"""How benchmarks measure: median times, peak memory, the floor a machine sets, and on what machine it was."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from bootstrap import ROOT
+
+TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe-Ito, safe for all eyes
+
+
+def check(name: str, results: list[Any], truth: list[Any]) -> None:
+    """Refuse to time what is not right: compare tensors by relative RMS, in the tolerance of the first one's dtype."""
+    errors = [((a.float() - b.float()).norm() / b.float().norm()).item() for a, b in zip(results, truth, strict=True)]
+    if not max(errors) < TOLERANCES[str(results[0].dtype).removeprefix("torch.")]:
+        sys.exit(f"{name} differs from naive by {max(errors):.1e}; nothing is measured")
+
+
+def median_ms(function: Callable[[], Any], repeats: int, device: str) -> float:
+    """Return the median of several runs in milliseconds, after two that warm up; on a GPU by its own clock."""
+    function()
+    function()
+    times = [_cuda_ms(function) if device == "cuda" else _cpu_ms(function) for _ in range(repeats)]
+    return statistics.median(times)
+
+
+def _cpu_ms(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _cuda_ms(function: Callable[[], Any]) -> float:
+    import torch
+
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    function()
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop)
+
+
+def peak_mib(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...], device: str) -> float | None:
+    """Return by how much running what `prepare(*arguments)` returns raises peak memory, in MiB.
+
+    On a GPU by PyTorch's allocator; else by a fresh process's high-water mark, on Linux only. `prepare` is a module's
+    function, so that the fresh process finds it.
+    """
+    if device == "cuda":
+        return _cuda_peak_mib(prepare(*arguments))
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_process_peak_mib, (prepare, arguments))
+
+
+def _cuda_peak_mib(function: Callable[[], Any]) -> float:
+    import torch
+
+    function()
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def _process_peak_mib(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> float:
+    function = prepare(*arguments)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is in use
+    before = _high_water_mib()
+    function()
+    return _high_water_mib() - before
+
+
+def _high_water_mib() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+class Floor:
+    """What a GPU needs at least: its measured rates of matrix products and of exponentials.
+
+    Args:
+        dtype: Name of the dtype that is multiplied, such as "bfloat16".
+    """
+
+    def __init__(self, dtype: str) -> None:
+        import torch
+
+        side = 8192
+        a = torch.randn(side, side, device="cuda", dtype=getattr(torch, dtype))
+        self.flops_per_ms = 2 * side**3 / median_ms(lambda: a @ a, 10, "cuda")
+        self.exponentials_per_ms = _exponentials_per_ms()
+
+    def ms(self, flops: float, exponentials: float) -> float:
+        """Return the larger of the two times: a GPU can overlap both, and do neither faster."""
+        return max(flops / self.flops_per_ms, exponentials / self.exponentials_per_ms)
+
+
+def _exponentials_per_ms() -> float:
+    import torch
+    from exponentials import run
+
+    programs, rounds, block = 132 * 16, 512, 1024
+    out = torch.empty(programs * block, device="cuda")
+    return programs * rounds * block / median_ms(lambda: run(out, programs, rounds, block), 10, "cuda")
+
+
+def describe_machine(device: str) -> str:
+    """Say on what this was measured."""
+    import torch
+
+    if device == "cuda":
+        import triton
+
+        hardware = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, triton {triton.__version__}"
+    else:
+        threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+        hardware = f"{platform.machine()}, {threads} threads, {capability}"
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return (
+        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {commit or 'unknown'}, "
+        f"{time.strftime('%Y-%m-%d')}"
+    )

@@ -1,0 +1,71 @@
+"""What SemanIR's two skeletons share: top-k strategies, shifts of windows, initialisation, compilation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+from semanir_plugin.blocks import KeySemanticStage
+
+__all__ = ["KeySemanticNetwork", "Shift", "check_positive", "shift_pattern"]
+
+Shift = Literal["stage", "layer", "none"]
+
+
+class KeySemanticNetwork(nn.Module):
+    """A network of key-semantic stages.
+
+    Args:
+        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+
+    Raises:
+        ValueError: `topk` is not a positive int or a list of them.
+    """
+
+    def __init__(self, topk: int | Sequence[int]) -> None:
+        super().__init__()
+        choices = tuple(topk) if isinstance(topk, Sequence) else (topk,)
+        if not choices or any(not isinstance(k, int) or k < 1 for k in choices):
+            raise ValueError(f"topk must be a positive int or a list of them, got {topk!r}")
+        self.topk = choices
+
+    def choose_topk(self, topk: int | None) -> int:
+        """Return the keys per query for one pass: what was asked for, else by the strategy of the constructor."""
+        if topk is not None:
+            return topk
+        return random.choice(self.topk) if self.training else max(self.topk)
+
+    def finish(self, compile_backend: str | None) -> None:
+        """Initialise the linear layers, and compile every stage where a backend is given."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, KeySemanticStage) and compile_backend is not None:
+                module.compile(fullgraph=True, backend=compile_backend)  # in place: parameters keep their names
+
+
+def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:
+    """Say for each layer of each stage whether its windows are shifted.
+
+    Raises:
+        ValueError: `shift` is not "stage", "layer" or "none".
+    """
+    if shift == "stage":
+        return [[index % 2 == 1] * depth for index, depth in enumerate(depths)]
+    if shift == "layer":
+        return [[layer % 2 == 1 for layer in range(depth)] for depth in depths]
+    if shift == "none":
+        return [[False] * depth for depth in depths]
+    raise ValueError(f"shift must be 'stage', 'layer' or 'none', got {shift!r}")
+
+
+def check_positive(**sizes: float) -> None:
+    """Raise a ValueError that names the first size which is not positive."""
+    for name, value in sizes.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be positive, got {value}")

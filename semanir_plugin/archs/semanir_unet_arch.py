@@ -1,0 +1,164 @@
+"""SemanIR, U-shaped: restoration at the size of the input with shared key semantics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from semanir_plugin.archs.key_semantic_network import KeySemanticNetwork, Shift, check_positive, shift_pattern
+from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
+from semanir_plugin.blocks.resampling import EnlargingConv
+from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
+from semanir_plugin.ops.key_semantics import Similarity
+from semanir_plugin.registry import register
+
+__all__ = ["SemanIRUNet"]
+
+
+@register(ARCH_REGISTRY)
+class SemanIRUNet(KeySemanticNetwork):
+    """U-shaped SemanIR for denoising, JPEG artifacts, demosaicking, deblurring and adverse weather.
+
+    Ren et al., "Sharing Key Semantics in Transformer Makes Efficient Image Restoration", NeurIPS 2024, section 3.1.
+    Each level halves the size and doubles the channels; the decoder takes the encoder's features in by concatenation
+    and a 1x1 convolution, except at full size, where its stages keep both halves. The network adds to its input. Images
+    of any size are padded by reflection to a multiple of what the windows of all levels need, and the result cropped.
+
+    Args:
+        in_chans: Channels of the image: 3 for RGB, 1 for gray.
+        embed_dim: Channels at full size, a multiple of `head_dim`.
+        depths: Layers of the stages of each level; the last level is the bottom, which has one stage, the others two.
+        refinement_depth: Layers of the final stage at full size.
+        head_dim: Channels of an attention head.
+        window_sizes: Side of the windows of each level, in its pixels.
+        mlp_ratio: Hidden channels of the MLPs, as a multiple of the level's channels.
+        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+            Windows of fewer tokens offer all they have.
+        similarity: "dot", as published, or "cosine".
+        shift: "stage": the windows of every second stage are shifted; "layer": those of every second layer; "none".
+        use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
+        compile_backend: Compile the stages by `torch.compile` with this backend, such as "inductor".
+
+    Raises:
+        ValueError: An argument is not as above.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_chans: int = 3,
+        embed_dim: int = 64,
+        depths: Sequence[int] = (4, 4, 4, 4),
+        refinement_depth: int = 4,
+        head_dim: int = 32,
+        window_sizes: Sequence[int] = (32, 32, 16, 8),
+        mlp_ratio: float = 2.0,
+        topk: int | Sequence[int] = 512,
+        similarity: Similarity = "dot",
+        shift: Shift = "stage",
+        use_checkpoint: bool = False,
+        compile_backend: str | None = None,
+    ) -> None:
+        super().__init__(topk)
+        check_positive(in_chans=in_chans, embed_dim=embed_dim, head_dim=head_dim, mlp_ratio=mlp_ratio)
+        if len(depths) != len(window_sizes) or len(depths) < 2:
+            raise ValueError(
+                f"depths and window_sizes need one entry per level, two levels or more, got {len(depths)} and "
+                f"{len(window_sizes)}"
+            )
+        if embed_dim % head_dim:
+            raise ValueError(f"embed_dim {embed_dim} is not a multiple of head_dim {head_dim}")
+        levels, multiple = len(depths), _common_multiple(window_sizes)
+        self.size_requirements = SizeRequirements(minimum=1, multiple_of=multiple)
+        dims = [embed_dim * 2**level for level in range(levels)]
+        # Down, bottom, up, refinement; at full size the decoder's stages have the channels of both halves.
+        at = [*range(levels), *range(levels - 2, -1, -1), 0]
+        stage_dims = [*dims, *dims[-2:0:-1], 2 * embed_dim, 2 * embed_dim]
+        stage_depths = [*(depths[level] for level in at[:-1]), refinement_depth]
+        stages = [
+            KeySemanticStage(
+                dim,
+                dim // head_dim,
+                window_size=window_sizes[level],
+                mlp_ratio=mlp_ratio,
+                shifted=shifted,
+                similarity=similarity,
+                use_checkpoint=use_checkpoint,
+            )
+            for level, dim, shifted in zip(at, stage_dims, shift_pattern(shift, stage_depths), strict=True)
+        ]
+
+        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
+        self.encoder = nn.ModuleList(stages[: levels - 1])
+        self.downs = nn.ModuleList(ShrinkingConv(dim, 2 * dim) for dim in dims[:-1])
+        self.bottom = stages[levels - 1]
+        self.ups = nn.ModuleList(EnlargingConv(dim, dim // 2, 2) for dim in dims[:0:-1])
+        self.reductions = nn.ModuleList(nn.Conv2d(2 * dim, dim, 1) for dim in dims[-2:0:-1])
+        self.decoder = nn.ModuleList(stages[levels:-1])
+        self.refinement = stages[-1]
+        self.conv_last = nn.Conv2d(2 * embed_dim, in_chans, 3, padding=1)
+        self.finish(compile_backend)
+
+    def forward(self, x: Tensor, topk: int | None = None) -> Tensor:
+        """Restore a batch of images.
+
+        Args:
+            x: (B, in_chans, H, W) in about [0, 1], any H and W.
+            topk: Keys per query for this pass, instead of the constructor's.
+
+        Returns:
+            (B, in_chans, H, W), in about [0, 1].
+        """
+        height, width = x.shape[-2:]
+        topk = self.choose_topk(topk)
+        image = pad_to_multiple(x, self.size_requirements.multiple_of)
+        features, skips = self.conv_first(image), []
+        for stage, down in zip(self.encoder, self.downs, strict=True):
+            features = _apply(stage, features, topk)
+            skips.append(features)
+            features = down(features)
+        features = _apply(self.bottom, features, topk)
+        for index, (up, stage) in enumerate(zip(self.ups, self.decoder, strict=True)):
+            features = torch.cat([up(features), skips.pop()], dim=1)
+            if index < len(self.reductions):
+                features = self.reductions[index](features)
+            features = _apply(stage, features, topk)
+        features = _apply(self.refinement, features, topk)
+        return crop_to(image + self.conv_last(features), height, width)
+
+
+class ShrinkingConv(nn.Module):
+    """A 3x3 convolution, and a pixel unshuffle that halves the size.
+
+    Args:
+        in_chans: Input channels.
+        out_chans: Output channels, a multiple of 4.
+    """
+
+    def __init__(self, in_chans: int, out_chans: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, out_chans // 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_chans, 2 * H, 2 * W) to (B, out_chans, H, W)."""
+        return F.pixel_unshuffle(self.conv(x), 2)
+
+
+def _common_multiple(window_sizes: Sequence[int]) -> int:
+    """Return what image sizes must be a multiple of, so that windows cut every level without a rest."""
+    sides = [size * 2**level for level, size in enumerate(window_sizes)]  # in pixels of the image
+    for level, side in enumerate(sides):
+        if side < 1 or max(sides) % side:
+            raise ValueError(
+                f"window_sizes {list(window_sizes)} do not fit into each other: {window_sizes[level]} pixels at level "
+                f"{level} are {side} of the image, which does not divide {max(sides)}"
+            )
+    return max(sides)
+
+
+def _apply(stage: nn.Module, x: Tensor, topk: int) -> Tensor:
+    return stage(x.permute(0, 2, 3, 1), topk).permute(0, 3, 1, 2)

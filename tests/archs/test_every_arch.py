@@ -1,0 +1,98 @@
+"""What every architecture promises, tried at a tiny size on the sizes its windows do not divide."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+
+from semanir_plugin.archs.key_semantic_network import KeySemanticNetwork
+
+TINY = {
+    "SemanIR": {"upscale": 2, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 2], "window_size": 8, "topk": 12},
+    "SemanIRUNet": {
+        "embed_dim": 8,
+        "head_dim": 4,
+        "depths": [2, 1, 1],
+        "refinement_depth": 1,
+        "window_sizes": [8, 8, 4],
+        "topk": 12,
+    },
+}
+
+
+def ours():
+    found = {
+        name: cls
+        for name, cls in ARCH_REGISTRY._obj_map.items()
+        if cls.__module__.startswith("semanir_plugin.") and name != "Bicubic"
+    }
+    assert found.keys() == TINY.keys(), "give every architecture a tiny size here"
+    return found
+
+
+@pytest.fixture(params=sorted(TINY))
+def make(request):
+    cls = ours()[request.param]
+    return lambda **more: cls(**{**TINY[request.param], **more})
+
+
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_every_parameter_learns(make, in_chans):
+    net = make(in_chans=in_chans)
+    net(torch.rand(1, in_chans, 19, 33)).square().mean().backward()
+    assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+def test_sizes_are_kept_for_any_image(make):
+    net = make().eval()
+    for height, width in ((8, 8), (9, 31), (40, 17)):
+        out = net(torch.rand(2, 3, height, width))
+        scale = getattr(net, "upscale", 1)
+        assert out.shape == (2, 3, scale * height, scale * width)
+
+
+def test_checkpointing_and_compiling_change_nothing(make):
+    plain, x = make(), torch.rand(1, 3, 20, 25)
+    expected = plain(x)
+    expected.square().mean().backward()
+    for option in ({"use_checkpoint": True}, {"compile_backend": "aot_eager"}):
+        net = make(**option)
+        assert net.state_dict().keys() == plain.state_dict().keys()
+        net.load_state_dict(plain.state_dict())
+        out = net(x)
+        torch.testing.assert_close(out, expected)
+        out.square().mean().backward()
+        for (name, ours_), theirs in zip(net.named_parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(ours_.grad, theirs.grad, msg=f"{option}: {name}")
+
+
+def test_checkpointing_computes_layers_twice(make):
+    for option, runs in ((False, 1), (True, 2)):
+        net, seen = make(use_checkpoint=option), []
+        layer = next(module for name, module in net.named_modules() if name.endswith("layers.0"))
+        layer.attn.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        net(torch.rand(1, 3, 16, 16)).mean().backward()
+        assert len(seen) == runs
+
+
+def test_state_dict_round_trip(make):
+    net, other = make().eval(), make().eval()
+    other.load_state_dict(net.state_dict())
+    x = torch.rand(1, 3, 12, 20)
+    assert torch.equal(net(x), other(x))
+    assert not [key for key in net.state_dict() if "mean" in key or "coordinates" in key]
+
+
+def test_topk_is_drawn_in_training_and_largest_in_evaluation(make):
+    net = make(topk=[2, 5, 9])
+    assert isinstance(net, KeySemanticNetwork)
+    assert {net.choose_topk(None) for _ in range(50)} == {2, 5, 9}
+    assert net.eval().choose_topk(None) == 9
+    assert net.choose_topk(7) == 7
+    x = torch.rand(1, 3, 16, 24)
+    assert torch.equal(net(x), net(x, topk=9))
+    assert not torch.equal(net(x), net(x, topk=2))
+    for topk in (0, [], [3, -1], 2.5, "4"):
+        with pytest.raises(ValueError, match="topk must be"):
+            make(topk=topk)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from semanir_plugin.archs import SemanIRUNet
+
+TINY = {
+    "embed_dim": 8,
+    "head_dim": 4,
+    "depths": [1, 1, 1],
+    "refinement_depth": 1,
+    "window_sizes": [8, 8, 4],
+    "topk": 12,
+}
+
+
+def test_the_default_is_within_one_percent_of_the_published_size():
+    with torch.device("meta"):
+        net = SemanIRUNet()
+    count = sum(p.numel() for p in net.parameters())
+    assert count == 25_952_235
+    assert abs(count / 25.82e6 - 1) < 0.01
+    assert net.size_requirements.multiple_of == 64
+
+
+def test_levels_have_the_sizes_and_widths_described():
+    net, seen = SemanIRUNet(**TINY).eval(), []
+    stages = [*net.encoder, net.bottom, *net.decoder, net.refinement]
+    for stage in stages:
+        stage.register_forward_pre_hook(
+            lambda module, args: seen.append((tuple(args[0].shape[1:]), module.window_size))
+        )
+    net(torch.rand(1, 3, 30, 17))
+    at = {0: (32, 32), 1: (16, 16), 2: (8, 8)}
+    assert seen == [
+        ((*at[0], 8), 8),
+        ((*at[1], 16), 8),
+        ((*at[2], 32), 4),
+        ((*at[1], 16), 8),
+        ((*at[0], 16), 8),
+        ((*at[0], 16), 8),
+    ]
+    assert [stage.layers[0].attn.num_heads for stage in stages] == [2, 4, 8, 4, 4, 4]
+
+
+def test_it_adds_to_its_input():
+    net = SemanIRUNet(**TINY).eval()
+    torch.nn.init.zeros_(net.conv_last.weight)
+    torch.nn.init.zeros_(net.conv_last.bias)
+    x = torch.rand(1, 3, 21, 5)
+    assert torch.equal(net(x), x)
+
+
+def test_skips_reach_the_decoder():
+    net, x = SemanIRUNet(**TINY).eval(), torch.rand(1, 3, 32, 32)
+    before = net(x)
+    with torch.no_grad():
+        for up in net.ups:
+            up.conv.weight.zero_()
+    assert not torch.allclose(net(x), before)
+    net.ups[0].conv.bias.data.fill_(3)
+    assert net(x).std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depths": [1, 1]}, "one entry per level"),
+        ({"depths": [1], "window_sizes": [8]}, "two levels or more"),
+        ({"embed_dim": 10}, "not a multiple of head_dim"),
+        ({"window_sizes": [8, 6, 4]}, "do not fit into each other: 6 pixels at level 1 are 12 of the image"),
+        ({"window_sizes": [8, 8, 0]}, "0 pixels at level 2"),
+        ({"mlp_ratio": 0}, "mlp_ratio must be positive"),
+        ({"shift": "diagonal"}, "shift must be"),
+    ],
+)
+def test_wrong_arguments_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        SemanIRUNet(**{**TINY, **change})
