@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 
@@ -274,3 +276,17 @@ def test_threads_change_nothing():
         for actual, expected in zip(result[:4], results[0][:4], strict=True):
             assert torch.equal(actual, expected)
         torch.testing.assert_close(result[4], results[0][4])  # summed in as many parts as there are threads
+
+
+@pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
+@pytest.mark.parametrize(("target", "lanes"), [("-march=x86-64-v3", 8), ("-march=x86-64", 4)])
+def test_older_processors_have_narrower_vectors(monkeypatch, target, lanes):
+    monkeypatch.setattr(native_support, "TARGETS", (target,))
+    native_support._compiled.cache_clear()
+    try:
+        assert native_support.load(native_backend.SOURCE).lane_count() == lanes
+        for n, d, k, table in ((63, 10, 7, False), (64, 30, 20, True), (144, 33, 50, True)):
+            compare("native", *inputs(2, 2, n, d, k, table=table, with_regions=True))
+    finally:
+        native_support._compiled.cache_clear()
