@@ -1,17 +1,20 @@
-"""Writing and reading checkpoints so that a crash leaves no half a file and a stranger's file runs no code."""
+"""Writing files so that a crash leaves no half of one, and reading checkpoints so that a stranger's runs no code."""
 
 from __future__ import annotations
 
 import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["load_checkpoint", "save_atomic"]
+__all__ = ["load_checkpoint", "save_atomic", "write_atomic"]
 
 
 def save_atomic(obj: Any, path: str | Path) -> None:
@@ -20,11 +23,26 @@ def save_atomic(obj: Any, path: str | Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _replacing(Path(path)) as file:
+        torch.save(obj, file)
+
+
+def write_atomic(content: bytes, path: str | Path) -> None:
+    """Write a file: it is complete or, after any failure, what it was before.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with _replacing(Path(path)) as file:
+        file.write(content)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(obj, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

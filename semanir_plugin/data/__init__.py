@@ -1,1 +1,11 @@
-"""Reading data: what BasicSR's datasets and samplers lack for exact and repeatable training."""
+"""Datasets, registered in BasicSR's DATASET_REGISTRY on import, and what its samplers lack for exact training."""
+
+import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
+
+from semanir_plugin.data.bicubic_sr_dataset import BicubicSRDataset
+from semanir_plugin.data.demosaic_dataset import DemosaicDataset
+from semanir_plugin.data.gaussian_noise_dataset import GaussianNoiseDataset
+from semanir_plugin.data.jpeg_dataset import JPEGDataset
+from semanir_plugin.data.mixed_paired_dataset import MixedPairedDataset
+
+__all__ = ["BicubicSRDataset", "DemosaicDataset", "GaussianNoiseDataset", "JPEGDataset", "MixedPairedDataset"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from PIL import Image, UnidentifiedImageError
 
 from semanir_plugin.compat.host import END_OF_IMAGE
+from semanir_plugin.data.clean_image_dataset import CleanImageDataset
+from semanir_plugin.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.errors import UserError
 
 __all__ = ["IMAGE_SUFFIXES", "check_datasets"]
@@ -38,7 +40,7 @@ _THREADS = 16
 
 
 def check_datasets(opt: Mapping[str, Any], where: Callable[[Keys], str] | None = None) -> None:
-    """Check the data that paired and single image datasets name; of other datasets, that their folders exist.
+    """Check the data that paired, single and clean image datasets name; of others, that their folders exist.
 
     Args:
         opt: Resolved options.
@@ -48,19 +50,28 @@ def check_datasets(opt: Mapping[str, Any], where: Callable[[Keys], str] | None =
         UserError: A folder, LMDB or image is missing or cannot be read, images do not pair up, or sizes do not fit.
     """
     for phase, dataset_opt in opt["datasets"].items():
-        _DatasetCheck(phase, dataset_opt, where or (lambda _: "")).run()
+        for section, part in _split(dataset_opt):
+            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: "")).run()
+
+
+def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
+    """Yield the options of each dataset that a mixture is of, and the sub-section that gives them."""
+    if issubclass(DATASET_REGISTRY.get(dataset_opt["type"]), MixedPairedDataset):
+        yield from ((("sources", name), part) for name, part in source_options(dataset_opt).items())
+    else:
+        yield (), dataset_opt
 
 
 @dataclass(frozen=True)
 class _DatasetCheck:
     """The checks of one dataset; `where` places the messages."""
 
-    phase: str
+    section: Keys
     opt: Mapping[str, Any]
     where: Callable[[Keys], str]
 
     def error(self, key: str, message: str) -> UserError:
-        keys = ("datasets", self.phase, key)
+        keys = (*self.section, key)
         return UserError(": ".join(filter(None, [self.where(keys), ":".join(keys), message])))
 
     def run(self) -> None:
@@ -68,13 +79,23 @@ class _DatasetCheck:
         for key in roots:
             if not Path(self.opt[key]).is_dir():
                 raise self.error(key, f"no such folder: {_locate(self.opt[key])}")
-        if issubclass(DATASET_REGISTRY.get(self.opt["type"]), PairedImageDataset | SingleImageDataset):
+        if issubclass(self.dataset, PairedImageDataset | SingleImageDataset | CleanImageDataset):
             lmdbs = {key: self.read_lmdb_sizes(key) for key in roots if self.in_lmdb}
             names = {key: list(lmdbs[key]) if self.in_lmdb else self.list_images(key) for key in roots}
             pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if len(names) == 2 else []
             sizes = lmdbs or {key: self.read_sizes(key, names[key]) for key in roots}
             for gt, lq in pairs:
                 self.check_sizes((gt, sizes["dataroot_gt"][gt]), (lq, sizes["dataroot_lq"][lq]))
+            for name, size in sizes.get("dataroot_gt", {}).items():
+                self.check_side(name, size)
+
+    @property
+    def dataset(self) -> Any:
+        return DATASET_REGISTRY.get(self.opt["type"])
+
+    @property
+    def training(self) -> bool:
+        return self.section[1] == "train"
 
     @property
     def in_lmdb(self) -> bool:
@@ -159,11 +180,17 @@ class _DatasetCheck:
 
     def check_sizes(self, gt: tuple[str, Size], lq: tuple[str, Size]) -> None:
         (gt_name, gt_size), (lq_name, lq_size), scale = gt, lq, self.opt["scale"]
-        fit = _fits_exactly if self.phase == "train" else _fits_cropped
+        fit = _fits_exactly if self.training else _fits_cropped
         if not fit(gt_size, lq_size, scale):
             sizes = f"GT {gt_name} is {_format(gt_size)}, LQ {lq_name} is {_format(lq_size)}"
             raise self.error("dataroot_lq", f"{sizes}: not a factor of {scale}; correct the scale or the folders")
-        if self.phase == "train" and min(gt_size) < (self.opt.get("gt_size") or 0):
+
+    def check_side(self, gt_name: str, gt_size: Size) -> None:
+        least = self.dataset.least_side(self.opt) if issubclass(self.dataset, CleanImageDataset) else 1
+        if min(gt_size) < least:
+            message = f"GT {gt_name}, {_format(gt_size)}, is too small: both sides need {least} pixels; take it out"
+            raise self.error("dataroot_gt", message)
+        if self.training and min(gt_size) < (self.opt.get("gt_size") or 0):
             message = f"{self.opt['gt_size']} is more than GT {gt_name}, {_format(gt_size)}, has; use smaller patches"
             raise self.error("gt_size", message)
 

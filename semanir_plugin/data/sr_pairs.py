@@ -12,17 +12,15 @@ import cv2
 import numpy as np
 from basicsr.data.transforms import mod_crop
 from basicsr.utils.lmdb_util import LmdbMaker
-from basicsr.utils.matlab_functions import imresize
 from lmdb import Error as LmdbError
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semanir_plugin.data.checks import IMAGE_SUFFIXES
+from semanir_plugin.data.degradations import downsample_bicubic, least_side
+from semanir_plugin.data.images import Image, to_float
 from semanir_plugin.errors import UserError
 
 __all__ = ["find_images", "write_sr_pairs"]
-
-Image = NDArray[np.uint8]
 
 _LMDB_FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
 
@@ -152,10 +150,9 @@ def _read_pair(path: Path, scale: int) -> tuple[Image, Image]:
     if image is None:
         raise UserError(f"{path}: not a readable image; remove or replace it")
     gt = mod_crop(image, scale)
-    if min(gt.shape[:2]) < 2 * scale:  # imresize mirrors half the kernel's width, which must not exceed the image
-        raise UserError(f"{path}: too small; both sides need at least {2 * scale} pixels at scale {scale}; remove it")
-    lr = imresize(gt.astype(np.float32) / 255, 1 / scale)
-    return gt, np.clip(np.round(lr * 255), 0, 255).astype(np.uint8)
+    if min(gt.shape[:2]) < (least := least_side(scale)):
+        raise UserError(f"{path}: too small; both sides need at least {least} pixels at scale {scale}; remove it")
+    return gt, downsample_bicubic(to_float(gt), scale)
 
 
 def _cut(name: str, gt: Image, lr: Image, scale: int, crop: int | None) -> Iterator[tuple[str, Image, Image]]:

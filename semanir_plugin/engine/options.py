@@ -283,9 +283,10 @@ def _fill_datasets(opt: dict[str, Any]) -> None:
             dataset["pin_memory"] = False  # torch would warn that it does nothing
         if "scale" in opt:
             dataset["scale"] = opt["scale"]
-        for key, value in dataset.items():
-            if key.startswith(("dataroot", "meta_info")) and isinstance(value, str):
-                dataset[key] = os.path.expanduser(value)
+        for section in [dataset, *(dataset.get("sources") or {}).values()]:
+            for key, value in section.items():
+                if key.startswith(("dataroot", "meta_info", "lq_cache")) and isinstance(value, str):
+                    section[key] = os.path.expanduser(value)
 
 
 def _fill_paths(opt: dict[str, Any], root: Path) -> None:

@@ -18,6 +18,7 @@ from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from semanir_plugin.compat.host import known_optimizers, known_schedulers
+from semanir_plugin.data.dataset_options import DatasetOptions, pick_options
 from semanir_plugin.engine.options import COUNTS, OptionFile
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, near_match
@@ -32,7 +33,7 @@ _TOP_KEYS = {
     *("datasets", "path", "train", "val", "logger"),
 }
 _DATASET_KEYS = {
-    *("name", "type", "phase", "scale", "mean", "std", "color", "io_backend", "use_shuffle", "dataset_enlarge_ratio"),
+    *("name", "type", "phase", "scale", "io_backend", "use_shuffle", "dataset_enlarge_ratio"),
     *("batch_size_per_gpu", "num_worker_per_gpu", "pin_memory", "persistent_workers"),
     *("prefetch_mode", "num_prefetch_queue"),
 }
@@ -55,8 +56,11 @@ _PATH_VALUES_BY_NETWORK = {"pretrain_network": str | None, "param_key": str | No
 _REQUIRED_BY_DATASET = {
     "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
     "SingleImageDataset": ("dataroot_lq",),
+    "CleanImageDataset": ("dataroot_gt",),
 }
-_REQUIRED_TO_TRAIN = {"PairedImageDataset": ("gt_size", "use_hflip", "use_rot")}
+_REQUIRED_TO_TRAIN = dict.fromkeys(
+    ("PairedImageDataset", "CleanImageDataset", "MixedPairedDataset"), ("gt_size", "use_hflip", "use_rot")
+)
 _FILLED_KEYS = {  # looked up by models, but set when the options are resolved
     *("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),
     *("models", "training_states", "log", "visualization"),
@@ -193,15 +197,21 @@ class _Section:
             given: Parameters that the caller fills in.
             extra: Keys that are read by others.
         """
-        target = self.look_up(kind, table)
+        self.check_parameters(self.look_up(kind, table), given=given, extra={"type", *extra})
+
+    def check_parameters(
+        self, target: Callable, *, given: Collection[str] = (), extra: Collection[str] = (), owner: str | None = None
+    ) -> None:
+        """As `check_call`, of a target that is known; messages call it `owner` where that is given."""
+        owner = owner or target.__name__
         parameters = inspect.signature(target).parameters.values()
         named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         takes = {name: p for name, p in named.items() if name not in given}
         if not _uses_extra_keywords(target):
-            self.check_keys({"type", *takes, *extra}, target.__name__)
+            self.check_keys({*takes, *extra}, owner)
         missing = [name for name, p in takes.items() if p.default is p.empty and name not in self.values]
         if missing:
-            raise self.error(f"{target.__name__} needs {', '.join(map(repr, missing))}")
+            raise self.error(f"{owner} needs {', '.join(map(repr, missing))}")
         hints = parameter_hints(target)
         self.check_values({name: hints[name] for name in takes.keys() & hints.keys()})
 
@@ -289,10 +299,10 @@ def _check_dataset(top: _Section, section: _Section) -> None:
     dataset = section.look_up("dataset", DATASET_REGISTRY)
     name, in_training = dataset.__name__, section.keys[-1] == "train"
     lookups = {path[0] for path in option_lookups(dataset)}
-    section.check_keys(_DATASET_KEYS | lookups, name)
-    section.require(*_REQUIRED_BY_DATASET.get(name, ()))
+    _check_dataset_keys(section, dataset, _DATASET_KEYS | lookups)
+    section.require(*_of_bases(dataset, _REQUIRED_BY_DATASET))
     if in_training:
-        section.require("batch_size_per_gpu", *_REQUIRED_TO_TRAIN.get(name, ()))
+        section.require("batch_size_per_gpu", *_of_bases(dataset, _REQUIRED_TO_TRAIN))
     section.check_listed("datasets")
     workers = section.values.get("num_worker_per_gpu") if in_training else 0  # BasicSR scores without any
     if section.values.get("persistent_workers") and not workers:
@@ -306,6 +316,26 @@ def _check_dataset(top: _Section, section: _Section) -> None:
     size = section.values.get("gt_size")
     if scale and size and size % scale:
         raise section.error(f"gt_size {size} is not a multiple of the scale {scale}", at="gt_size")
+
+
+def _check_dataset_keys(section: _Section, dataset: type, known: set[str]) -> None:
+    """Check the keys, and the values of those that the plugin's own datasets declare in `OPTIONS` and `SECTIONS`."""
+    declared = getattr(dataset, "OPTIONS", None)
+    if declared is None:
+        section.check_keys(known, dataset.__name__)
+        return
+    section.check_parameters(declared, extra=known, owner=dataset.__name__)
+    for key, kind in getattr(dataset, "SECTIONS", {}).items():
+        section.require(key)
+        for name in section.sub(key).values:
+            section.sub(key).sub(name).check_parameters(kind, owner=dataset.__name__)
+    options: DatasetOptions = pick_options(declared, section.values)
+    for key, problem in options.problems(training=section.keys[-1] == "train"):
+        raise section.error(problem, at=key)
+
+
+def _of_bases(dataset: type, table: Mapping[str, Keys]) -> Keys:
+    return next((table[base.__name__] for base in dataset.__mro__ if base.__name__ in table), ())
 
 
 def _check_path(top: _Section, networks: Iterable[str], known: set[str]) -> None:

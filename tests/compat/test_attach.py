@@ -77,9 +77,17 @@ def test_host_is_repaired_whenever_it_is_first_imported(python, shadow):
     }
 
 
-def test_registering_package_may_be_the_first_import(python):
-    code = "from semanir_plugin.archs import SemanIR; from basicsr.archs import ARCH_REGISTRY as archs; "
-    assert python(code + "print(archs.get('SemanIR') is SemanIR)").splitlines()[-1] == "True"
+@pytest.mark.parametrize(
+    ("first", "name", "registry"),
+    [
+        ("semanir_plugin.archs", "SemanIR", "ARCH"),
+        ("semanir_plugin.data", "JPEGDataset", "DATASET"),
+        ("semanir_plugin.data.jpeg_dataset", "JPEGDataset", "DATASET"),
+    ],
+)
+def test_registering_package_may_be_the_first_import(python, first, name, registry):
+    code = f"from {first} import {name}; from basicsr.utils.registry import {registry}_REGISTRY as known; "
+    assert python(code + f"print(known.get('{name}') is {name})").splitlines()[-1] == "True"
 
 
 def test_attach_repairs_a_host_imported_already(monkeypatch, stock):

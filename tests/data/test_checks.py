@@ -287,6 +287,72 @@ def test_single_images(options, refused, lq, tmp_path):
     refused({"datasets": {"test_1": {**single, "dataroot_lq": str(lq)}}}, "dataroot_lq", "a.png cannot be read")
 
 
+CLEAN = {
+    "noise": {"type": "GaussianNoiseDataset", "sigma": 25},
+    "jpeg": {"type": "JPEGDataset", "quality": 10},
+    "demosaic": {"type": "DemosaicDataset"},
+    "bicubic": {"type": "BicubicSRDataset", "scale": 2},
+}
+
+
+@pytest.fixture(params=CLEAN.values(), ids=CLEAN)
+def clean_options(request, gt):
+    def clean_options(phase="train", **changes):
+        dataset = {**request.param, "name": "x", "io_backend": {"type": "disk"}, "dataroot_gt": str(gt)}
+        return {"datasets": {phase: {**dataset, "gt_size": 16, **changes}}}
+
+    return clean_options
+
+
+def test_clean_images(clean_options, refused, gt, tmp_path):
+    check_datasets(clean_options())
+    check_datasets(clean_options("val", gt_size=18))
+    refused(clean_options(gt_size=18), "gt_size", "18 is more than GT a.png, 32x16, has; use smaller patches")
+    refused(clean_options(dataroot_gt="/absent"), "dataroot_gt", "no such folder")
+    refused(clean_options(meta_info_file="/absent"), "meta_info_file", "no such file: /absent")
+    (gt / "b.png").write_bytes((gt / "b.png").read_bytes()[:-20])
+    refused(clean_options(), "dataroot_gt", f"{gt}/b.png cannot be read: truncated PNG; replace it")
+    (gt / "notes.txt").write_text("")
+    refused(clean_options("test_1"), "dataroot_gt", "notes.txt in", "not an image, but would be read")
+
+
+def test_clean_images_in_an_lmdb(clean_options, refused, tmp_path, gt):
+    folder = write_lmdb(tmp_path / "gt.lmdb", a=(32, 16), b=(16, 24))
+    backend = {"io_backend": {"type": "lmdb"}}
+    check_datasets(clean_options(dataroot_gt=str(folder), **backend))
+    refused(clean_options(dataroot_gt=str(folder), gt_size=18, **backend), "gt_size", "18 is more than GT a, 32x16")
+    refused(clean_options(**backend), "dataroot_gt", "gt does not end with .lmdb")
+
+
+@pytest.mark.parametrize("phase", ["train", "val"])
+def test_images_too_small_for_bicubic(refused, gt, phase):
+    opt = {**CLEAN["bicubic"], "scale": 4, "io_backend": {"type": "disk"}, "dataroot_gt": str(gt), "gt_size": 4}
+    check_datasets({"datasets": {phase: opt}})
+    write(gt, c=(40, 7))
+    refused({"datasets": {phase: opt}}, "dataroot_gt", "GT c.png, 40x7, is too small: both sides need 8 pixels")
+
+
+def test_each_source_of_a_mixture(gt, lq, tmp_path):
+    sources = {"snow": {"dataroot_gt": str(gt), "dataroot_lq": str(lq)}, "rain": {}}
+    sources["rain"] = {**sources["snow"], "weight": 2}
+    mixture = {"type": "MixedPairedDataset", "scale": 2, "io_backend": {"type": "disk"}, "gt_size": 16}
+    opt = {"datasets": {"train": {**mixture, "sources": sources}}}
+    check_datasets(opt)
+    for change, told in (
+        ({"dataroot_lq": "/absent"}, "dataroot_lq: no such folder: /absent"),
+        ({"filename_tmpl": "{}x2"}, "dataroot_lq: GT without LQ: no ax2.png for a.png"),
+        ({"dataroot_lq": str(gt)}, "dataroot_lq: GT a.png is 32x16, LQ a.png is 32x16: not a factor of 2"),
+    ):
+        sources["rain"].update(change)
+        with pytest.raises(UserError) as error:
+            check_datasets(opt, lambda keys: f"x.yml:{keys[-2]}")
+        assert str(error.value).startswith(f"x.yml:rain: datasets:train:sources:rain:{told}")
+        sources["rain"] = dict(sources["snow"])
+    opt["datasets"]["train"]["gt_size"] = 18
+    with pytest.raises(UserError, match=r"18 is more than GT a\.png"):
+        check_datasets(opt)
+
+
 def test_other_datasets_need_their_folders_only(refused, tmp_path):
     (tmp_path / "notes.txt").write_text("")
     other = {"type": "REDSDataset", "io_backend": {"type": "disk"}, "dataroot_lq": str(tmp_path)}
