@@ -328,6 +328,8 @@ def test_clean_images_in_an_lmdb(clean_options, refused, tmp_path, gt):
 def test_images_too_small_for_bicubic(refused, gt, phase):
     opt = {**CLEAN["bicubic"], "scale": 4, "io_backend": {"type": "disk"}, "dataroot_gt": str(gt), "gt_size": 4}
     check_datasets({"datasets": {phase: opt}})
+    write(gt, c=(40, 8))
+    check_datasets({"datasets": {phase: opt}})
     write(gt, c=(40, 7))
     refused({"datasets": {phase: opt}}, "dataroot_gt", "GT c.png, 40x7, is too small: both sides need 8 pixels")
 

@@ -12,6 +12,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils.lmdb_util import LmdbMaker
 from PIL import Image
 
+from semanir_plugin.data import JPEGDataset
 from semanir_plugin.data.guarded_dataset import GuardedDataset
 from semanir_plugin.data.sampler import IterationSampler, SeededIndex
 from semanir_plugin.errors import UserError
@@ -151,7 +152,18 @@ def test_lmdbs_give_what_folders_give(build, folder, task, tmp_path):
     files, entries = build(task), build(task, **options)
     assert entries.paths == ["astronaut", "chelsea", "coffee", "rocket"]
     assert all(same(files[index], entries[index]) for index in range(4))
-    assert options["io_backend"] == {"type": "lmdb"}
+    entries.file_client = None
+    assert same(files[3], entries[3])
+
+
+def test_options_are_left_as_they_are(tmp_path):
+    maker = LmdbMaker(str(tmp_path / "clean.lmdb"), map_size=1 << 20)
+    maker.put(cv2.imencode(".png", np.zeros((5, 7, 3), np.uint8))[1].tobytes(), "a", (5, 7, 3))
+    maker.close()
+    opt = {"phase": "val", "dataroot_gt": f"{tmp_path}/clean.lmdb", "io_backend": {"type": "lmdb"}, "quality": 10}
+    for _ in range(2):
+        assert JPEGDataset(opt)[0]["gt"].shape == (3, 5, 7)
+    assert opt["io_backend"] == {"type": "lmdb"}
 
 
 def test_a_list_of_images(build, tmp_path):

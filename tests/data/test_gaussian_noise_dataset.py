@@ -12,6 +12,7 @@ from semanir_plugin.data.sampler import SeededIndex
 @pytest.fixture
 def build(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    pixels[0, 0] = 0
     for name in ("a", "b"):
         cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
 
@@ -49,6 +50,7 @@ def test_other_realisations(build, options, seed, step):
 def test_gray(build):
     dataset = build(sigma=25, num_channels=1)
     np.testing.assert_allclose(noise(dataset[0])[0], draw(0, (40, 30, 1))[..., 0], atol=1e-6)
+    assert dataset[0]["gt"][0, 0, 0] == 0, "luma, not the Y of YCbCr, in which black is 16"
 
 
 def train(build, sigma):

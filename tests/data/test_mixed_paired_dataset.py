@@ -102,9 +102,8 @@ def test_lmdbs_are_opened_by_each_process_and_closed_before_a_fork(build, tmp_pa
             maker.put(cv2.imencode(".png", np.zeros((20, 24, 3), np.uint8))[1].tobytes(), "a", (20, 24, 3))
             maker.close()
             sources.setdefault(name, {})[f"dataroot_{side}"] = str(tmp_path / f"{name}_{side}.lmdb")
-    backend = {"type": "lmdb"}
-    dataset = build(io_backend=backend, sources=sources)
-    assert backend == {"type": "lmdb"}
+    dataset = build(io_backend={"type": "lmdb"}, sources=sources)
+    assert dataset.opt["io_backend"] == {"type": "lmdb"}
     assert GuardedDataset(dataset).first_sample()["gt"].shape == (3, 8, 8)
     assert dataset.file_client == [None, None]
     assert len(list(torch.utils.data.DataLoader(dataset, num_workers=2))) == 2
