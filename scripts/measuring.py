@@ -113,7 +113,7 @@ class Floor:
 
 def _exponentials_per_ms() -> float:
     import torch
-    from exponentials import run
+    from exponential_kernels import run
 
     programs, rounds, block = 132 * 16, 512, 1024
     out = torch.empty(programs * block, device="cuda")

@@ -1,0 +1,163 @@
+"""Compiles Triton kernels for GPUs that are not here and tells what each needs: registers, spills, shared memory.
+
+An op's `triton_backend.py` has a function `compilations()` that yields every configuration its dispatch can choose as
+(kernel, signature, constexprs, num_warps, num_stages). The signature maps the arguments that are not in `constexprs`
+to type strings: "*bf16", "i32", "fp32", and "i32:16" for an integer that is always a multiple of 16. Pointers count as
+aligned to 16 bytes, as torch allocates them. An argument that is None or always 1 belongs to `constexprs`, as Triton's
+launcher has it.
+
+`compile_module` does so in a process of its own, because kernels imported under TRITON_INTERPRET=1 cannot be compiled.
+By hand: `python -m tests.ops.ahead_of_time semanir_plugin.ops.key_semantics.triton_backend`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["ARCHITECTURES", "SHARED_LIMIT", "Compiled", "compile_module", "modules_with_kernels"]
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCHITECTURES = (80, 90, 100)
+# Bytes of shared memory that one block may use, by architecture.
+SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a kernel needs on one architecture.
+
+    Attributes:
+        name: The kernel and its configuration.
+        architecture: Compute capability times ten.
+        registers: Per thread.
+        spilled: Bytes of local memory per thread; a kernel that keeps all its values in registers has none.
+        shared: Bytes of shared memory per block.
+        error: Why it does not compile, None if it does.
+    """
+
+    name: str
+    architecture: int
+    registers: int = 0
+    spilled: int = 0
+    shared: int = 0
+    error: str | None = None
+
+    def fault(self) -> str | None:
+        """Tell in one line why this kernel may not run well or at all, None if it may."""
+        limit = SHARED_LIMIT[self.architecture]
+        faults = [self.error] if self.error else []
+        if self.spilled:
+            faults.append(f"spills {self.spilled} bytes per thread beside {self.registers} registers")
+        if self.shared > limit:
+            faults.append(f"needs {self.shared} bytes of shared memory of {limit}")
+        return f"sm_{self.architecture} {self.name}: {', '.join(faults)}" if faults else None
+
+
+def modules_with_kernels() -> list[str]:
+    """Name the modules of all ops that have kernels."""
+    files = sorted(ROOT.glob("semanir_plugin/ops/*/triton_backend.py"))
+    return [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
+
+
+def compile_module(
+    module: str, cache: Path, architectures: tuple[int, ...] = ARCHITECTURES, workers: int = WORKERS
+) -> list[Compiled]:
+    """Compile all configurations of a module in a process that does not interpret kernels.
+
+    Args:
+        module: Importable from the repository's root, with a function `compilations`.
+        cache: Folder for Triton's cache: what is in it already is not compiled again.
+        architectures: For which GPUs.
+        workers: Processes that compile at the same time.
+
+    Raises:
+        RuntimeError: The module cannot be imported, or its `compilations` failed.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.ops.ahead_of_time", module, "--json", "--workers", str(workers)]
+    command += [f"--architecture={architecture}" for architecture in architectures]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{module}: {done.stderr}")
+    return [Compiled(**entry) for entry in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _compile_one(module: str, index: int, architecture: int) -> Compiled:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel, signature, constexprs, num_warps, num_stages = list(importlib.import_module(module).compilations())[index]
+    settings = {**constexprs, "num_warps": num_warps, "num_stages": num_stages}
+    name = f"{kernel.__name__}[{', '.join(f'{key}={value}' for key, value in settings.items())}]"
+    types = {argument: signature.get(argument, "constexpr") for argument in kernel.arg_names}
+    aligned = {
+        (position,): [["tt.divisibility", 16]]
+        for position, kind in enumerate(types.values())
+        if kind.startswith("*") or kind.endswith(":16")
+    }
+    types = {argument: kind.removesuffix(":16") for argument, kind in types.items()}
+    source = ASTSource(kernel, types, constexprs, aligned)
+    try:
+        compiled = triton.compile(
+            source,
+            target=GPUTarget("cuda", architecture, 32),
+            options={"num_warps": num_warps, "num_stages": num_stages},
+        )
+    except Exception as error:
+        return Compiled(name, architecture, error=f"{type(error).__name__}: {error}")
+    return Compiled(name, architecture, shared=compiled.metadata.shared, **_resources(compiled))
+
+
+def _resources(compiled) -> dict[str, int]:
+    from triton import knobs
+
+    # The cubin lies in the cache, from which a rerun takes it without running ptxas, which could tell the same.
+    cubin = next(path for name, path in compiled.metadata_group.items() if name.endswith(".cubin"))
+    command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", str(cubin)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    numbers = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+    return {"registers": numbers["REG"], "spilled": numbers["STACK"] + numbers["LOCAL"]}
+
+
+def _compile_all(module: str, architectures: list[int], workers: int) -> list[Compiled]:
+    count = len(list(importlib.import_module(module).compilations()))
+    jobs = [(module, index, architecture) for index in range(count) for architecture in architectures]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        return list(pool.map(_compile_one, *zip(*jobs, strict=True))) if jobs else []
+
+
+def _main() -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Compile kernels for GPUs that are not here.")
+    parser.add_argument("modules", nargs="*", default=modules_with_kernels(), help="default: those of all ops")
+    parser.add_argument("--architecture", type=int, action="append", help=f"one or more of {ARCHITECTURES}")
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    results = []
+    for module in options.modules:
+        results += _compile_all(module, options.architecture or list(ARCHITECTURES), options.workers)
+    if options.json:
+        print(json.dumps([asdict(result) for result in results]))
+        return 0
+    for each in results:
+        print(f"sm_{each.architecture:<3} {each.registers:3} registers {each.shared:6} B shared", end=" ")
+        print(f"{each.spilled:4} B spilled  {each.name}" + (f"  {each.error}" if each.error else ""))
+    return any(result.fault() for result in results)
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

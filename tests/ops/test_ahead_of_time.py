@@ -1,0 +1,67 @@
+"""Every configuration that dispatch can choose compiles for every GPU, in registers and in shared memory."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from tests.ops.ahead_of_time import ARCHITECTURES, compile_module, modules_with_kernels
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+
+@pytest.fixture(scope="session")
+def cache(request, tmp_path_factory):
+    """Triton's cache: kept between runs where pytest keeps anything."""
+    kept = getattr(request.config, "cache", None)
+    return tmp_path_factory.mktemp("triton") if kept is None else kept.mkdir("triton")
+
+
+@pytest.mark.parametrize("module", modules_with_kernels())
+def test_every_configuration_runs_without_spills_on_every_gpu(module, cache):
+    compiled = compile_module(module, cache)
+    assert {each.architecture for each in compiled} == set(ARCHITECTURES)
+    assert [fault for each in compiled if (fault := each.fault())] == []
+
+
+@pytest.fixture(scope="session")
+def wasteful(cache):
+    """What is told of each kernel in `wasteful_kernels`, by its name."""
+    told = {}
+    for each in compile_module("tests.ops.wasteful_kernels", cache):
+        told.setdefault(each.name.partition("[")[0], []).append(each)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("kernel", "fault"),
+    [
+        ("spilling_kernel", r"spills [1-9]\d+ bytes per thread beside 64 registers"),
+        ("hoarding_kernel", r"needs 3\d{5} bytes of shared memory"),
+        ("wrong_kernel", "CompilationError"),
+    ],
+)
+def test_a_wasteful_kernel_is_told(wasteful, kernel, fault):
+    assert [each.architecture for each in wasteful[kernel]] == list(ARCHITECTURES)
+    for each in wasteful[kernel]:
+        with pytest.raises(AssertionError, match=fault):
+            assert each.fault() is None
+
+
+def test_a_modest_kernel_has_no_fault(wasteful):
+    for each in wasteful["modest_kernel"]:
+        assert each.fault() is None
+        assert 0 < each.registers < 64
+
+
+def test_a_module_that_cannot_be_imported_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match=r"No module named 'tests\.ops\.absent'"):
+        compile_module("tests.ops.absent", tmp_path)
+
+
+def test_nothing_is_compiled_twice(wasteful, cache):
+    before = set(cache.rglob("*.cubin"))
+    assert len(before) >= 3 * len(ARCHITECTURES)
+    compile_module("tests.ops.wasteful_kernels", cache)
+    assert set(cache.rglob("*.cubin")) == before
