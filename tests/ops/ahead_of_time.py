@@ -12,7 +12,9 @@ By hand: `python -m tests.ops.ahead_of_time semanir_plugin.ops.key_semantics.tri
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import multiprocessing
 import os
@@ -22,6 +24,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["ARCHITECTURES", "SHARED_LIMIT", "Compiled", "compile_module", "modules_with_kernels"]
 
@@ -40,7 +43,7 @@ class Compiled:
         name: The kernel and its configuration.
         architecture: Compute capability times ten.
         registers: Per thread.
-        spilled: Bytes of local memory per thread; a kernel that keeps all its values in registers has none.
+        spilled: Bytes per thread that are stored to memory for want of registers.
         shared: Bytes of shared memory per block.
         error: Why it does not compile, None if it does.
     """
@@ -94,13 +97,11 @@ def compile_module(
 
 
 def _compile_one(module: str, index: int, architecture: int) -> Compiled:
-    import triton
-    from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     kernel, signature, constexprs, num_warps, num_stages = list(importlib.import_module(module).compilations())[index]
-    settings = {**constexprs, "num_warps": num_warps, "num_stages": num_stages}
-    name = f"{kernel.__name__}[{', '.join(f'{key}={value}' for key, value in settings.items())}]"
+    options = {"num_warps": num_warps, "num_stages": num_stages}
+    name = f"{kernel.__name__}[{', '.join(f'{key}={value}' for key, value in (constexprs | options).items())}]"
     types = {argument: signature.get(argument, "constexpr") for argument in kernel.arg_names}
     aligned = {
         (position,): [["tt.divisibility", 16]]
@@ -108,27 +109,33 @@ def _compile_one(module: str, index: int, architecture: int) -> Compiled:
         if kind.startswith("*") or kind.endswith(":16")
     }
     types = {argument: kind.removesuffix(":16") for argument, kind in types.items()}
-    source = ASTSource(kernel, types, constexprs, aligned)
     try:
-        compiled = triton.compile(
-            source,
-            target=GPUTarget("cuda", architecture, 32),
-            options={"num_warps": num_warps, "num_stages": num_stages},
-        )
+        shared, log = _assemble(ASTSource(kernel, types, constexprs, aligned), architecture, options)
     except Exception as error:
         return Compiled(name, architecture, error=f"{type(error).__name__}: {error}")
-    return Compiled(name, architecture, shared=compiled.metadata.shared, **_resources(compiled))
+    registers = max(map(int, re.findall(r"Used (\d+) registers", log)))
+    spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
+    return Compiled(name, architecture, registers, spilled, shared)
 
 
-def _resources(compiled) -> dict[str, int]:
+def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[int, str]:
+    """Return the bytes of shared memory and what ptxas told."""
+    import triton
     from triton import knobs
+    from triton.backends.compiler import GPUTarget
 
-    # The cubin lies in the cache, from which a rerun takes it without running ptxas, which could tell the same.
-    cubin = next(path for name, path in compiled.metadata_group.items() if name.endswith(".cubin"))
-    command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", str(cubin)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    numbers = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
-    return {"registers": numbers["REG"], "spilled": numbers["STACK"] + numbers["LOCAL"]}
+    knobs.nvidia.dump_ptxas_log = True
+    for knobs.compilation.always_compile in (False, True):
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            compiled = triton.compile(source, GPUTarget("cuda", architecture, 32), options)
+        # ptxas tells nothing of what is in the cache already: its words are kept beside what they are about.
+        cubin = next(str(path) for name, path in compiled.metadata_group.items() if name.endswith(".cubin"))
+        log = Path(f"{cubin}.log")
+        if told.getvalue():
+            log.write_text(told.getvalue())
+        if log.exists():
+            break
+    return compiled.metadata.shared, log.read_text()
 
 
 def _compile_all(module: str, architectures: list[int], workers: int) -> list[Compiled]:
