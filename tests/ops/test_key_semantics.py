@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
 
-from semanir_plugin.ops import KeySemantics, build_key_semantics
+from semanir_plugin.ops import KeySemantics, build_key_semantics, triton_support
+from semanir_plugin.ops.key_semantics import choose_backend, threshold
 from semanir_plugin.ops.key_semantics.packing import pack, unpack
+from semanir_plugin.ops.key_semantics.query_order import order_queries
 
 SHAPES = [
     pytest.param(2, 63, 10, 7, id="B2-N63-C10-k7"),
@@ -96,8 +103,6 @@ def test_half_precision_is_compared_in_fp32():
 
 
 def test_long_batches_are_cut_into_chunks(monkeypatch):
-    from semanir_plugin.ops.key_semantics import threshold
-
     x, regions = torch.randn(6, 20, 4), torch.randint(0, 2, (3, 20))
     whole = build_key_semantics(x, 5, regions=regions).mask()
     monkeypatch.setattr(threshold, "CHUNK_ELEMENTS", 20 * 20 * 4)
@@ -124,6 +129,110 @@ def test_permuting_the_tokens_permutes_the_dictionary(n, k, seed):
     order = torch.randperm(n, generator=generator)
     permuted = build_key_semantics(x[:, order], k).mask()[0]
     assert torch.equal(permuted, build_key_semantics(x, k).mask()[0][order][:, order])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 45), st.integers(1, 6), st.integers(0, 10_000))
+def test_every_row_keeps_as_many_as_its_region_has(n, k, labels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    regions = torch.randint(0, labels, (1, n), generator=generator)
+    x = torch.randint(-2, 3, (2, n, 3), generator=generator).float()
+    masks = [build_key_semantics(x, k, regions=regions, backend=each).mask() for each in ("naive", "threshold")]
+    together = regions[0] == regions[0, :, None]
+    assert not (masks[1] & ~together).any()
+    assert torch.equal(masks[1].sum(-1), together.sum(-1).clamp_max(k).expand(2, -1))
+    assert torch.equal(masks[0], masks[1])
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_nothing_is_searched_where_everything_is_kept(monkeypatch, split):
+    monkeypatch.setattr(threshold, "_select", None)
+    x = torch.full((2, 6, 4), torch.nan)
+    regions = torch.tensor([[0, 1, 0, 2, 2, 1]]) if split else None
+    expected = build_key_semantics(x, 6, regions=regions, backend="naive").mask()
+    assert torch.equal(build_key_semantics(x, 9, regions=regions, backend="threshold").mask(), expected)
+
+
+@pytest.mark.parametrize("backend", ["auto", "naive", "threshold"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_it_compiles_whole(backend, ties):
+    x = integer_features(2, 40, 3) if ties else torch.randn(2, 40, 3)
+    regions = torch.arange(40)[None] // 20
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def build_compiled(x):
+        return build_key_semantics(x, 7, regions=regions, backend=backend).mask()
+
+    assert torch.equal(build_compiled(x), build_key_semantics(x, 7, regions=regions, backend=backend).mask())
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_the_op_is_registered_in_full(cosine):
+    regions = torch.arange(20)[None] // 10 if cosine else None
+    torch.library.opcheck(threshold.select_keys._opoverload, (torch.randn(2, 20, 5), 7, regions, cosine))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 3), st.integers(1, 40), st.integers(1, 8), st.booleans(), st.integers(0, 10_000))
+def test_the_order_is_a_permutation_whatever_the_features(b, n, c, split, seed):
+    generator = torch.Generator().manual_seed(seed)
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, 1e-40, 0.0, 1.0, -1.0])
+    x = odd[torch.randint(0, 8, (b, n, c), generator=generator)]
+    regions = torch.randint(0, 3, (1, n), generator=generator) if split else None
+    order = order_queries(x, regions)
+    assert order.dtype == torch.int32
+    assert torch.equal(order.sort(-1).values, torch.arange(n, dtype=torch.int32).expand(b, n))
+    assert torch.equal(order, order_queries(x, regions))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_the_order_follows_the_first_principal_component(dtype):
+    along = torch.randn(2, 50)
+    direction = torch.tensor([1.0, -1.0, 0.5])
+    x = 100 + 10 * along[..., None] * direction + 0.01 * torch.randn(2, 50, 3)
+    regions = torch.arange(50)[None] % 2
+    if dtype in (torch.bfloat16, torch.float16):
+        x = x - 100  # whose digits end before those of the tokens' differences begin
+    order = order_queries(x.to(dtype), None).long()
+    centred = (x - x.mean(1, keepdim=True)).double()
+    exact = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:, 0, :, None]).squeeze(-1).gather(1, order)
+    steps = exact.diff(dim=1) * (exact[:, -1:] - exact[:, :1]).sign()
+    assert (steps > -0.2).all()
+    grouped = order_queries(x.to(dtype), regions).long()
+    assert torch.equal(grouped % 2, (torch.arange(50) // 25).expand(2, -1))
+    for parity in (0, 1):
+        expected = [[i for i in window if i % 2 == parity] for window in order.tolist()]
+        assert grouped[:, 25 * parity : 25 * parity + 25].tolist() == expected
+
+
+# Dispatch
+
+
+def test_auto_never_takes_the_interpreter(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert choose_backend(torch.zeros(1, 8, 4), 3) == ("threshold", "x is on cpu, kernels run on cuda")
+
+
+def test_without_triton_auto_takes_torch_and_asking_for_it_is_an_error(monkeypatch):
+    monkeypatch.setattr(triton_support, "find_spec", lambda name: None)
+    with FakeTensorMode():
+        x = torch.zeros(1, 8, 4, device="cuda")
+    assert choose_backend(x, 3) == ("threshold", "triton is not installed")
+    with pytest.raises(ValueError, match="'triton' cannot be used: triton is not installed"):
+        build_key_semantics(x, 3, backend="triton")
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_where_no_kernel_runs_asking_for_it_is_an_error(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="'triton' cannot be used: Triton has no kernels for cpu tensors"):
+        build_key_semantics(torch.zeros(1, 8, 4), 3, backend="triton")
+
+
+def test_ops_can_be_imported_without_triton():
+    block = "import sys; sys.modules['triton'] = None; import semanir_plugin.ops"
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops import triton_support
 from semanir_plugin.ops.key_semantics import naive, threshold
 from semanir_plugin.ops.key_semantics.dictionary import KeySemantics
 
-__all__ = ["KeySemantics", "Similarity", "build_key_semantics"]
+__all__ = ["KeySemantics", "Similarity", "build_key_semantics", "choose_backend"]
 
 Similarity = Literal["dot", "cosine"]
 
-BACKENDS = {"naive": naive.select_keys, "threshold": threshold.select_keys}
+BACKENDS = ("naive", "threshold", "triton")
+# What the kernel takes: the tokens of a window, and the dtypes of features.
+KERNEL_TOKENS = 4096
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @torch.no_grad()
@@ -38,18 +42,61 @@ def build_key_semantics(
         regions: (R, N) integer labels with B a multiple of R, repeated along B. A token may only keep tokens that carry
             its own label (shifted windows), so it has min(k, region size) keys. None: one region.
         similarity: "dot", as published, or "cosine".
-        backend: "auto", "naive" or "threshold".
+        backend: "naive", "threshold" (torch only), "triton" (one kernel, for CUDA) or "auto": see `choose_backend`.
 
     Returns:
         The dictionary, of shape (B, N, k).
 
     Raises:
-        ValueError: A shape, a dtype, `k`, `similarity` or `backend` is not as above.
+        ValueError: A shape, a dtype, `k`, `similarity` or `backend` is not as above, or no kernel can run here.
     """
     _check(x, k, regions, similarity, backend)
-    name = "threshold" if backend == "auto" else backend
-    k = min(k, x.shape[1])
-    return KeySemantics(k, mask=BACKENDS[name](x.detach(), k, regions, similarity == "cosine"))
+    if backend == "auto":
+        backend, _ = choose_backend(x, k)
+    x, k, cosine = x.detach(), min(k, x.shape[1]), similarity == "cosine"
+    if backend == "triton":
+        return _build_in_kernel(x, k, regions, cosine)
+    select_keys = threshold.select_keys if backend == "threshold" else naive.select_keys
+    return KeySemantics(k, mask=select_keys(x, k, regions, cosine))
+
+
+def choose_backend(x: Tensor, k: int) -> tuple[str, str]:
+    """Return the backend that "auto" stands for, and why.
+
+    Args:
+        x: (B, N, C) features.
+        k: Keys per token.
+
+    Returns:
+        "triton" where a GPU runs the kernel and the kernel takes these features, else "threshold"; and the reason in
+        words. Triton's interpreter is never chosen: it is there to test kernels.
+    """
+    if x.device.type != "cuda":
+        return "threshold", f"x is on {x.device.type}, kernels run on cuda"
+    if k >= x.shape[1]:
+        return "threshold", f"k = {k} keeps all {x.shape[1]} tokens: there is nothing to search"
+    if reason := _why_no_kernel(x):
+        return "threshold", reason
+    return "triton", "a GPU is there and the kernel takes these features"
+
+
+def _why_no_kernel(x: Tensor) -> str | None:
+    if reason := triton_support.why_not(x.device):
+        return reason
+    if x.dtype not in KERNEL_DTYPES:
+        return f"the kernel takes no {x.dtype}"
+    if x.shape[1] > KERNEL_TOKENS:
+        return f"the kernel takes windows of up to {KERNEL_TOKENS} tokens, got {x.shape[1]}"
+    return None
+
+
+def _build_in_kernel(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> KeySemantics:
+    if reason := _why_no_kernel(x):
+        raise ValueError(f"backend 'triton' cannot be used: {reason}")
+    from semanir_plugin.ops.key_semantics.triton_backend import select_keys_packed
+
+    packed, query_order = select_keys_packed(x, k, regions, cosine)
+    return KeySemantics(k, packed=packed, query_order=query_order)
 
 
 def _check(x: Tensor, k: int, regions: Tensor | None, similarity: str, backend: str) -> None:

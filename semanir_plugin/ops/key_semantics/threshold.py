@@ -14,17 +14,34 @@ CHUNK_ELEMENTS = 1 << 24
 LARGEST_SAFE = 1e16
 
 
+@torch.library.custom_op("semanir_plugin::select_keys_threshold", mutates_args=())
 def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
-    """Return the (B, N, N) bool mask of kept keys; arguments as in `build_key_semantics`, k <= N."""
+    """Return the (B, N, N) bool mask of kept keys; arguments as in `build_key_semantics`, k <= N.
+
+    An op of its own, which torch.compile does not look into: what is computed depends on whether there are ties.
+    """
     b, n, _ = x.shape
     if regions is not None:
         regions = regions.repeat(b // regions.shape[0], 1)
+    if k >= n:
+        return _allowed(x, regions)
     mask = torch.empty(b, n, n, dtype=torch.bool, device=x.device)
     step = max(1, CHUNK_ELEMENTS // (n * n or 1))
     for start in range(0, b, step):
         part = slice(start, start + step)
         mask[part] = _select(x[part], k, None if regions is None else regions[part], cosine)
     return mask
+
+
+@select_keys.register_fake
+def _(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
+    return x.new_empty((x.shape[0], x.shape[1], x.shape[1]), dtype=torch.bool)
+
+
+def _allowed(x: Tensor, regions: Tensor | None) -> Tensor:
+    if regions is None:
+        return x.new_ones((x.shape[0], x.shape[1], x.shape[1]), dtype=torch.bool)
+    return regions[:, :, None] == regions[:, None, :]
 
 
 def _select(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
@@ -37,7 +54,7 @@ def _select(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
         s.masked_fill_(s.isnan(), -torch.inf)
     outside = None
     if regions is not None:
-        outside = regions[:, :, None] != regions[:, None, :]
+        outside = ~_allowed(x, regions)
         s.masked_fill_(outside, -torch.inf)
     kth = s.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
     mask = s >= kth

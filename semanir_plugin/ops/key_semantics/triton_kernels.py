@@ -1,0 +1,148 @@
+"""Kernels that find each token's k most similar tokens and write them at a bit per pair.
+
+Similarities stay in registers: the k-th largest of a query is found by counting how many of them reach a trial value,
+once per bit, so they are read up to 32 times but never sorted nor written. Tiles hold keys along axis 0 and queries
+along axis 1: a thread then has few queries and many keys, and a count takes few shuffles between threads.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["in_order", "select_keys_kernel", "select_keys_long_kernel"]
+
+
+@triton.jit
+def in_order(b_s):
+    """Return uint32 above 0 that compare as the fp32 values do, with NaN as -inf and -0 as 0."""
+    b_bits = tl.where(b_s == b_s, b_s, float("-inf")).to(tl.uint32, bitcast=True)
+    b_bits = tl.where(b_bits == 0x80000000, 0, b_bits)
+    return tl.where(b_bits >> 31 == 0, b_bits | 0x80000000, b_bits ^ 0xFFFFFFFF)
+
+
+@triton.jit
+def _ranks(x, labels, i_query, i_key, c, NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr):
+    """Return (BN, BM) uint32 in the order of the similarities, 0 (none has it) where a query may not keep a key."""
+    o_i = i_query + tl.arange(0, BM)
+    o_j = i_key + tl.arange(0, BN)
+    # On tensor cores the queries are the rows: products of 64 rows and more take instructions that keep their results
+    # where a search cannot read them at once.
+    TENSOR_CORES: tl.constexpr = x.dtype.element_ty != tl.float32
+    b_s = tl.zeros((BM, BN) if TENSOR_CORES else (BN, BM), tl.float32)
+    for start in range(0, c, BC):
+        p_c = x + (start + tl.arange(0, BC))[:, None] * NP
+        b_k = tl.load(p_c + o_j[None, :])
+        b_q = tl.load(p_c + o_i[None, :])
+        if TENSOR_CORES:
+            # (BM, BC) @ (BC, BN)
+            b_s = tl.dot(tl.trans(b_q), b_k, b_s)
+        else:
+            # (BN, BC) @ (BC, BM)
+            b_s = tl.dot(tl.trans(b_k), b_q, b_s, input_precision="ieee")
+    if TENSOR_CORES:
+        b_s = tl.trans(b_s)
+    b_label = tl.load(labels + o_i)  # negative past the window's end
+    m_pair = (tl.load(labels + o_j)[:, None] == b_label[None, :]) & (b_label >= 0)[None, :]
+    return tl.where(m_pair, in_order(b_s), 0)
+
+
+@triton.jit
+def _keep(b_rank, k, NP: tl.constexpr):
+    """Return (NP, M) bool: the k largest ranks of each column, of equal ones the first, and no 0.
+
+    The k-th largest is the largest value that k ranks reach: built from its highest bit down, until the ranks that
+    reach it are just k. Where they never are, some equal it, and the index below which they are kept is found alike.
+    """
+    b_reach = tl.sum((b_rank > 0).to(tl.int32), 0)
+    b_want = tl.minimum(b_reach, k)
+    b_least = tl.zeros_like(b_want).to(tl.uint32)
+    i_bit = 31
+    excess = tl.max(b_reach - b_want, 0)
+    while (excess > 0) & (i_bit >= 0):
+        b_trial = b_least | (tl.full(b_least.shape, 1, tl.uint32) << i_bit)
+        b_count = tl.sum((b_rank >= b_trial[None, :]).to(tl.int32), 0)
+        b_least = tl.where(b_count >= b_want, b_trial, b_least)
+        b_reach = tl.where(b_count >= b_want, b_count, b_reach)
+        excess = tl.max(b_reach - b_want, 0)
+        i_bit -= 1
+    b_least = tl.maximum(b_least, 1)
+    o_j = tl.arange(0, NP)[:, None]
+    b_end = tl.full(b_want.shape, NP, tl.int32)
+    if excess > 0:
+        b_end = _end_of_ties(b_rank, b_least, b_want, NP)
+    return (b_rank > b_least[None, :]) | ((b_rank == b_least[None, :]) & (o_j < b_end[None, :]))
+
+
+@triton.jit
+def _end_of_ties(b_rank, b_least, b_want, NP: tl.constexpr):
+    """Return (M,) int32: the index below which ranks equal to `b_least` are kept."""
+    o_j = tl.arange(0, NP)[:, None]
+    b_room = b_want - tl.sum((b_rank > b_least[None, :]).to(tl.int32), 0)
+    b_end = tl.zeros_like(b_room)
+    step = NP
+    while step > 0:
+        m_tied = (b_rank == b_least[None, :]) & (o_j < (b_end + step)[None, :])
+        b_end = tl.where(tl.sum(m_tied.to(tl.int32), 0) <= b_room, b_end + step, b_end)
+        step = step // 2
+    return b_end
+
+
+@triton.jit
+def _store_packed(packed, m_keep, o_i, n, NP: tl.constexpr, M: tl.constexpr):
+    words = (n + 31) // 32
+    o_w = tl.arange(0, NP // 32)
+    b_bits = tl.reshape(m_keep.to(tl.int32), (NP // 32, 32, M)) << tl.arange(0, 32)[None, :, None]
+    p_words = packed + o_i[None, :] * words + o_w[:, None]
+    tl.store(p_words, tl.sum(b_bits, 1), mask=(o_i < n)[None, :] & (o_w < words)[:, None])
+
+
+@triton.jit(do_not_specialize=["n", "c", "k", "regions"])
+def select_keys_kernel(x, labels, packed, n, c, k, regions, NP: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
+    """Each program has BM queries of a window of at most NP tokens, and all their ranks in registers."""
+    blocks = tl.cdiv(n, BM)
+    i_b = (tl.program_id(0) // blocks).to(tl.int64)
+    i_query = tl.program_id(0) % blocks * BM
+    b_rank = _ranks(x + i_b * c * NP, labels + i_b % regions * NP, i_query, 0, c, NP, BM, NP, BC)
+    m_keep = _keep(b_rank, k, NP)
+    _store_packed(packed + i_b * n * ((n + 31) // 32), m_keep, i_query + tl.arange(0, BM), n, NP, BM)
+
+
+@triton.jit(do_not_specialize=["n", "c", "k", "regions", "all_blocks"])
+def select_keys_long_kernel(
+    x,
+    labels,
+    packed,
+    scratch,
+    n,
+    c,
+    k,
+    regions,
+    all_blocks,
+    NP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BC: tl.constexpr,
+    BR: tl.constexpr,
+):
+    """As above where the ranks of BM queries are too many for the registers: BN by BN into a scratch, BR rows back.
+
+    A program takes one block after another and has a scratch of BM * NP ranks, which lies in the cache: its size is
+    that of the grid, not of the batch.
+    """
+    blocks = tl.cdiv(n, BM)
+    o_key, o_query = tl.arange(0, BN)[:, None], tl.arange(0, BM)[None, :]
+    o_j, o_r = tl.arange(0, NP)[:, None], tl.arange(0, BR)
+    own = scratch + tl.program_id(0).to(tl.int64) * BM * NP
+    for i_block in range(tl.program_id(0), all_blocks, tl.num_programs(0)):
+        i_b = (i_block // blocks).to(tl.int64)
+        i_query = i_block % blocks * BM
+        for i_key in range(0, n, BN):
+            b_rank = _ranks(x + i_b * c * NP, labels + i_b % regions * NP, i_query, i_key, c, NP, BM, BN, BC)
+            tl.store(own + o_query * NP + i_key + o_key, b_rank.to(tl.int32, bitcast=True))
+        tl.debug_barrier()
+        for i_row in range(0, BM, BR):
+            b_rows = tl.load(own + (i_row + o_r)[None, :] * NP + o_j, mask=o_j < n, other=0)
+            m_keep = _keep(b_rows.to(tl.uint32, bitcast=True), k, NP)
+            _store_packed(packed + i_b * n * ((n + 31) // 32), m_keep, i_query + i_row + o_r, n, NP, BR)
+        tl.debug_barrier()

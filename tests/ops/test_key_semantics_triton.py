@@ -1,0 +1,330 @@
+"""The dictionary's kernel, on a GPU or in Triton's interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
+
+from semanir_plugin.ops import build_key_semantics, key_semantics
+from semanir_plugin.ops.key_semantics import choose_backend
+from semanir_plugin.ops.key_semantics.packing import pack
+from semanir_plugin.ops.key_semantics.query_order import order_queries
+
+pytest.importorskip("triton")
+
+import triton
+import triton.language as tl
+
+from semanir_plugin.ops.key_semantics import triton_backend
+from semanir_plugin.ops.key_semantics.triton_kernels import in_order
+
+SHAPES = [
+    pytest.param(2, 1, 10, 1, id="B2-N1-C10-k1"),
+    pytest.param(2, 63, 30, 7, id="B2-N63-C30-k7"),
+    pytest.param(1, 100, 180, 1, id="B1-N100-C180-k1"),
+    pytest.param(1, 100, 512, 64, id="B1-N100-C512-k64"),
+    pytest.param(3, 33, 30, 33, id="B3-N33-C30-k33"),
+    pytest.param(1, 257, 10, 256, id="B1-N257-C10-k256"),
+    pytest.param(1, 1024, 180, 1024, id="B1-N1024-C180-k1024"),
+    pytest.param(0, 16, 10, 7, id="B0-N16-C10-k7"),
+]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+# Each example of a property runs the interpreter: few, and the fixtures may be shared by all of them.
+FEW = settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(autouse=True)
+def _poison(monkeypatch):
+    """What a kernel does not write is all ones."""
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(-1))
+
+
+@pytest.fixture
+def short_rows(monkeypatch):
+    """Rows of 128 similarities count as too long for the registers."""
+    monkeypatch.setattr(triton_backend, "TILES", (triton_backend._Tile(128, 32, 64, 16, 4),))
+
+
+def integer_features(b, n, c, device):
+    # Small integers give exact products in every dtype, and many ties.
+    return torch.randint(-2, 3, (b, n, c), device=device).float()
+
+
+def build(x, k, backend="triton", **options):
+    return build_key_semantics(x, k, backend=backend, **options)
+
+
+def assert_equal(x, k, **options):
+    """Assert that kernel and naive keep the same keys, with nothing in the bits past the window."""
+    expected = pack(build(x, k, backend="naive", **options).mask())
+    assert torch.equal(build(x, k, **options).packed(), expected)
+
+
+def assert_keeps_the_largest(x, k):
+    """Assert that no dropped key is more similar than a kept one, but for rounding."""
+    mask = build(x, k).mask()
+    s = x.double() @ x.double().mT
+    assert (mask.sum(-1) == min(k, x.shape[1])).all()
+    smallest_kept = s.masked_fill(~mask, torch.inf).amin(-1)
+    largest_dropped = s.masked_fill(mask, -torch.inf).amax(-1)
+    norms = x.double().norm(dim=-1)
+    assert (smallest_kept >= largest_dropped - 1e-6 * norms.amax() ** 2).all()
+
+
+@pytest.mark.parametrize(("b", "n", "c", "k"), SHAPES)
+def test_ties_go_to_the_lower_index(kernel_device, b, n, c, k):
+    x = integer_features(b, n, c, kernel_device)
+    x[..., 2:] *= torch.rand(b, 1, 1, device=kernel_device) < 0.5  # in two channels nearly all are ties
+    assert_equal(x, k)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("b", "n", "c", "k"), [(1, 63, 30, 7), (1, 100, 180, 64)])
+def test_the_largest_are_kept_in_every_dtype(kernel_device, dtype, b, n, c, k):
+    x = torch.randn(b, n, c, device=kernel_device).to(dtype)
+    assert_keeps_the_largest(x, k)
+    assert_equal(integer_features(b, n, c, kernel_device).to(dtype), k)
+
+
+def test_a_window_of_the_published_size(kernel_device):
+    assert_keeps_the_largest(torch.randn(1, 1024, 10, device=kernel_device), 64)
+
+
+def test_equal_tokens_are_all_ties(kernel_device):
+    mask = build(torch.ones(1, 70, 4, device=kernel_device), 9).mask()
+    assert mask[..., :9].all()
+    assert not mask[..., 9:].any()
+
+
+@pytest.mark.parametrize("k", [1, 40])
+def test_rows_too_long_for_the_registers(kernel_device, short_rows, k):
+    # more blocks than programs, in the interpreter: a scratch is used again
+    assert_equal(integer_features(2, 70, 5, kernel_device), k)
+    assert_keeps_the_largest(torch.randn(1, 100, 20, device=kernel_device), k)
+
+
+@pytest.mark.parametrize("n", [1, 64, 65, 128])
+def test_rows_too_long_for_the_registers_with_regions(kernel_device, short_rows, n):
+    regions = torch.arange(n, device=kernel_device)[None] % 3
+    assert_equal(integer_features(1, n, 5, kernel_device), 25, regions=regions)
+
+
+def test_a_window_longer_than_the_published(kernel_device):
+    n = 1025
+    x = integer_features(1, n, 3, kernel_device)
+    regions = torch.arange(n, device=kernel_device)[None] // 7
+    assert_equal(x, 7, regions=regions)  # regions as large as k: there is nothing to search, which takes minutes here
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.bool], ids=lambda dtype: str(dtype)[6:]
+)
+def test_regions_limit_the_candidates(kernel_device, dtype):
+    labels = torch.tensor([0, 1] if dtype == torch.bool else [3, 0, 77], device=kernel_device)
+    regions = labels[torch.randint(0, len(labels), (2, 30), device=kernel_device)].to(dtype)
+    assert_equal(integer_features(4, 30, 5, kernel_device), 9, regions=regions)
+
+
+def test_regions_may_have_any_labels(kernel_device):
+    regions = torch.tensor([[-1, -1, 0, 1 << 32, 1 << 33, -(1 << 62), 5, 0, -1, 1 << 32]], device=kernel_device)
+    assert_equal(integer_features(1, 10, 3, kernel_device), 2, regions=regions)
+
+
+def test_cosine(kernel_device):
+    x = torch.randn(1, 64, 12, device=kernel_device)
+    wrong = build(x, 9, similarity="cosine").mask() ^ build(x, 9, "naive", similarity="cosine").mask()
+    assert wrong.sum() <= 2  # normalised in two ways: a pair may change places at the threshold
+    assert not torch.equal(build(x, 9, similarity="cosine").mask(), build(x, 9).mask())
+
+
+@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered in matmul")
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e38])
+def test_what_is_not_finite_ends_and_ranks_as_in_naive(kernel_device, value):
+    x = integer_features(3, 30, 4, kernel_device)
+    x[0, 3, 2] = value
+    x[1, :20] = value
+    x[2] = value
+    assert_equal(x, 7)
+    assert_equal(x, 7, regions=torch.arange(30, device=kernel_device)[None] // 12)
+
+
+def test_nan_ranks_below_all_others_of_the_region(kernel_device):
+    x = torch.randn(1, 40, 4, device=kernel_device)
+    x[0, 5] = torch.nan
+    regions = torch.arange(40, device=kernel_device)[None] // 20
+    assert not build(x, 19, regions=regions).mask()[0, 0, 5]
+    assert build(x, 20, regions=regions).mask()[0, 0, 5]
+    assert not build(x, 40, regions=regions).mask()[0, 0, 20:].any()
+
+
+@triton.jit
+def in_order_kernel(x, out, SIZE: tl.constexpr):  # noqa: N803
+    i = tl.arange(0, SIZE)
+    tl.store(out + i, in_order(tl.load(x + i)).to(tl.int64))
+
+
+def test_ranks_compare_as_the_similarities_do(kernel_device):
+    values = [-torch.inf, -3e38, -2.0, -1.0, -1e-38, -1e-45, 0.0, 1e-45, 1e-38, 1.0, 2.0, 3e38, torch.inf]
+    x = torch.tensor([*values, torch.nan, -torch.nan, -0.0], device=kernel_device)
+    out = torch.zeros(16, dtype=torch.int64, device=kernel_device)
+    in_order_kernel[(1,)](x, out, SIZE=16)
+    ranks = out.tolist()
+    assert ranks[:13] == sorted(set(ranks[:13]))
+    assert ranks[13:] == [ranks[0], ranks[0], ranks[6]]
+    assert 0 < ranks[0] < ranks[-1] < 1 << 32
+
+
+@FEW
+@given(n=st.integers(1, 64), c=st.integers(1, 20), k=st.integers(1, 70), seed=st.integers(0, 10_000))
+def test_every_row_keeps_its_k_largest(kernel_device, n, c, k, seed):
+    assert_keeps_the_largest(torch.randn(1, n, c, generator=torch.Generator().manual_seed(seed)).to(kernel_device), k)
+
+
+@FEW
+@given(n=st.integers(1, 64), k=st.integers(1, 70), labels=st.integers(1, 9), seed=st.integers(0, 10_000))
+def test_every_row_keeps_as_many_as_its_region_has(kernel_device, n, k, labels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    regions = torch.randint(0, labels, (1, n), generator=generator).to(kernel_device)
+    x = torch.randint(-2, 3, (2, n, 3), generator=generator).float().to(kernel_device)
+    counts = build(x, k, regions=regions).counts()
+    assert torch.equal(counts[0], (regions[0] == regions[0, :, None]).sum(1).clamp_max(k))
+    assert_equal(x, k, regions=regions)
+
+
+@FEW
+@given(n=st.integers(2, 64), k=st.integers(1, 64), seed=st.integers(0, 10_000))
+def test_permuting_the_tokens_permutes_the_dictionary(kernel_device, n, k, seed):
+    generator = torch.Generator().manual_seed(seed)
+    # Large integers: exact products of which hardly two are equal; x drawn with ties would need their lower index.
+    x = torch.randint(-500, 501, (1, n, 8), generator=generator).float().to(kernel_device)
+    order = torch.randperm(n, generator=generator).to(kernel_device)
+    s = (x[0].double() @ x[0].double().T).sort(-1).values
+    mask = build(x, k).mask()[0][order][:, order]
+    permuted = build(x[:, order], k).mask()[0]
+    tied = (s.diff(dim=-1) == 0).any(-1)[order]
+    assert torch.equal(permuted[~tied], mask[~tied])
+
+
+def test_strides_gradients_and_autocast_do_not_matter(kernel_device):
+    x = torch.randint(-2, 3, (9, 40, 2), device=kernel_device).float().requires_grad_()
+    expected = build(x.mT[..., ::2, :].contiguous(), 5).packed()
+    with torch.autocast(kernel_device, dtype=torch.bfloat16):
+        semantics = build(x.mT[..., ::2, :], 5)
+    assert torch.equal(semantics.packed(), expected)
+    assert semantics.shape == (9, 1, 1)
+    assert not semantics.packed().requires_grad
+
+
+def test_the_kernel_gives_an_order_the_torch_backends_none(kernel_device):
+    x = torch.randn(2, 40, 5, device=kernel_device)
+    regions = torch.arange(40, device=kernel_device)[None] // 20
+    assert torch.equal(build(x, 7, regions=regions).query_order, order_queries(x, regions))
+    assert build(x, 7, "threshold").query_order is None
+
+
+# Dispatch
+
+
+@pytest.fixture
+def on_cuda():
+    """Tensors that are on a GPU as far as dispatch can tell."""
+    with FakeTensorMode():
+        yield lambda *shape, dtype=torch.float32: torch.zeros(shape, dtype=dtype, device="cuda")
+
+
+def test_auto_takes_the_kernel_on_a_gpu(on_cuda, monkeypatch):
+    monkeypatch.undo()  # what fakes a GPU has no memory to poison
+    x = on_cuda(2, 40, 8)
+    assert choose_backend(x, 7) == ("triton", "a GPU is there and the kernel takes these features")
+    semantics = build_key_semantics(x, 7, regions=on_cuda(1, 40, dtype=torch.int64))
+    assert semantics.packed().shape == (2, 40, 2)
+    assert semantics.packed().dtype == torch.int32
+    assert semantics.query_order.shape == (2, 40)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "k", "reason"),
+    [
+        ((1, 8, 4), torch.float32, 8, "k = 8 keeps all 8 tokens"),
+        ((1, 8, 4), torch.float64, 3, "no torch.float64"),
+        ((1, 4097, 4), torch.float32, 3, "up to 4096 tokens, got 4097"),
+    ],
+)
+def test_auto_says_why_it_does_not_take_the_kernel(on_cuda, shape, dtype, k, reason):
+    name, why = choose_backend(on_cuda(*shape, dtype=dtype), k)
+    assert name == "threshold"
+    assert reason in why
+
+
+def test_dispatch_knows_what_the_kernel_takes():
+    assert triton_backend.TILES[-1].tokens == key_semantics.KERNEL_TOKENS
+    assert tuple(triton_backend.TYPES) == key_semantics.KERNEL_DTYPES
+
+
+# Compilation
+
+
+class Recorder:
+    """Stands in for a kernel and notes what it is launched with."""
+
+    def __init__(self, kernel):
+        self.names, self.launches = kernel.arg_names, []
+
+    def __getitem__(self, grid):
+        def launch(*, num_warps, num_stages, **arguments):
+            assert arguments.keys() == set(self.names)
+            constexprs = {name: arguments.pop(name) for name in self.names if name.isupper()}
+            kinds = {
+                name: triton_backend.TYPES.get(value.dtype, "*i32") if torch.is_tensor(value) else "i32"
+                for name, value in arguments.items()
+            }
+            self.launches.append((self, kinds, constexprs, num_warps, num_stages))
+
+        return launch
+
+
+@pytest.mark.parametrize("roomy", [True, False])
+def test_whatever_is_launched_is_compiled_ahead_of_time(kernel_device, monkeypatch, roomy):
+    recorders = []
+    for name in ("select_keys_kernel", "select_keys_long_kernel"):
+        recorders.append(Recorder(getattr(triton_backend, name)))
+        monkeypatch.setattr(triton_backend, name, recorders[-1])
+    monkeypatch.setattr(triton_backend, "_is_roomy", lambda device: roomy)
+    dtypes = DTYPES if kernel_device == "cuda" else [torch.float32, torch.float16]  # the interpreter has no bf16
+    for n in (1, 64, 65, 256, 257, 1024, 1025, 2048, 2049, 4096):
+        for dtype in dtypes:
+            triton_backend._run(torch.zeros(1, n, 3, dtype=dtype, device=kernel_device), 1, None)
+    launches = [launch for recorder in recorders for launch in recorder.launches]
+    assert len(launches) == 10 * len(dtypes)
+    compiled = list(triton_backend.compilations())
+    assert all(launch in compiled for launch in launches)
+
+
+def test_a_second_tile_is_loaded_where_there_is_room(monkeypatch):
+    monkeypatch.setattr(triton_backend, "_properties", lambda device: {"max_shared_mem": (99 << 10) * device.index})
+    assert not triton_backend._is_roomy(torch.device("cuda", 1))
+    assert triton_backend._is_roomy(torch.device("cuda", 2))
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_the_op_is_registered_in_full(kernel_device, split):
+    x = integer_features(2, 20, 5, kernel_device)
+    regions = torch.arange(20, device=kernel_device)[None] // 10 if split else None
+    torch.library.opcheck(torch.ops.semanir_plugin.select_keys_packed.default, (x, 7, regions))
+
+
+def test_it_compiles_whole(kernel_device):
+    x = integer_features(2, 40, 5, kernel_device)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def build_compiled(x):
+        semantics = build(x, 7)
+        return semantics.mask(), semantics.query_order
+
+    mask, order = build_compiled(x)
+    assert torch.equal(mask, build(x, 7).mask())
+    assert torch.equal(order, build(x, 7).query_order)
