@@ -4,7 +4,14 @@ import importlib
 
 import basicsr.archs
 import pytest
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY, Registry
+from basicsr.utils.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+    Registry,
+)
 
 from semanir_plugin.registry import register
 
@@ -12,6 +19,8 @@ from semanir_plugin.registry import register
 def test_importing_registers_in_the_hosts_registries():
     assert {"SemanIR", "Bicubic"} <= set(ARCH_REGISTRY.keys())
     assert "SemanIRModel" in MODEL_REGISTRY
+    assert {"FFTLoss", "PSNRLoss", "SSIMLoss"} <= set(LOSS_REGISTRY.keys())
+    assert {"calculate_psnr_b", "calculate_ssim_rgb3d", "calculate_lpips"} <= set(METRIC_REGISTRY.keys())
     own = {"GaussianNoiseDataset", "JPEGDataset", "DemosaicDataset", "BicubicSRDataset", "MixedPairedDataset"}
     assert own <= set(DATASET_REGISTRY.keys())
     assert basicsr.archs.build_network({"type": "Bicubic", "upscale": 2}).upscale == 2

@@ -22,7 +22,13 @@ HOST = "basicsr"
 
 # Imported in this order once the host is. A later package takes names from an earlier one's submodules, not from its
 # `__init__`, which may be the very module whose import brought the host in and be half-way through.
-REGISTERING = ("semanir_plugin.archs", "semanir_plugin.data", "semanir_plugin.models")
+REGISTERING = (
+    "semanir_plugin.archs",
+    "semanir_plugin.data",
+    "semanir_plugin.losses",
+    "semanir_plugin.metrics",
+    "semanir_plugin.models",
+)
 
 
 def attach() -> None:

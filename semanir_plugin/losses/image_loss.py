@@ -1,0 +1,50 @@
+"""What losses between two images have in common, in the manner of BasicSR's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal, get_args
+
+import torch
+from basicsr.losses.loss_util import reduce_loss
+from torch import Tensor, nn
+
+__all__ = ["ImageLoss", "Reduction"]
+
+Reduction = Literal["none", "mean", "sum"]
+
+
+class ImageLoss(nn.Module, ABC):
+    """A loss between a restored image and its ground truth, computed in fp32 or better also where autocast is on.
+
+    Args:
+        loss_weight: Factor.
+        reduction: What is done with the values that `compare` gives.
+
+    Raises:
+        ValueError: There is no such reduction.
+    """
+
+    def __init__(self, *, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        if reduction not in get_args(Reduction):
+            raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, not {reduction!r}")
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compare images (N, C, H, W) in [0, 1].
+
+        Raises:
+            ValueError: Their shapes differ, or `compare` cannot do with them.
+        """
+        if pred.shape != target.shape:
+            raise ValueError(f"pred {tuple(pred.shape)} and target {tuple(target.shape)} differ in shape")
+        precision = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
+        with torch.autocast(pred.device.type, enabled=False):
+            values = self.compare(pred.to(precision), target.to(precision))
+            return self.loss_weight * reduce_loss(values, self.reduction)
+
+    @abstractmethod
+    def compare(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the values to reduce."""
