@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import product
 from pathlib import Path
 
 import cv2
@@ -18,11 +17,11 @@ from tqdm import tqdm
 from semanir_plugin.data.checks import IMAGE_SUFFIXES
 from semanir_plugin.data.degradations import downsample_bicubic, least_side
 from semanir_plugin.data.images import Image, to_float
+from semanir_plugin.data.outputs import check_own, remove_tree
+from semanir_plugin.data.sub_images import SubImages
 from semanir_plugin.errors import UserError
 
 __all__ = ["find_images", "write_sr_pairs"]
-
-_LMDB_FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -68,26 +67,13 @@ def write_sr_pairs(
     targets = [Path(folder, f"{name}{suffix}") for name in ("GT", f"LR_bicubic_X{scale}")]
     for target in targets:
         _check_sources(images, target)
-        _check_own(target)
+        check_own(target)
     pairs = (pair for path in _progress(images) for pair in _cut(path.stem, *_read_pair(path, scale), scale, crop))
     with _replacing(targets) as partial:
         if lmdb:
             _write_lmdbs(pairs, partial, _map_size(images))
         else:
             _write_folders(pairs, partial)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder that this module wrote, if it is there.
-
-    Raises:
-        UserError: It holds something else; nothing is removed then.
-    """
-    _check_own(path)
-    if path.is_dir():
-        for child in path.iterdir():
-            child.unlink()
-        path.rmdir()
 
 
 @contextmanager
@@ -115,21 +101,6 @@ def _check_sources(images: Sequence[Path], target: Path) -> None:
         folders = {path.parent, path.resolve().parent} if target.is_dir() else set()
         if any(folder.is_dir() and folder.samefile(target) for folder in folders):
             raise UserError(f"{path} lies in {target}, which would be replaced; move it or choose another folder")
-
-
-def _check_own(folder: Path) -> None:
-    """Refuse a folder, if it is there, that holds what this module does not write."""
-    if folder.is_dir() and not folder.is_symlink():
-        found = sorted(folder.iterdir())
-        foreign = [path for path in found if path.is_dir() or not _is_own_name(path.name, folder)]
-    else:
-        foreign = [folder] if os.path.lexists(folder) else []
-    if foreign:
-        raise UserError(f"{foreign[0]} is in the way of what would be written; move it or choose another folder")
-
-
-def _is_own_name(name: str, folder: Path) -> bool:
-    return name in _LMDB_FILES if folder.suffix == ".lmdb" else name.endswith(".png")
 
 
 def _check_names(images: Sequence[Path], lmdb: bool) -> None:
@@ -160,17 +131,12 @@ def _cut(name: str, gt: Image, lr: Image, scale: int, crop: int | None) -> Itera
     if crop is None:
         yield name, gt, lr
         return
-    corners = product(*(_starts(size, crop) for size in gt.shape[:2]))
-    for index, (top, left) in enumerate(corners, 1):
+    for index, (top, left) in enumerate(SubImages(side=crop, step=crop).corners(*gt.shape[:2]), 1):
         sides = [
             image[top // factor : (top + crop) // factor, left // factor : (left + crop) // factor]
             for image, factor in ((gt, 1), (lr, scale))
         ]
         yield f"{name}_s{index:03d}", sides[0], sides[1]
-
-
-def _starts(size: int, crop: int) -> list[int]:
-    return [*range(0, size - crop, crop), max(size - crop, 0)]
 
 
 def _write_folders(pairs: Iterable[tuple[str, Image, Image]], folders: Sequence[Path]) -> None:

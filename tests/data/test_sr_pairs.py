@@ -8,7 +8,8 @@ from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.utils.lmdb_util import LmdbMaker
 from basicsr.utils.matlab_functions import imresize
 
-from semanir_plugin.data.sr_pairs import find_images, remove_tree, write_sr_pairs
+from semanir_plugin.data.outputs import remove_tree
+from semanir_plugin.data.sr_pairs import find_images, write_sr_pairs
 from semanir_plugin.errors import UserError
 
 
