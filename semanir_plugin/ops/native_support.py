@@ -15,11 +15,15 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["load", "why_not"]
+__all__ = ["constant", "load", "why_not"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
 # For this processor: the first that the compiler knows.
@@ -34,7 +38,21 @@ def why_not(source: Path, device: torch.device, dtype: torch.dtype) -> str | Non
         return f"native kernels are for CPU tensors, not {device.type} ones"
     if dtype not in DTYPES:
         return f"native kernels compute in fp32, and {dtype} has more digits"
-    return _compiled(source)[1]
+    return _objection(str(source))
+
+
+def constant(function: Function) -> Function:
+    """Let torch.compile call a function when it traces, instead of tracing it, and take the result for constant.
+
+    What torch.compiler.assume_constant_result does, without importing the compiler, and Triton with it, at once.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant
+def _objection(source: str) -> str | None:
+    return _compiled(Path(source))[1]
 
 
 def load(source: Path) -> ctypes.CDLL:

@@ -35,10 +35,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
 
 def _readable(bias: Tensor, tokens: int) -> Tensor:
     # A vector of queries reads its bias from one row of the table, so it must stand in one row of the window.
-    lanes = native_support.load(SOURCE).lane_count()
-    if is_table(bias, tokens) and (bias.shape[1] + 1) // 2 % lanes:
+    if is_table(bias, tokens) and (bias.shape[1] + 1) // 2 % _lane_count():
         bias = dense_bias(bias, tokens)
     return bias
+
+
+@native_support.constant
+def _lane_count() -> int:
+    return native_support.load(SOURCE).lane_count()
 
 
 def _rows(x: Tensor) -> Tensor:
