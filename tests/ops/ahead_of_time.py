@@ -73,7 +73,12 @@ def modules_with_kernels() -> list[str]:
 
 
 def compile_module(
-    module: str, cache: Path, architectures: tuple[int, ...] = ARCHITECTURES, workers: int = WORKERS
+    module: str,
+    cache: Path,
+    architectures: tuple[int, ...] = ARCHITECTURES,
+    workers: int = WORKERS,
+    *,
+    everything: bool = False,
 ) -> list[Compiled]:
     """Compile all configurations of a module in a process that does not interpret kernels.
 
@@ -82,6 +87,7 @@ def compile_module(
         cache: Folder for Triton's cache: what is in it already is not compiled again.
         architectures: For which GPUs.
         workers: Processes that compile at the same time.
+        everything: All that dispatch can choose, and not only what our networks launch.
 
     Raises:
         RuntimeError: The module cannot be imported, or its `compilations` failed.
@@ -90,6 +96,7 @@ def compile_module(
     environment |= {"TRITON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.ops.ahead_of_time", module, "--json", "--workers", str(workers)]
     command += [f"--architecture={architecture}" for architecture in architectures]
+    command += ["--everything"] * everything
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{module}: {done.stderr}")
@@ -138,11 +145,19 @@ def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[
     return compiled.metadata.shared, log.read_text()
 
 
-def _compile_all(module: str, architectures: list[int], workers: int) -> list[Compiled]:
-    count = len(list(importlib.import_module(module).compilations()))
-    jobs = [(module, index, architecture) for index in range(count) for architecture in architectures]
+def _compile_all(module: str, architectures: list[int], workers: int, everything: bool) -> list[Compiled]:
+    every = enumerate(importlib.import_module(module).compilations())
+    chosen = [index for index, (_, types, constants, *_) in every if everything or _is_common(types, constants)]
+    jobs = [(module, index, architecture) for index in chosen for architecture in architectures]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
         return list(pool.map(_compile_one, *zip(*jobs, strict=True))) if jobs else []
+
+
+def _is_common(types: dict[str, str], constants: dict[str, Any]) -> bool:
+    """Tell whether our networks launch a configuration: heads padded to 32, fp32 or bf16, a bias where regions are."""
+    width = constants.get("BD", constants.get("BLOCK_D", 32))
+    both = constants.get("HAS_BIAS") == constants.get("HAS_REGIONS")
+    return width == 32 and both and not any("fp16" in kind.replace("bf16", "") for kind in types.values())
 
 
 def _main() -> int:
@@ -152,11 +167,14 @@ def _main() -> int:
     parser.add_argument("modules", nargs="*", default=modules_with_kernels(), help="default: those of all ops")
     parser.add_argument("--architecture", type=int, action="append", help=f"one or more of {ARCHITECTURES}")
     parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--everything", action="store_true", help="all that dispatch can choose: takes many minutes")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = []
     for module in options.modules:
-        results += _compile_all(module, options.architecture or list(ARCHITECTURES), options.workers)
+        results += _compile_all(
+            module, options.architecture or list(ARCHITECTURES), options.workers, options.everything
+        )
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
 
@@ -19,8 +20,9 @@ def cache(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("module", modules_with_kernels())
-def test_every_configuration_runs_without_spills_on_every_gpu(module, cache):
-    compiled = compile_module(module, cache)
+def test_configurations_run_without_spills_on_every_gpu(module, cache):
+    # What our networks launch; all that dispatch can choose takes many minutes.
+    compiled = compile_module(module, cache, everything=os.environ.get("SEMANIR_AOT") == "full")
     assert {each.architecture for each in compiled} == set(ARCHITECTURES)
     assert [fault for each in compiled if (fault := each.fault())] == []
 

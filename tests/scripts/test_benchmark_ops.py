@@ -80,10 +80,10 @@ def test_a_backend_that_is_wrong_is_not_timed(monkeypatch, op, wrong, measure):
 
 
 def test_a_dictionary_that_is_wrong_is_not_timed(monkeypatch):
-    from semanir_plugin.ops import key_semantics
+    from semanir_plugin.ops.key_semantics import threshold
 
-    right = key_semantics.BACKENDS["threshold"]
-    monkeypatch.setitem(key_semantics.BACKENDS, "threshold", lambda *arguments: right(*arguments).roll(1, -1))
+    right = threshold.select_keys
+    monkeypatch.setattr(threshold, "select_keys", lambda *arguments: right(*arguments).roll(1, -1))
     with pytest.raises(SystemExit, match="threshold dictionary differs from naive"):
         benchmark_ops.measure_dictionary(64, 16, "cpu", 1, None)
 
