@@ -26,8 +26,13 @@ CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
 
 # BasicSR 1.4.2 cannot be built on Python 3.13 and later: its setup.py reads `locals()` after `exec`.
 SUPPORTED = ((3, 12), (3, 11), (3, 10))
+# What a marker calls an operating system, and what `sys.platform` does.
+SYSTEMS = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-PIN = re.compile(r'(?P<name>[\w.-]+)==(?P<version>[^\s;]+)(?:; python_version (?P<op><|>=) "3\.(?P<minor>\d+)")?')
+PIN = re.compile(
+    r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)"
+    r'(?:; python_version (?P<op><|>=) "3\.(?P<minor>\d+)"|; platform_system == "(?P<system>Linux|Darwin|Windows)")?'
+)
 
 
 class SetupError(Exception):
@@ -170,7 +175,7 @@ def normalise(name: str) -> str:
 
 
 def read_pins(path: Path, python: tuple[int, int]) -> dict[str, str]:
-    """Read the pinned version of every package, by normalised name, that applies to a Python version."""
+    """Read the pinned version of every package, by normalised name, that applies to a Python version on this system."""
     pins = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line or line.startswith("#"):
@@ -179,7 +184,8 @@ def read_pins(path: Path, python: tuple[int, int]) -> dict[str, str]:
         if pin is None:
             raise SetupError(f"{path}: cannot read '{line}': write 'name==1' or 'name==1; python_version < \"3.11\"'")
         below = python < (3, int(pin["minor"] or 0))
-        if pin["op"] is None or below == (pin["op"] == "<"):
+        here = pin["system"] is None or SYSTEMS[pin["system"]] == sys.platform
+        if here and (pin["op"] is None or below == (pin["op"] == "<")):
             pins[normalise(pin["name"])] = pin["version"]
     return pins
 

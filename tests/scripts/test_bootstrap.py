@@ -23,6 +23,7 @@ types-PyYAML==6.0.12
 numpy==2.4.6; python_version >= "3.11"
 numpy==2.2.6; python_version < "3.11"
 """
+SYSTEMS = ("Linux", "Darwin", "Windows")
 INSTALLED = ("torch-2.13.0+cpu", "types_pyyaml-6.0.12", "numpy-2.4.6", "semanir_plugin-0.1.0")
 
 
@@ -91,12 +92,14 @@ def pretend(monkeypatch, **attributes):
 
 
 @pytest.mark.parametrize("python", bootstrap.SUPPORTED)
-def test_every_direct_dependency_is_pinned_for_every_supported_python(python):
+def test_every_direct_dependency_is_pinned_for_every_supported_python(python, monkeypatch):
+    pretend(monkeypatch)
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     requirements = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
-    names = {bootstrap.normalise(re.split(r"[=<>]", line)[0]) for line in requirements.split() if line}
-    assert names
+    lines = [line for line in requirements.splitlines() if line and not line.startswith("#")]
+    names = {bootstrap.normalise(re.split(r"[=<>;]", line)[0]) for line in lines}
+    assert {"torch", "triton", "pytest"} <= names
     assert names <= set(bootstrap.read_pins(ROOT / "scripts/constraints.txt", python))
 
 
@@ -106,7 +109,20 @@ def test_markers_choose_the_pin(venv, python, numpy):
     assert pins == {"torch": "2.13.0", "types-pyyaml": "6.0.12", "numpy": numpy}
 
 
-@pytest.mark.parametrize("line", ["numpy>=2", "numpy", 'numpy==2; sys_platform == "linux"'])
+@pytest.mark.parametrize(
+    ("platform", "pins"), [("linux", {"a": "1"}), ("darwin", {"b": "2"}), ("win32", {"c": "3"}), ("freebsd14", {})]
+)
+def test_markers_choose_the_system(tmp_path, monkeypatch, platform, pins):
+    pretend(monkeypatch, platform=platform)
+    path = tmp_path / "constraints.txt"
+    lines = [f'{pin}; platform_system == "{name}"' for pin, name in zip(["a==1", "b==2", "c==3"], SYSTEMS, strict=True)]
+    path.write_text("\n".join(lines))
+    assert bootstrap.read_pins(path, (3, 11)) == pins
+
+
+@pytest.mark.parametrize(
+    "line", ["numpy>=2", "numpy", 'numpy==2; sys_platform == "linux"', 'numpy==2; platform_system == "linux"']
+)
 def test_a_constraint_that_cannot_be_checked_is_an_error(tmp_path, line):
     path = tmp_path / "constraints.txt"
     path.write_text(line)
