@@ -25,7 +25,7 @@ from semanir_plugin.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.errors import UserError
 
-__all__ = ["IMAGE_SUFFIXES", "check_datasets"]
+__all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "first_names", "fits_cropped", "read_lmdb_keys", "read_size"]
 
 Keys = tuple[str, ...]
 Size = tuple[int, int]  # width, height
@@ -112,7 +112,7 @@ class _DatasetCheck:
             if stray and root.suffix == ".lmdb":
                 raise self.error(key, f"{root} is an LMDB; set io_backend to {{type: lmdb}}")
             if stray:
-                raise self.error(key, f"{_first(stray)} in {root}: not an image, but would be read; move it away")
+                raise self.error(key, f"{first_names(stray)} in {root}: not an image, but would be read; move it away")
         if not names:
             raise self.error(key, f"no images in {_locate(root)}; sub-folders are not searched")
         return names
@@ -147,12 +147,12 @@ class _DatasetCheck:
     def check_lmdb_keys(self, key: str, names: Iterable[str]) -> None:
         root = Path(self.opt[key])
         try:
-            stored = _read_lmdb_keys(root)
+            stored = read_lmdb_keys(root)
         except ValueError as error:
             raise self.error(key, f"{root}/data.mdb cannot be read: {error}; make the LMDB again") from error
         missing = [name for name in names if name.encode() not in stored]
         if missing:
-            raise self.error(key, f"{root} lacks {_first(missing)} of its meta_info.txt; make it again")
+            raise self.error(key, f"{root} lacks {first_names(missing)} of its meta_info.txt; make it again")
 
     def name_lq(self, gt: str) -> str:
         """Return the name of the LQ image of a GT image, as BasicSR forms it."""
@@ -164,23 +164,25 @@ class _DatasetCheck:
         hint = "" if self.in_lmdb else f"; correct filename_tmpl '{self.opt.get('filename_tmpl', '{}')}' or the folders"
         lonely = [f"{partner} for {name}" for name, partner in pairs if partner not in found]
         if lonely:
-            raise self.error("dataroot_lq", f"GT without LQ: no {_first(lonely)} in {self.opt['dataroot_lq']}{hint}")
+            raise self.error(
+                "dataroot_lq", f"GT without LQ: no {first_names(lonely)} in {self.opt['dataroot_lq']}{hint}"
+            )
         lonely = sorted(found - {partner for _, partner in pairs})
         if lonely:
-            raise self.error("dataroot_gt", f"LQ without GT: none for {_first(lonely)}{hint}")
+            raise self.error("dataroot_gt", f"LQ without GT: none for {first_names(lonely)}{hint}")
         return pairs
 
     def read_sizes(self, key: str, names: Iterable[str]) -> dict[str, Size]:
         root = Path(self.opt[key])
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
-                return dict(zip(names, pool.map(lambda name: _read_size(root / name), names), strict=True))
+                return dict(zip(names, pool.map(lambda name: read_size(root / name), names), strict=True))
             except ValueError as error:
                 raise self.error(key, str(error)) from error
 
     def check_sizes(self, gt: tuple[str, Size], lq: tuple[str, Size]) -> None:
         (gt_name, gt_size), (lq_name, lq_size), scale = gt, lq, self.opt["scale"]
-        fit = _fits_exactly if self.training else _fits_cropped
+        fit = _fits_exactly if self.training else fits_cropped
         if not fit(gt_size, lq_size, scale):
             sizes = f"GT {gt_name} is {_format(gt_size)}, LQ {lq_name} is {_format(lq_size)}"
             raise self.error("dataroot_lq", f"{sizes}: not a factor of {scale}; correct the scale or the folders")
@@ -195,7 +197,7 @@ class _DatasetCheck:
             raise self.error("gt_size", message)
 
 
-def _read_lmdb_keys(root: Path) -> set[bytes]:
+def read_lmdb_keys(root: Path) -> set[bytes]:
     """Read the keys alone.
 
     Raises:
@@ -211,7 +213,7 @@ def _read_lmdb_keys(root: Path) -> set[bytes]:
         raise ValueError(str(error)) from error
 
 
-def _read_size(path: Path) -> Size:
+def read_size(path: Path) -> Size:
     """Read an image's size from its header.
 
     Raises:
@@ -240,7 +242,7 @@ def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:
     return gt == (lq[0] * scale, lq[1] * scale)
 
 
-def _fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
+def fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
     """Whether the GT, which BasicSR crops when it validates, is larger by a margin but not by another factor."""
     margins = [g - x * scale for g, x in zip(gt, lq, strict=True)]
     return min(margins) >= 0 and any(round(g / x) == scale for g, x in zip(gt, lq, strict=True))
@@ -254,5 +256,6 @@ def _format(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _first(names: list[str], count: int = 3) -> str:
+def first_names(names: list[str], count: int = 3) -> str:
+    """Join the first few names, and say how many more there are."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
