@@ -16,7 +16,7 @@ Training reads an LMDB faster than many small files, and decodes less where imag
 appears when it is complete and every entry has been read back. Killed, the same command goes on where it was.
 
   basicsr lmdb -i BSD400 -o datasets/BSD400.lmdb
-  basicsr lmdb -i DF2K/HR DF2K/LR_bicubic/X4 -o datasets/DF2K/GT.lmdb datasets/DF2K/LR_bicubic_X4.lmdb \\
+  basicsr lmdb -i 'DF2K/*_HR' 'DF2K/*_LR_bicubic/X4' -o datasets/DF2K/GT.lmdb datasets/DF2K/LR_bicubic_X4.lmdb \\
       --scale 4 --filename_tmpl '{}x4' --crop 480 --step 240
   basicsr lmdb -i 'GoPro/train/*/sharp' 'GoPro/train/*/blur' -o datasets/GoPro/GT.lmdb datasets/GoPro/LQ.lmdb --crop 512
   basicsr lmdb -i AGAN/train/gt AGAN/train/data -o datasets/AGAN/GT.lmdb datasets/AGAN/LQ.lmdb --pair_by '^[0-9]+'

@@ -87,15 +87,24 @@ def find_pairs(gt: str, lq: str, *, filename_tmpl: str = "{}", pair_by: str | No
 def _list(pattern: str) -> list[_Listed]:
     if Path(pattern).is_dir() or not glob.has_magic(pattern):
         return [_Listed(path, ()) for path in find_images(pattern)]
-    folders = sorted(Path(path) for path in glob.glob(pattern) if Path(path).is_dir())
+    folders = sorted(path for path in glob.glob(pattern) if Path(path).is_dir())
     if not folders:
         raise UserError(f"{pattern}: no such folders; correct the pattern")
-    wild = [index for index, part in enumerate(Path(pattern).parts) if glob.has_magic(part)]
-    return [
-        _Listed(path, tuple(folder.parts[index] for index in wild))
-        for folder in folders
-        for path in find_images(folder)
-    ]
+    wildcards = re.compile(_capture_wildcards(pattern))
+    listed = []
+    for folder in folders:
+        match = wildcards.fullmatch(folder)
+        names = tuple(filter(None, match.groups())) if match else ()
+        listed += [_Listed(path, names) for path in find_images(folder)]
+    return listed
+
+
+def _capture_wildcards(pattern: str) -> str:
+    """Return a glob pattern as a regular expression whose groups are what the wildcards stand for."""
+    groups = {"*": "([^/]*)", "?": "([^/])"}
+    parts = re.split(r"(\*+|\?|\[!?\]?[^]]*\])", pattern)  # every second part is a wildcard
+    wild = [groups.get(part[:1], f"({part.replace('[!', '[^', 1)})") for part in parts[1::2]]
+    return "".join(re.escape(text) + group for text, group in zip(parts[::2], [*wild, ""], strict=True))
 
 
 def _match(expression: str) -> Callable[[_Listed], Identity]:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from semanir_plugin.cli import main
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +108,20 @@ def test_misspelt_arguments(capsys, arguments, words):
     assert caught.value.code == 2
     assert error.count("\n") == 1
     assert all(word in error for word in words)
+
+
+def test_the_documented_commands_fit_the_documented_layouts():
+    layouts = (ROOT / "docs" / "datasets.md").read_text().partition("## Layouts")[2]
+    for path in re.findall(r"\S+\.(?:png|jpg|bmp)", layouts):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(path, np.zeros((24, 32, 3) if "/X4/" in path else (96, 128, 3), np.uint8))
+    commands = re.findall(r"^basicsr (.*?[^\\])$", layouts, re.MULTILINE | re.DOTALL)
+    assert len(commands) > 8
+    for command in commands:
+        assert main(shlex.split(command.replace("\\\n", " "))) == 0
+    assert lines("datasets/DF2K/LR_bicubic_X4.lmdb")[0] == "DIV2K_train-0001_s001.png (24,32,3) 1"
+    assert lines("datasets/GoPro/train/LQ.lmdb") == ["GOPR0372_07_00-000047_s001.png (96,128,3) 1"]
+    assert lines("datasets/OutdoorRain/GT.lmdb") == ["im_0001_s80_a04.png (96,128,3) 1"]
 
 
 def test_it_explains_itself(capsys):

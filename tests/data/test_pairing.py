@@ -37,6 +37,31 @@ def test_singles_of_several_folders_are_told_apart(make, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("data/*_HR", "DIV2K-1"),
+        ("data/DIV[0-9]K_H?", "2-R-1"),
+        ("*/DIV[!3]K_HR", "data-2-1"),
+        ("**/DIV2K_HR", "data-1"),
+        ("data/DIV2K_HR*", "1"),
+        ("./d*/*_HR/", "ata-DIV2K-1"),
+    ],
+)
+def test_wildcards_name_what_they_stand_for(make, tmp_path, monkeypatch, pattern, name):
+    monkeypatch.chdir(tmp_path)
+    make("data/DIV2K_HR", "1.png")
+    assert [each.name for each in find_singles(pattern)] == [name]
+
+
+def test_wildcards_pair_folders_of_other_names(make, tmp_path):
+    for name in ("DIV2K", "Flickr2K"):
+        make(f"{name}_HR", "1.png")
+        make(f"{name}_LR/X4", "1x4.png")
+    found = find_pairs(f"{tmp_path}/*_HR", f"{tmp_path}/*_LR/X4", filename_tmpl="{}x4")
+    assert [each.name for each in found] == ["DIV2K-1", "Flickr2K-1"]
+
+
 def test_two_of_one_name(make):
     with pytest.raises(UserError, match=r"a/1\.png and .*a/1\.jpg would both be called 1"):
         find_singles(make("a", "1.png", "1.jpg"))
@@ -68,7 +93,7 @@ def test_pairs_by_template(make):
 
 def test_pairs_by_an_expression(make):
     gt, lq = make("gt", "0_clean.png", "10_clean.png"), make("lq", "0_rain.png", "10_rain.png")
-    for expression in (r"^\d+", r"^(\d+)_"):
+    for expression in (r"^\d+", r"^(\d+)_[a-z]+$"):
         found = find_pairs(gt, lq, pair_by=expression)
         assert names(found) == [("0_rain", "0_clean.png", "0_rain.png"), ("10_rain", "10_clean.png", "10_rain.png")]
 
