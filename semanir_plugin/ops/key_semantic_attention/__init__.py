@@ -15,8 +15,8 @@ __all__ = ["choose_backend", "key_semantic_attention"]
 
 def _triton(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
     # Imported when it is asked for: Triton takes a second to import, and is not on every machine.
-    if reason := triton_support.why_not(q.device):
-        raise ValueError(f"the triton backend cannot be used: {reason}")
+    if reason := triton_support.why_not_heads(q):
+        raise ValueError(f"backend 'triton' cannot run here: {reason}")
     from semanir_plugin.ops.key_semantic_attention import triton_backend
 
     return triton_backend.attend(q, k, v, semantics, bias, scale)
@@ -89,7 +89,7 @@ def choose_backend(q: Tensor) -> tuple[str, str]:
         if reason is None:
             return "native", "fastest on a CPU at every size measured, and its time falls with k"
         return "blockwise", f"fastest on a CPU of what PyTorch's operators can do; {reason}"
-    reason = triton_support.why_not(q.device)
+    reason = triton_support.why_not_heads(q)
     if reason is None:
         return "triton", "least memory, and its time falls with k"
     return "sdpa", f"PyTorch's fused attention runs on every device; {reason}"
