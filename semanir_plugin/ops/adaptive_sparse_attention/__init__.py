@@ -1,0 +1,108 @@
+"""Adaptive sparse self-attention: a softmax and a squared-ReLU branch on the same scores, weighed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from semanir_plugin.ops import triton_support
+from semanir_plugin.ops.adaptive_sparse_attention import blockwise, naive
+from semanir_plugin.ops.position_table import check_bias, dense_bias
+
+__all__ = ["adaptive_sparse_attention", "choose_backend"]
+
+BACKENDS = ("naive", "torch", "triton")
+
+
+def adaptive_sparse_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    *,
+    bias: Tensor | None = None,
+    regions: Tensor | None = None,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Return (weights[0] softmax(S) + weights[1] relu(S)^2) v with S = scale q k^T + bias, less 100 across regions.
+
+    The softmax keeps what the squared ReLU would lose, the squared ReLU drops what does not fit. AST (CVPR 2024),
+    section 3.2.
+
+    Args:
+        q: (B, H, N, D) queries of B windows, with any strides.
+        k: (B, H, N, D) keys.
+        v: (B, H, N, D) values.
+        weights: (2,) the shares of both branches, as they are: the caller normalises them.
+        bias: Added to the scaled scores of every window: dense, (H, N, N), or a relative-position table,
+            (H, 2w - 1, 2w - 1) for windows of N = w * w tokens row by row, in which query (y, x) and key (y', x') have
+            the entry [h, y - y' + w - 1, x - x' + w - 1].
+        regions: (R, N) integer labels with B a multiple of R, repeated along B. Scores between tokens with different
+            labels (shifted windows) are lowered by 100, as the authors do. None: one region.
+        scale: Factor on q . k; None: D ** -0.5.
+        backend: "naive", "torch" (window by window, for CPUs), "triton", or "auto": see `choose_backend`.
+
+    Returns:
+        (B, H, N, D) in the dtype of v. Gradients flow to q, k, v, weights and bias.
+
+    Raises:
+        ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
+    """
+    _check(q, k, v, weights, bias, backend)
+    if regions is not None:
+        _check_regions(regions, q)
+    if backend == "auto":
+        backend, _ = choose_backend(q)
+    elif backend == "triton" and (reason := triton_support.why_not_heads(q)):
+        raise ValueError(f"backend 'triton' cannot run here: {reason}")
+    if bias is not None:
+        # First the digits: many entries of a dense gradient add up to one of the table's.
+        bias = dense_bias(bias.to(torch.promote_types(bias.dtype, torch.float32)), q.shape[2])
+    return _load(backend)(q, k, v, weights, bias, regions, q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def choose_backend(q: Tensor) -> tuple[str, str]:
+    """Return the backend that "auto" takes for `q`, and why it takes that one."""
+    if q.device.type == "cpu":
+        return "torch", "q is on a CPU"
+    if reason := triton_support.why_not_heads(q):
+        return "torch", reason
+    return "triton", f"q is on {q.device}, {q.dtype}, D = {q.shape[-1]}"
+
+
+def _load(backend: str) -> Callable[..., Tensor]:
+    if backend == "triton":
+        from semanir_plugin.ops.adaptive_sparse_attention import triton_backend
+
+        return triton_backend.attend
+    return {"naive": naive.attend, "torch": blockwise.attend}[backend]
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, backend: str) -> None:
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
+    if q.ndim != 4 or not q.shape == k.shape == v.shape:
+        shapes = [tuple(t.shape) for t in (q, k, v)]
+        raise ValueError(f"q, k and v must have one shape (B, H, N, D), got {shapes}")
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise ValueError(f"q, k and v must have one floating dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
+    if weights.shape != (2,) or not weights.is_floating_point():
+        raise ValueError(f"weights must be a floating tensor of shape (2,), got {tuple(weights.shape)}")
+    if bias is not None:
+        check_bias(bias, q.shape[1], q.shape[2])
+    devices = {t.device for t in (q, k, v, weights, bias) if t is not None}
+    if len(devices) > 1:
+        raise ValueError(f"all inputs must be on one device, got {sorted(map(str, devices))}")
+
+
+def _check_regions(regions: Tensor, q: Tensor) -> None:
+    b, _, n, _ = q.shape
+    if regions.ndim != 2 or regions.shape[1] != n or regions.shape[0] == 0 or b % regions.shape[0]:
+        raise ValueError(
+            f"regions must have shape (R, N) with N = {n} and R a divisor of B = {b}, got {tuple(regions.shape)}"
+        )
+    if regions.is_floating_point() or regions.device != q.device:
+        raise ValueError(f"regions must be integers on {q.device}, got {regions.dtype} on {regions.device}")

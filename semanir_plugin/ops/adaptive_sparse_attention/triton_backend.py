@@ -1,0 +1,236 @@
+"""Adaptive sparse attention on Triton kernels: their configurations, how they are launched, the op made of them.
+
+The forward keeps the log-sum-exp of each query's scores, 4 bytes per query and head, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from semanir_plugin.ops.adaptive_sparse_attention import triton_kernels as kernels
+from semanir_plugin.ops.adaptive_sparse_attention.layout import empty_heads
+
+__all__ = ["attend", "compilations"]
+
+# Windows of at most this many tokens are one tile.
+LARGEST_WINDOW = 64
+# Programs that divide the windows among them, where each has a part of the bias's gradient.
+PROGRAMS_PER_PROCESSOR = 4
+INTERPRETED_PROGRAMS = 8
+
+WINDOW_KERNELS = (kernels.window_forward, kernels.window_backward)
+TILED_KERNELS = (
+    kernels.tiled_forward,
+    kernels.tiled_backward_queries,
+    kernels.tiled_backward_keys,
+    kernels.tiled_backward_bias,
+)
+DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+ROWS = ("p_q", "p_k", "p_v", "p_grad", "p_out", "p_dq", "p_dk", "p_dv")
+
+_INPUTS = "Tensor q, Tensor k, Tensor v, Tensor weights, Tensor? bias, Tensor? regions"
+
+
+def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
+    """Yield all that dispatch can choose: kernel, types of its arguments, constants, num_warps, num_stages."""
+    kinds = [*product(WINDOW_KERNELS, (32, LARGEST_WINDOW)), *product(TILED_KERNELS, (LARGEST_WINDOW + 1,))]
+    for (kernel, n), dtype, d, *has in product(kinds, DTYPES, (16, 32, 64, 128), (True, False), (True, False)):
+        constants, num_warps, num_stages = _configure(kernel, dtype, n, d, *has)
+        if kernel is kernels.tiled_backward_bias and not constants["HAS_BIAS"]:
+            continue
+        absent = ([] if constants["HAS_BIAS"] else ["p_bias", "p_dbias"]) + (
+            [] if constants["HAS_REGIONS"] else ["p_regions"]
+        )
+        constants |= {name: None for name in absent if name in kernel.arg_names}
+        signature = {name: _type(name, dtype) for name in kernel.arg_names if name not in constants}
+        yield kernel, signature, constants, num_warps, num_stages
+
+
+def _configure(
+    kernel: Any, dtype: torch.dtype, n: int, d: int, has_bias: bool, has_regions: bool
+) -> tuple[dict[str, Any], int, int]:
+    """Return the constants of a kernel, num_warps and num_stages."""
+    constants = {
+        "BLOCK_N": _block_n(dtype, n),
+        "BLOCK_D": max(16, triton.next_power_of_2(d)),
+        "HAS_BIAS": has_bias,
+        "HAS_REGIONS": has_regions,
+    }
+    return constants, 4, 2
+
+
+def _block_n(dtype: torch.dtype, n: int) -> int:
+    return 32 if n <= 32 else 64
+
+
+def _type(name: str, dtype: torch.dtype) -> str:
+    if name.startswith("p_"):
+        return "*i32" if name == "p_regions" else "*" + (DTYPES[dtype] if name in ROWS else "fp32")
+    return "fp32" if name == "scale" else "i32"
+
+
+def _launch(kernel: Any, grid: tuple[int, ...], values: dict[str, Any]) -> None:
+    """Run a kernel on those of the values that it names."""
+    q = values["p_q"]
+    has = (values["p_bias"] is not None, values["p_regions"] is not None)
+    constants, num_warps, num_stages = _configure(kernel, q.dtype, q.shape[2], q.shape[3], *has)
+    arguments = {name: values[name] for name in kernel.arg_names if name not in constants}
+    with torch.cuda.device_of(q):
+        kernel[grid](**arguments, **constants, num_warps=num_warps, num_stages=num_stages)
+
+
+def _values(
+    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
+) -> dict[str, Any]:
+    """Return what all kernels are told, by the names of their arguments."""
+    b, h, n, d = q.shape
+    return {
+        **_rows("p_q", "s_q", q),
+        **_rows("p_k", "s_k", k),
+        **_rows("p_v", "s_v", v),
+        "p_weights": weights.float().contiguous(),
+        "p_bias": None if bias is None else bias.float().contiguous(),
+        "p_regions": None if regions is None else regions.int().contiguous(),
+        **{"B": b, "H": h, "R": 1 if regions is None else len(regions), "N": n, "D": d},
+        **{"SHARE": _share(q), "scale": scale},
+    }
+
+
+def _rows(pointer: str, stride: str, x: Tensor) -> dict[str, Any]:
+    """Return how a kernel is told of a (B, H, N, D) tensor; copied only where the elements of a row lie apart."""
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    return {pointer: x, **{f"{stride}{axis}": x.stride(i) for i, axis in enumerate("bhn")}}
+
+
+def _tiles(q: Tensor) -> int:
+    return triton.cdiv(q.shape[2], _block_n(q.dtype, q.shape[2]))
+
+
+def _share(q: Tensor) -> int:
+    """Return how many windows each program takes, of a kernel whose programs go through windows."""
+    programs = INTERPRETED_PROGRAMS
+    if q.device.type == "cuda":
+        processors = torch.cuda.get_device_properties(q.device).multi_processor_count
+        programs = PROGRAMS_PER_PROCESSOR * processors
+    return triton.cdiv(q.shape[0], max(1, programs // (q.shape[1] * _tiles(q) ** 2)))
+
+
+@torch.library.custom_op(
+    "semanir_plugin::adaptive_sparse_triton",
+    mutates_args=(),
+    schema=f"({_INPUTS}, float scale) -> (Tensor, Tensor)",
+)
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    out, lse = empty_heads(v), q.new_empty(q.shape[:3], dtype=torch.float32)
+    if q.numel():
+        b, h, n, _ = q.shape
+        values = {**_values(q, k, v, weights, bias, regions, scale), "p_out": out, "p_lse": lse}
+        if n <= LARGEST_WINDOW:
+            _launch(kernels.window_forward, (h, triton.cdiv(b, values["SHARE"])), values)
+        else:
+            _launch(kernels.tiled_forward, (_tiles(q) * h * b,), values)
+    return out, lse
+
+
+@_forward.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    return empty_heads(v), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+@torch.library.custom_op(
+    "semanir_plugin::adaptive_sparse_triton_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, Tensor lse, {_INPUTS}, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _backward(
+    grad: Tensor,
+    lse: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    bias: Tensor | None,
+    regions: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, ...]:
+    rows = tuple(empty_heads(x) for x in (q, k, v))
+    if not q.numel():
+        return *rows, torch.zeros_like(weights), q.new_zeros(0) if bias is None else torch.zeros_like(bias)
+    values = _values(q, k, v, weights, bias, regions, scale)
+    values |= {**_rows("p_grad", "s_g", grad), "p_lse": lse, **dict(zip(("p_dq", "p_dk", "p_dv"), rows, strict=True))}
+    differentiate = _window_backward if q.shape[2] <= LARGEST_WINDOW else _tiled_backward
+    dweights, dbias = differentiate(values)
+    return *rows, dweights.to(weights.dtype), q.new_empty(0) if bias is None else dbias.to(bias.dtype)
+
+
+def _window_backward(values: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Fill dq, dk and dv; return the gradients of the weights, and of the bias where there is one."""
+    lse, h, n = values["p_lse"], values["H"], values["N"]
+    shares = triton.cdiv(values["B"], values["SHARE"])
+    dweights = lse.new_empty(shares, h, 2)
+    dbias = None if values["p_bias"] is None else lse.new_empty(shares, h, n, n)
+    _launch(kernels.window_backward, (h, shares), {**values, "p_dweights": dweights, "p_dbias": dbias})
+    return dweights.sum((0, 1)), dweights if dbias is None else dbias.sum(0)
+
+
+def _tiled_backward(values: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Fill dq, dk and dv; return the gradients of the weights, and of the bias where there is one."""
+    lse, h, n = values["p_lse"], values["H"], values["N"]
+    tiles, shares = _tiles(values["p_q"]), triton.cdiv(values["B"], values["SHARE"])
+    programs = tiles * h * values["B"]
+    dweights = lse.new_empty(programs, 2)
+    values = {**values, "p_delta": torch.empty_like(lse), "p_dweights": dweights}
+    _launch(kernels.tiled_backward_queries, (programs,), values)
+    _launch(kernels.tiled_backward_keys, (programs,), values)
+    if values["p_bias"] is None:
+        return dweights.sum(0), dweights
+    dbias = lse.new_empty(shares, h, n, n)
+    _launch(kernels.tiled_backward_bias, (tiles * tiles, h, shares), {**values, "p_dbias": dbias})
+    return dweights.sum(0), dbias.sum(0)
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor,
+    lse: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    bias: Tensor | None,
+    regions: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, ...]:
+    dbias = q.new_empty(0) if bias is None else torch.empty_like(bias)
+    return empty_heads(q), empty_heads(k), empty_heads(v), torch.empty_like(weights), dbias
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.scale = inputs
+    ctx.save_for_backward(output[1], *tensors)
+
+
+def _gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    lse, q, k, v, weights, bias, regions = ctx.saved_tensors
+    dq, dk, dv, dweights, dbias = _backward(grad, lse, q, k, v, weights, bias, regions, ctx.scale)
+    return dq, dk, dv, dweights, None if bias is None else dbias, None, None
+
+
+_forward.register_autograd(_gradients, setup_context=_setup_context)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
+) -> Tensor:
+    """Return (B, H, N, D); arguments as in `adaptive_sparse_attention`, the bias dense; accumulated in fp32."""
+    return _forward(q, k, v, weights, bias, regions, scale)[0]
