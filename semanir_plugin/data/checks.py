@@ -194,7 +194,7 @@ class _DatasetCheck:
             raise self.error("dataroot_gt", message)
         if self.training and min(gt_size) < (self.opt.get("gt_size") or 0):
             message = f"{self.opt['gt_size']} is more than GT {gt_name}, {_format(gt_size)}, has; use smaller patches"
-            raise self.error("gt_size", message)
+            raise self.error("gt_sizes" if "gt_sizes" in self.opt else "gt_size", message)
 
 
 def read_lmdb_keys(root: Path) -> set[bytes]:

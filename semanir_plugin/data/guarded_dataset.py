@@ -41,9 +41,13 @@ class GuardedDataset(Dataset[dict[str, Any]]):
     def first_sample(self) -> dict[str, Any]:
         """Read one sample and close what was opened for it: an open LMDB must not be carried into forked workers."""
         sample = self[0]
+        self.close()
+        return sample
+
+    def close(self) -> None:
+        """Close what was opened to read from; the next read opens it again."""
         if hasattr(self.dataset, "file_client"):
             self.dataset.file_client = None
-        return sample
 
     def _describe(self, index: int) -> str:
         paths = getattr(self.dataset, "paths", None)

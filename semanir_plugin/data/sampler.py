@@ -33,6 +33,7 @@ class IterationSampler(Sampler[SeededIndex]):
         batch_size: Samples per iteration and process.
         start_iter: Iterations that are done.
         total_iter: Iterations in all.
+        first_position: Where in the sequence iteration 0 starts: samples that were drawn in batches of another size.
         seed: Seed of order and augmentation.
         rank: This process.
         world_size: Number of processes.
@@ -45,12 +46,14 @@ class IterationSampler(Sampler[SeededIndex]):
         batch_size: int,
         start_iter: int,
         total_iter: int,
+        first_position: int = 0,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         per_iter = batch_size * world_size
-        self.positions = range(start_iter * per_iter + rank, total_iter * per_iter, world_size)
+        first, last = (first_position + iteration * per_iter for iteration in (start_iter, total_iter))
+        self.positions = range(first + rank, last, world_size)
         self.dataset_size = dataset_size
         self.seed = seed
 

@@ -20,21 +20,25 @@ from basicsr.utils.dist_util import get_dist_info
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["COUNTS", "OptionFile", "apply_overrides", "load_options", "resolve_options"]
+__all__ = ["COUNTS", "COUNT_LISTS", "OptionFile", "apply_overrides", "load_options", "resolve_options"]
 
 Keys = tuple[str, ...]
 
 COUNTS: dict[str, dict[str, int]] = {
     "": {"scale": 1, "manual_seed": 0},
-    "datasets": {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1},
+    "datasets": {
+        **{"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1},
+        **{"gt_sizes": 1, "batch_sizes_per_gpu": 1, "iters": 1},
+    },
     "train": {"total_iter": 1, "warmup_iter": -1, "accumulation_steps": 1},
     "val": {"val_freq": 1, "topk": 1},
     "logger": {"print_freq": 1, "save_checkpoint_freq": 1},
 }
 """Options that are whole numbers, with their least value: of the top level, each dataset, and the sections.
 
-Recipes often write them as floats (`!!float 5e3`).
+Recipes often write them as floats (`!!float 5e3`). What `COUNT_LISTS` names may be, or is, a list of them.
 """
+COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters"}
 
 _MAX_NODES = 100_000
 
@@ -244,11 +248,15 @@ def _normalize(opt: dict[str, Any]) -> None:
     train = opt.get("train") or {}
     for name, counts in COUNTS.items():
         for section in opt["datasets"].values() if name == "datasets" else [opt.get(name) or {} if name else opt]:
-            section.update({key: int(section[key]) for key in counts if section.get(key) is not None})
+            section.update({key: _to_int(section[key]) for key in counts if section.get(key) is not None})
             _drop_nulls(section, counts)
     _drop_nulls(train, ["ema_decay"])
     if "amp" in train:
         train["amp"] = train["amp"] or None  # YAML reads `off` as False
+
+
+def _to_int(value: Any) -> Any:
+    return [int(each) for each in value] if isinstance(value, list) else int(value)
 
 
 def _drop_nulls(section: dict[str, Any], keys: Iterable[str]) -> None:
@@ -283,6 +291,8 @@ def _fill_datasets(opt: dict[str, Any]) -> None:
             dataset["pin_memory"] = False  # torch would warn that it does nothing
         if "scale" in opt:
             dataset["scale"] = opt["scale"]
+        if "gt_sizes" in dataset:
+            dataset["gt_size"] = max(dataset["gt_sizes"])  # for what is built or checked for all phases
         for section in [dataset, *(dataset.get("sources") or {}).values()]:
             for key, value in section.items():
                 if key.startswith(("dataroot", "meta_info", "lq_cache")) and isinstance(value, str):

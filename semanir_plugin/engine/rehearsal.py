@@ -12,7 +12,7 @@ from basicsr.utils import tensor2img
 
 from semanir_plugin.errors import UserError, one_line
 
-__all__ = ["rehearse"]
+__all__ = ["rehearse", "rehearse_patch"]
 
 # Side of the LQ crop, and of the smallest one that metrics can do with.
 CROP = 64
@@ -30,7 +30,7 @@ def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
     Raises:
         UserError: Something does not fit together.
     """
-    if not isinstance(model, SRModel) or "lq" not in sample or sample["lq"].ndim != 3:
+    if not _is_restored(model, sample):
         return
     lq = sample["lq"][None, :, :CROP, :CROP]
     try:
@@ -45,6 +45,33 @@ def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
     elif _metrics(model):
         raise UserError(f"val:metrics: {', '.join(_metrics(model))} need a ground truth, but the dataset has none")
     del model.lq, model.output
+
+
+def rehearse_patch(model: Any, sample: Mapping[str, Any]) -> None:
+    """Pass a whole training sample through the network, which is as it will be in training: nothing pads it.
+
+    Args:
+        model: A built model; others than in `rehearse` are left alone.
+        sample: One sample of a phase of the training.
+
+    Raises:
+        UserError: The network does not take patches of this size.
+    """
+    if not _is_restored(model, sample):
+        return
+    net = model.get_bare_model(model.net_g)
+    training = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(sample["lq"][None].to(model.device))
+    except Exception as error:
+        shape = _shape(sample["lq"])
+        raise UserError(f"network_g cannot take training patches of {shape}: {one_line(error)}") from error
+    net.train(training)
+
+
+def _is_restored(model: Any, sample: Mapping[str, Any]) -> bool:
+    return isinstance(model, SRModel) and "lq" in sample and sample["lq"].ndim == 3
 
 
 def _compare(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> None:

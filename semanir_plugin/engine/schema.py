@@ -19,7 +19,8 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 
 from semanir_plugin.compat.host import known_optimizers, known_schedulers
 from semanir_plugin.data.dataset_options import DatasetOptions, pick_options
-from semanir_plugin.engine.options import COUNTS, OptionFile
+from semanir_plugin.engine.options import COUNT_LISTS, COUNTS, OptionFile
+from semanir_plugin.engine.phases import PHASE_LISTS
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, near_match
 
@@ -61,6 +62,7 @@ _REQUIRED_BY_DATASET = {
 _REQUIRED_TO_TRAIN = dict.fromkeys(
     ("PairedImageDataset", "CleanImageDataset", "MixedPairedDataset"), ("gt_size", "use_hflip", "use_rot")
 )
+_SINGLE = {single for single in PHASE_LISTS.values() if single}
 _FILLED_KEYS = {  # looked up by models, but set when the options are resolved
     *("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),
     *("models", "training_states", "log", "visualization"),
@@ -87,6 +89,8 @@ def validate_options(option_file: OptionFile, *, is_train: bool) -> None:
     _check_datasets(top, is_train=is_train)
     _check_path(top, networks, known.of("path"))
     _check_train(top, known.of("train"), is_train=is_train)
+    if is_train:
+        _check_accumulation(top)
     _check_val(top, known.of("val"), is_train=is_train)
     _check_logger(top, is_train=is_train)
 
@@ -174,8 +178,10 @@ class _Section:
     def count(self, key: str, least: int) -> None:
         """Refuse a value that is present, but not a whole number of at least `least`."""
         value = self.values.get(key)
-        whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-        if value is not None and not (whole and value >= least):
+        if isinstance(value, list) and key in COUNT_LISTS:
+            if not value or not all(_is_count(each, least) for each in value):
+                raise self.error(f"{key} must list whole numbers of at least {least}, not {value!r}", at=key)
+        elif value is not None and not _is_count(value, least):
             raise self.error(f"{key} must be a whole number of at least {least}, not {value!r}", at=key)
 
     def look_up(self, kind: str, table: Table, key: str = "type") -> Any:
@@ -214,6 +220,11 @@ class _Section:
             raise self.error(f"{owner} needs {', '.join(map(repr, missing))}")
         hints = parameter_hints(target)
         self.check_values({name: hints[name] for name in takes.keys() & hints.keys()})
+
+
+def _is_count(value: Any, least: int) -> bool:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    return whole and value >= least
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], owner: str | None = None) -> str:
@@ -299,11 +310,15 @@ def _check_dataset(top: _Section, section: _Section) -> None:
     dataset = section.look_up("dataset", DATASET_REGISTRY)
     name, in_training = dataset.__name__, section.keys[-1] == "train"
     lookups = {path[0] for path in option_lookups(dataset)}
+    if in_training and "gt_size" in lookups:
+        lookups |= PHASE_LISTS.keys()
     _check_dataset_keys(section, dataset, _DATASET_KEYS | lookups)
     section.require(*_of_bases(dataset, _REQUIRED_BY_DATASET))
     if in_training:
-        section.require("batch_size_per_gpu", *_of_bases(dataset, _REQUIRED_TO_TRAIN))
+        section.require(*_needed_to_train(section, "batch_size_per_gpu", *_of_bases(dataset, _REQUIRED_TO_TRAIN)))
     section.check_listed("datasets")
+    if in_training and _has_phases(section):
+        _check_phases(section, top.sub("train").values.get("total_iter"))
     workers = section.values.get("num_worker_per_gpu") if in_training else 0  # BasicSR scores without any
     if section.values.get("persistent_workers") and not workers:
         cure = "num_worker_per_gpu above 0" if in_training else "workers, which only train has: remove it"
@@ -313,9 +328,44 @@ def _check_dataset(top: _Section, section: _Section) -> None:
     scale = top.values.get("scale", section.values.get("scale"))
     if "scale" in lookups and scale is None:
         raise top.error(f"missing 'scale': {name} needs it (1 where input and ground truth have one size)")
-    size = section.values.get("gt_size")
-    if scale and size and size % scale:
-        raise section.error(f"gt_size {size} is not a multiple of the scale {scale}", at="gt_size")
+    _check_patch_sizes(section, scale or 1)
+
+
+def _check_patch_sizes(section: _Section, scale: int) -> None:
+    for key in ("gt_size", "gt_sizes"):
+        for size in _listed(section.values.get(key)):
+            if size % scale:
+                raise section.error(f"{key} {size} is not a multiple of the scale {scale}", at=key)
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return what may be missing, one value or a list of them as a list."""
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _has_phases(section: _Section) -> bool:
+    return any(section.values.get(key) is not None for key in PHASE_LISTS)
+
+
+def _needed_to_train(section: _Section, *keys: str) -> Iterable[str]:
+    """Return the keys without which there is no training; lists of phases stand for single values."""
+    return [*PHASE_LISTS, *(key for key in keys if key not in _SINGLE)] if _has_phases(section) else keys
+
+
+def _check_phases(section: _Section, total_iter: float | None) -> None:
+    """Refuse lists of progressive training that contradict one another, or what stands beside them."""
+    lists = {key: section.values[key] for key in PHASE_LISTS}
+    for key, single in PHASE_LISTS.items():
+        if not isinstance(lists[key], list):
+            raise section.error(f"{key} must be a list with one entry per phase, not {lists[key]!r}", at=key)
+        if single and section.values.get(single) is not None:
+            raise section.error(f"{single} contradicts {key}: remove one of them", at=single)
+    if len({len(each) for each in lists.values()}) > 1:
+        counts = ", ".join(f"{key} has {len(each)}" for key, each in lists.items())
+        raise section.error(f"the lists need one entry per phase each, but {counts}", at="iters")
+    total = int(sum(lists["iters"]))
+    if total_iter is not None and total != total_iter:
+        raise section.error(f"iters add up to {total}, not to the {total_iter} of train:total_iter", at="iters")
 
 
 def _check_dataset_keys(section: _Section, dataset: type, known: set[str]) -> None:
@@ -361,6 +411,16 @@ def _check_train(top: _Section, known: set[str], *, is_train: bool) -> None:
             _check_periods(train.sub(key), train.values.get("total_iter"))
         elif key.endswith("_opt"):
             train.sub(key).check_call("loss", LOSS_REGISTRY)
+
+
+def _check_accumulation(top: _Section) -> None:
+    """Refuse more parts than a batch has samples."""
+    train, batches = top.sub("train"), top.sub("datasets").sub("train").values
+    steps = train.values.get("accumulation_steps") or 1
+    for size in (size for key in ("batch_size_per_gpu", "batch_sizes_per_gpu") for size in _listed(batches.get(key))):
+        if steps > size:
+            message = f"accumulation_steps {steps} is more than the batch of {size} that it divides"
+            raise train.error(message, at="accumulation_steps")
 
 
 def _check_ranges(train: _Section) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 from basicsr.data import build_dataloader
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 from basicsr.utils import AvgTimer, MessageLogger, init_tb_logger, init_wandb_logger
+from torch import Generator
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from semanir_plugin.data.sampler import IterationSampler
-from semanir_plugin.engine.rehearsal import rehearse
+from semanir_plugin.engine.phases import Phase, plan_phases
+from semanir_plugin.engine.rehearsal import rehearse, rehearse_patch
 from semanir_plugin.engine.run import (
     Run,
     RunArguments,
@@ -44,16 +47,18 @@ def train(args: RunArguments) -> None:
     if start_iter >= run.opt["train"]["total_iter"]:
         run.logger.info("Nothing is left to train; raise train.total_iter to go on.")
         return
-    train_loader = build_train_loader(run, start_iter)
+    phases = [phase for phase in plan_phases(run.opt) if phase.stop_iter > start_iter]
+    train_loaders = [build_train_loader(run, phase, start_iter) for phase in phases]
     val_loaders = build_val_loaders(run)
     model = build_run_model(run)
-    dataset: Any = train_loader.dataset
-    rehearse(model, dataset.first_sample())
+    datasets: list[Any] = [loader.dataset for loader in train_loaders]
+    rehearse(model, datasets[0].first_sample())
+    for dataset in datasets:
+        rehearse_patch(model, dataset.first_sample())
     if state:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
-    _log_statistics(run, train_loader, start_iter)
-    TrainingLoop(run, model, train_loader, val_loaders, start_iter).run_all()
+    TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter).run_all()
 
 
 def load_resume_state(run: Run) -> dict[str, Any] | None:
@@ -107,23 +112,28 @@ def newest_state(opt: dict[str, Any]) -> Path | None:
     return max(complete, key=lambda path: int(path.stem), default=None)
 
 
-def build_train_loader(run: Run, start_iter: int) -> DataLoader[Any]:
-    """Return a loader that yields one batch for each iteration that is left."""
-    opt, dataset_opt = run.opt, run.opt["datasets"]["train"]
-    dataset = build_guarded_dataset(dataset_opt)
-    gpus = 1 if opt["dist"] else max(opt["num_gpu"], 1)  # BasicSR's DataParallel loads for all GPUs at once
+def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[Any]:
+    """Return a loader that yields one batch for each iteration that is left of a phase."""
+    opt = run.opt
+    dataset = build_guarded_dataset(phase.dataset_opt)
     sampler = IterationSampler(
         len(dataset),
-        batch_size=dataset_opt["batch_size_per_gpu"] * gpus,
-        start_iter=start_iter,
-        total_iter=opt["train"]["total_iter"],
+        batch_size=phase.batch_size,
+        start_iter=max(start_iter - phase.start_iter, 0),
+        total_iter=phase.stop_iter - phase.start_iter,
+        first_position=phase.first_position,
         seed=opt["manual_seed"],
         rank=opt["rank"],
         world_size=opt["world_size"],
     )
-    return build_dataloader(
+    # A loader is read once; workers that persisted would idle through the phases after it.
+    dataset_opt = {**phase.dataset_opt, "persistent_workers": False}
+    loader = build_dataloader(
         dataset, dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], sampler=sampler, seed=opt["manual_seed"]
     )
+    # Else a loader draws a number of torch's when it starts, and a resumed network draws others than one that went on.
+    loader.generator = Generator()
+    return loader
 
 
 def build_val_loaders(run: Run) -> list[DataLoader[Any]]:
@@ -138,18 +148,23 @@ class TrainingLoop:
     Args:
         run: The run.
         model: A BasicSR model, ready to train.
-        train_loader: Yields exactly the batches that are left.
+        phases: Phases that are left, with loaders that yield exactly the batches that are left.
         val_loaders: Validation sets.
         start_iter: Iterations that are done.
     """
 
     def __init__(
-        self, run: Run, model: Any, train_loader: Any, val_loaders: list[DataLoader[Any]], start_iter: int
+        self,
+        run: Run,
+        model: Any,
+        phases: list[tuple[Phase, DataLoader[Any]]],
+        val_loaders: list[DataLoader[Any]],
+        start_iter: int,
     ) -> None:
         self.opt = run.opt
         self.logger = run.logger
         self.model = model
-        self.train_loader = train_loader
+        self.phases = phases
         self.val_loaders = val_loaders
         self.start_iter = start_iter
         self.total_iter = run.opt["train"]["total_iter"]
@@ -165,9 +180,8 @@ class TrainingLoop:
         with ExitStack() as stack:
             bar = stack.enter_context(self._progress_bar())
             stack.enter_context(logging_redirect_tqdm([self.logger], tqdm_class=type(bar)))
-            batches = _prefetcher(self.train_loader, self.opt)
-            for current_iter in range(self.start_iter + 1, self.total_iter + 1):
-                batch = batches.next()
+            iterations = range(self.start_iter + 1, self.total_iter + 1)
+            for current_iter, batch in zip(iterations, self._batches(), strict=True):
                 timers[0].record()
                 self._iterate(current_iter, batch)
                 timers[1].record()
@@ -181,6 +195,22 @@ class TrainingLoop:
             self._validate(self.total_iter)
         if self.tb_logger:
             self.tb_logger.close()
+
+    def _batches(self) -> Iterator[Any]:
+        for phase, loader in self.phases:
+            self._announce(phase, loader)
+            yield from _fetch(loader, self.opt)
+            dataset: Any = loader.dataset
+            dataset.close()  # LMDBs are opened once in a process, and the next phase reads the same
+
+    def _announce(self, phase: Phase, loader: DataLoader[Any]) -> None:
+        dataset: Any = loader.dataset
+        size = phase.dataset_opt.get("gt_size")
+        self.logger.info(
+            f"Training on {len(dataset):,} images, {f'patches of {size}, ' if size else ''}batches of "
+            f"{phase.batch_size} x {self.opt['world_size']} processes, iterations "
+            f"{max(phase.start_iter, self.start_iter) + 1:,} to {phase.stop_iter:,}."
+        )
 
     def _iterate(self, current_iter: int, batch: Any) -> None:
         self.model.update_learning_rate(current_iter, warmup_iter=self.opt["train"].get("warmup_iter", -1))
@@ -213,19 +243,22 @@ class TrainingLoop:
             self.model.validation(loader, current_iter, self.tb_logger, self.opt["val"]["save_img"])
 
     def _epoch(self, current_iter: int) -> int:
-        samples = current_iter * self.train_loader.batch_size * self.opt["world_size"]
-        return samples // len(self.train_loader.dataset)
+        phase, loader = next(each for each in self.phases if current_iter <= each[0].stop_iter)
+        samples = (current_iter - phase.start_iter) * phase.batch_size * self.opt["world_size"]
+        dataset: Any = loader.dataset
+        return (phase.first_position + samples) // len(dataset)
 
     def _progress_bar(self) -> Any:
         silent = self.opt["rank"] != 0 or not sys.stderr.isatty()
         return tqdm(total=self.total_iter, initial=self.start_iter, unit="iter", desc=self.opt["name"], disable=silent)
 
 
-def _prefetcher(loader: Any, opt: dict[str, Any]) -> Any:
+def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
     # BasicSR's prefetchers are reset for each epoch; here there is one.
-    if opt["datasets"]["train"].get("prefetch_mode") == "cuda" and opt["num_gpu"] > 0:
-        return CUDAPrefetcher(loader, opt)
-    return CPUPrefetcher(loader)
+    on_cuda = opt["datasets"]["train"].get("prefetch_mode") == "cuda" and opt["num_gpu"] > 0
+    batches = CUDAPrefetcher(loader, opt) if on_cuda else CPUPrefetcher(loader)
+    while (batch := batches.next()) is not None:
+        yield batch
 
 
 def _init_tb_logger(opt: dict[str, Any]) -> Any:
@@ -235,11 +268,3 @@ def _init_tb_logger(opt: dict[str, Any]) -> Any:
     if wandb_opt.get("project"):
         init_wandb_logger(opt)  # before TensorBoard, whose records it follows
     return init_tb_logger(log_dir=opt["path"]["tb_logger"])
-
-
-def _log_statistics(run: Run, loader: Any, start_iter: int) -> None:
-    opt = run.opt
-    run.logger.info(
-        f"Training on {len(loader.dataset):,} images, batches of {loader.batch_size} x {opt['world_size']} processes, "
-        f"iterations {start_iter + 1:,} to {opt['train']['total_iter']:,}."
-    )

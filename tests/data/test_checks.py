@@ -154,6 +154,10 @@ def test_patches_larger_than_an_image(options, refused):
     check_datasets(options("val", gt_size=18))
 
 
+def test_the_largest_patch_counts(options, refused):
+    refused(options(gt_size=18, gt_sizes=[16, 18]), "gt_sizes", "18 is more than GT a.png, 32x16, has")
+
+
 def test_a_truncated_png_is_named(options, refused, gt):
     path = gt / "b.png"
     path.write_bytes(path.read_bytes()[:-20])

@@ -47,6 +47,14 @@ def test_resuming_goes_on_where_it_stopped():
     assert list(sampler(start=600)) == list(sampler())[600 * 8 :]
 
 
+def test_a_sequence_goes_on_in_batches_of_another_size():
+    first, rest = list(sampler(batch=8, total=10)), sampler(batch=5, total=6, first_position=80)
+    assert first + list(rest) == list(sampler(batch=1, total=110))
+    assert list(sampler(batch=5, start=4, total=6, first_position=80)) == list(rest)[4 * 5 :]
+    ranks = [list(sampler(batch=5, total=6, first_position=80, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert [each for pair in zip(*ranks, strict=True) for each in pair] == list(sampler(batch=1, total=140))[80:]
+
+
 def test_processes_share_the_global_batch():
     whole = list(sampler(batch=8, total=10))
     ranks = [list(sampler(batch=4, total=10, rank=rank, world_size=2)) for rank in (0, 1)]

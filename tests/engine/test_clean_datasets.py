@@ -68,6 +68,14 @@ def test_runs_repeat_whatever_the_workers(recipe, task):
     assert logs[0] == logs[1]
 
 
+def test_patches_grow(recipe):
+    lists = {"gt_sizes": [16, 32], "batch_sizes_per_gpu": [2, 1], "iters": [1, 3], "gt_size": "~"}
+    entries = [f"datasets:train:{key}={value}" for key, value in {**lists, "batch_size_per_gpu": "~"}.items()]
+    assert train(recipe("noise"), *entries) == 0
+    (log,) = Path("experiments", "noise").glob("*.log")
+    assert "patches of 32, batches of 1 x 1 processes, iterations 2 to 4." in log.read_text()
+
+
 @pytest.mark.parametrize(
     ("task", "entry", "told"),
     [

@@ -21,12 +21,20 @@ def test_a_launcher_that_did_not_launch_is_told(monkeypatch, launcher, hint):
         init_distributed(launcher)
 
 
-def test_two_cpu_processes_train_as_one_with_twice_the_batch(sr_data, tmp_path):
+@pytest.mark.parametrize("progressive", [False, True], ids=["", "growing patches, k drawn from a list"])
+def test_two_cpu_processes_train_as_one_with_twice_the_batch(sr_data, tmp_path, progressive):
     import torch
 
     def run(name, batch, *launcher):
         overrides = tiny_overrides(sr_data, train__total_iter=3, logger__save_checkpoint_freq=3, val__val_freq=3)
         overrides += [f"name={name}", f"datasets:train:batch_size_per_gpu={batch}"]
+        if progressive:
+            overrides += ["datasets:train:gt_size=~", "datasets:train:batch_size_per_gpu=~"]
+            overrides += [
+                "datasets:train:gt_sizes=[32, 48]",
+                f"datasets:train:batch_sizes_per_gpu=[{batch // 2}, {batch}]",
+            ]
+            overrides += ["datasets:train:iters=[2, 1]", "network_g:topk=[2, 6, 12, 24]"]
         flags = ["--launcher", "pytorch"] if launcher else []
         command = [sys.executable, "-m", *launcher, "semanir_plugin.cli", "train"]
         command += ["-opt", str(ROOT / "options" / "train_SemanIR_SRx4.yml"), *flags, "--force_yml", *overrides]

@@ -225,6 +225,17 @@ def test_counts_written_as_floats_become_ints(recipe, tmp_path, keys, count):
     assert type(resolved) is int
 
 
+def test_lists_of_counts_become_ints_and_the_largest_patch_stands_for_all(recipe, tmp_path):
+    lists = {"gt_sizes": [64, 128, 96], "batch_sizes_per_gpu": [8, 4, 2], "iters": [200, 200, 100]}
+    entries = [f"datasets:train:{key}={[float(each) for each in value]}" for key, value in lists.items()]
+    entries += ["datasets:train:gt_size=~"]
+    opt = resolve_options(apply_overrides(recipe, entries), is_train=True, root=tmp_path)
+    train = opt["datasets"]["train"]
+    assert {key: train[key] for key in lists} == lists
+    assert train["gt_size"] == 128
+    assert {type(each) for key in lists for each in train[key]} == {int}
+
+
 def test_a_null_number_counts_as_absent(recipe, tmp_path):
     nulls = ["train:accumulation_steps", "train:warmup_iter", "train:ema_decay", "logger:print_freq"]
     forced = apply_overrides(recipe, [f"{key}=~" for key in nulls])

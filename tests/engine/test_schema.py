@@ -326,6 +326,70 @@ def test_annotations_that_cannot_be_evaluated_are_no_check(recipe, monkeypatch):
     validate_options(apply_overrides(recipe, ["network_g={type: Net, width: 1.5}"]), is_train=True)
 
 
+PHASES = "datasets:train:"
+GROWING = [  # Restormer's lists, on the recipe's 500,000 iterations
+    *(f"{PHASES}gt_size=~", f"{PHASES}batch_size_per_gpu=~"),
+    *(f"{PHASES}gt_sizes=[128, 192, 256]", f"{PHASES}batch_sizes_per_gpu=[8, 5, 4]", f"{PHASES}iters=[3e5, 1e5, 1e5]"),
+]
+
+
+def test_patches_that_grow_pass(recipe):
+    validate_options(apply_overrides(recipe, GROWING), is_train=True)
+    nulls = [f"{PHASES}{key}=~" for key in ("gt_sizes", "batch_sizes_per_gpu", "iters")]
+    validate_options(apply_overrides(recipe, nulls), is_train=True)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    {
+        "datasets:train:iters=[3e5, 2e5]": "datasets:train: the lists need one entry per phase each, but "
+        "gt_sizes has 3, batch_sizes_per_gpu has 3, iters has 2",
+        "datasets:train:iters=[3e5, 1e5, 2e5]": "datasets:train: iters add up to 600000, not to the 500000 of "
+        "train:total_iter",
+        "datasets:train:gt_sizes=[128, 192, 255]": "datasets:train: gt_sizes 255 is not a multiple of the scale 2",
+        "datasets:train:gt_sizes=128": "datasets:train: gt_sizes must be a list with one entry per phase, not 128",
+        "datasets:train:gt_sizes=[128, 0, 256]": "datasets:train: gt_sizes must list whole numbers of at least 1, not "
+        "[128, 0, 256]",
+        "datasets:train:iters=[]": "datasets:train: iters must list whole numbers of at least 1, not []",
+        "datasets:train:gt_size=128": "datasets:train: gt_size contradicts gt_sizes: remove one of them",
+        "datasets:train:batch_size_per_gpu=8": "datasets:train: batch_size_per_gpu contradicts batch_sizes_per_gpu: "
+        "remove one of them",
+        "datasets:val:gt_sizes=[128]": "datasets:val: unknown key 'gt_sizes' of PairedImageDataset; did you mean "
+        "'gt_size'?",
+        "train:accumulation_steps=5": "train: accumulation_steps 5 is more than the batch of 4 that it divides",
+    }.items(),
+)
+def test_lists_of_phases_that_contradict(recipe, entry, message):
+    with pytest.raises(UserError) as error:
+        validate_options(apply_overrides(recipe, [*SEMANIR, *GROWING, entry]), is_train=True)
+    assert str(error.value).startswith(f"--force_yml: {message}")
+
+
+def test_a_list_of_phases_that_is_missing(recipe):
+    with pytest.raises(UserError, match=r"x\.yml:7: datasets:train: missing 'iters': add it"):
+        validate_options(apply_overrides(recipe, [*GROWING, "datasets:train:iters=~"]), is_train=True)
+
+
+def test_phases_are_for_datasets_with_patches(recipe):
+    single = "datasets:train={type: SingleImageDataset, dataroot_lq: x, iters: [1]}"
+    with pytest.raises(UserError, match="unknown key 'iters' of SingleImageDataset"):
+        validate_options(apply_overrides(recipe, [single]), is_train=True)
+
+
+def test_a_contradiction_of_phases_is_told_with_its_line(recipe):
+    patches = "    gt_sizes: [128, 192]\n    batch_sizes_per_gpu: [8, 5]\n    iters: [1, 2]\n"
+    text = TRAIN.replace("    gt_size: 96\n", patches).replace("    batch_size_per_gpu: 4\n", "")
+    recipe.path.write_text(text)
+    line = text[: text.index("iters:")].count("\n") + 1
+    with pytest.raises(UserError, match=f"x.yml:{line}: datasets:train: iters add up to 3, not to the 500000"):
+        validate_options(load_options(recipe.path), is_train=True)
+
+
+def test_more_parts_than_a_batch_has_samples(recipe):
+    with pytest.raises(UserError, match="accumulation_steps 5 is more than the batch of 4 that it divides"):
+        validate_options(apply_overrides(recipe, [*SEMANIR, "train:accumulation_steps=5"]), is_train=True)
+
+
 def test_persistent_workers_need_workers(recipe):
     entries = ["datasets:train:persistent_workers=true", "datasets:train:num_worker_per_gpu=0"]
     with pytest.raises(UserError, match="persistent_workers needs num_worker_per_gpu above 0"):

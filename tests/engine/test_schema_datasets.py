@@ -74,6 +74,16 @@ def test_options_pass(validate, options):
     validate(dataset(**options))
 
 
+@pytest.mark.parametrize("kind", ["GaussianNoiseDataset", "BicubicSRDataset", "MixedPairedDataset"])
+def test_patches_may_grow(validate, kind):
+    options = {"GaussianNoiseDataset": {"sigma": 25}, "MixedPairedDataset": {"sources": {"snow": SNOW}}}.get(kind, {})
+    options |= {"gt_size": None, "batch_size_per_gpu": None}
+    options |= {"gt_sizes": [32, 64], "batch_sizes_per_gpu": [4, 2], "iters": [6, 4]}
+    validate(dataset(kind, **options))
+    with pytest.raises(UserError, match="iters add up to 11"):
+        validate(dataset(kind, **{**options, "iters": [6, 5]}))
+
+
 WRONG = {
     dataset("GaussianNoiseDataset"): "train: GaussianNoiseDataset needs 'sigma'",
     dataset("GaussianNoiseDataset", sigma="25"): "sigma must be float or a list of float, not '25'",
