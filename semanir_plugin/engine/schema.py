@@ -273,11 +273,18 @@ def _check_top_values(top: _Section) -> None:
 def _check_network(top: _Section, key: str) -> None:
     network = top.sub(key)
     network.check_call("architecture", ARCH_REGISTRY)
-    scale, upscale = top.values.get("scale"), network.values.get("upscale")
+    scale, upscale = top.values.get("scale"), _find_upscale(network)
     if scale is not None and upscale is not None and scale != upscale:
-        raise network.error(
-            f"upscale {upscale} is not the scale {scale} of the datasets: make them equal", at="upscale"
-        )
+        by_default = "" if "upscale" in network.values else ", the default,"
+        message = f"upscale {upscale}{by_default} is not the scale {scale} of the datasets: make them equal"
+        raise network.error(message, at="upscale")
+
+
+def _find_upscale(network: _Section) -> Any:
+    """Return a network's `upscale`, or what it is by default; None where it has none."""
+    parameters = inspect.signature(network.look_up("architecture", ARCH_REGISTRY)).parameters
+    default = parameters["upscale"].default if "upscale" in parameters else None
+    return network.values.get("upscale", default)
 
 
 def _check_datasets(top: _Section, *, is_train: bool) -> None:

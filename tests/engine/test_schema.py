@@ -444,6 +444,14 @@ def test_keys_that_a_model_declares_are_known(recipe, monkeypatch):
         validate_options(apply_overrides(recipe, entries[1:]), is_train=True)
 
 
+def test_the_scale_is_compared_with_what_a_network_does_by_default(recipe):
+    network = "network_g={type: SemanIR}"  # x4
+    with pytest.raises(UserError, match="network_g: upscale 4, the default, is not the scale 2 of the datasets"):
+        validate_options(apply_overrides(recipe, [network]), is_train=True)
+    for other in ("scale=4", "network_g={type: SemanIR, upscale: 2}", "network_g={type: SemanIRUNet}"):
+        validate_options(apply_overrides(recipe, [network, other]), is_train=True)
+
+
 def test_keyword_arguments_are_open_only_where_they_are_read(recipe, monkeypatch):
     class Reads:
         def __init__(self, upscale=2, **rest):
