@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SizeRequirements", "crop_to", "pad_to_multiple"]
+__all__ = ["SizeRequirements", "crop_to", "pad_to_multiple", "reflect_indices"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         size = x.shape[dim]
         target = -(-size // multiple) * multiple
         if target != size:
-            x = x.index_select(dim, _reflected(size, target, x.device))
+            x = x.index_select(dim, reflect_indices(size, target, x.device))
     return x
 
 
-def _reflected(size: int, target: int, device: torch.device) -> Tensor:
+def reflect_indices(size: int, target: int, device: torch.device) -> Tensor:
+    """Return the positions within `size` pixels that stand at each of `target` after padding, (target,)."""
     period = max(2 * (size - 1), 1)
     phase = torch.arange(target, device=device) % period
     return torch.minimum(phase, period - phase).clamp_max(size - 1)

@@ -76,17 +76,18 @@ def _is_restored(model: Any, sample: Mapping[str, Any]) -> bool:
 
 def _compare(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> None:
     scale = model.opt.get("scale", 1)
-    gt = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(model.output)
-    if gt.shape != model.output.shape:
+    output = model.output.to(model.device)  # where losses are; an output made of tiles is not
+    gt = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(output)
+    if gt.shape != output.shape:
         raise UserError(
-            f"network_g makes {_shape(model.output)} of an LQ image of {_shape(lq)}, but the ground truth is "
+            f"network_g makes {_shape(output)} of an LQ image of {_shape(lq)}, but the ground truth is "
             f"{_shape(gt)} at scale {scale}; correct scale, network_g or the data"
         )
     criterion = getattr(model, "cri_pix", None)
     try:
         if criterion is not None:
-            criterion(model.output, gt)
-        images = {"img": tensor2img([model.output]), "img2": tensor2img([gt])}
+            criterion(output, gt)
+        images = {"img": tensor2img([output]), "img2": tensor2img([gt])}
         for metric in _metrics(model).values():
             calculate_metric(images, metric)
     except Exception as error:

@@ -46,7 +46,7 @@ _VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
         **dict.fromkeys(("use_hflip", "use_rot", "pin_memory", "persistent_workers"), bool),
     },
     "train": {"amp": Literal["bf16", "fp16", False] | None, "grad_clip": float | None, "ema_decay": float | None},
-    "val": {"save_img": bool, "pbar": bool},
+    "val": {"save_img": bool, "pbar": bool, "tile": Literal["auto"] | int | None},
     "logger": {"use_tb_logger": bool},
 }
 _PATH_VALUES: dict[str, Any] = {
@@ -453,12 +453,23 @@ def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
     if is_train and val.values:
         val.require("val_freq")
     val.check_listed("val")
+    _check_restoration(val)
     metrics = val.sub("metrics")
     for name in metrics.values:
         metric = metrics.sub(name)
         metric.check_call("metric", METRIC_REGISTRY, given={"img", "img2"}, extra={"better"})
         if metric.values.get("better", "higher") not in ("higher", "lower"):
             raise metric.error("better must be 'higher' or 'lower'", at="better")
+
+
+def _check_restoration(val: _Section) -> None:
+    tile, overlap = val.values.get("tile"), val.values.get("tile_overlap")
+    if tile != "auto":
+        val.count("tile", 1)
+    if overlap is not None and tile is None:
+        raise val.error("tile_overlap needs tile: a number, or auto", at="tile_overlap")
+    if isinstance(tile, int) and (overlap or 0) >= tile:
+        raise val.error(f"tile_overlap {overlap} must be less than tile {tile}", at="tile_overlap")
 
 
 def _check_logger(top: _Section, *, is_train: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -14,9 +15,9 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from semanir_plugin.blocks import SizeRequirements, crop_to, pad_to_multiple
+from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.data.seeding import derive_seed, get_rng_state, set_rng_state
-from semanir_plugin.errors import UserError
+from semanir_plugin.models.restoration import Restoration
 from semanir_plugin.registry import register
 
 __all__ = ["SemanIRModel"]
@@ -24,18 +25,21 @@ __all__ = ["SemanIRModel"]
 
 @register(MODEL_REGISTRY)
 class SemanIRModel(SRModel):
-    """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, padding and a best checkpoint.
+    """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, tiles and a best checkpoint.
 
     Options beyond SRModel's:
         train.amp: "bf16", "fp16" (CUDA, with loss scaling), or none.
         train.grad_clip: Largest L2 norm of the gradients.
         train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
         val.topk: Keys per query when testing, for networks with a `topk`.
+        val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
+            network's windows need; "auto": as large as half of the free memory allows.
+        val.tile_overlap: Pixels that neighbouring tiles share at least, 32 by default.
     """
 
     OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
         "train": frozenset({"amp", "grad_clip", "accumulation_steps"}),
-        "val": frozenset({"topk"}),
+        "val": frozenset({"topk", "tile", "tile_overlap"}),
     }
 
     def print_network(self, net: torch.nn.Module) -> None:
@@ -104,23 +108,18 @@ class SemanIRModel(SRModel):
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         training = net.training
         net.eval()
-        with torch.no_grad():
-            self.output = self._restore(net, self.lq)
+        self.output = self.restoration.restore(net, self.lq)
         net.train(training)
 
-    def _restore(self, net: torch.nn.Module, lq: Tensor) -> Tensor:
-        topk = (self.opt.get("val") or {}).get("topk")
-        kwargs = {} if topk is None else {"topk": topk}
-        if kwargs and not hasattr(net, "topk"):
-            raise UserError(f"val.topk is set, but {type(net).__name__} has no top-k; remove it")
-        sizes = getattr(net, "size_requirements", None)
+    @cached_property
+    def restoration(self) -> Restoration:
+        """How images are restored, as the section `val` says."""
+        chosen = {key: value for key, value in (self.opt.get("val") or {}).items() if value is not None}
+        options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
+        sizes = getattr(self.get_bare_model(self.net_g), "size_requirements", None)
         if sizes is None:  # BasicSR's own window architectures tell it through their options alone
             sizes = SizeRequirements(multiple_of=self.opt["network_g"].get("window_size", 1))
-        height, width = lq.shape[-2:]
-        padded = pad_to_multiple(lq, sizes.multiple_of)
-        output = net(padded, **kwargs)
-        scale = output.shape[-1] // padded.shape[-1]
-        return crop_to(output, height * scale, width * scale)
+        return Restoration(multiple_of=sizes.multiple_of, **options)
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         if not self.is_train:  # there is one result, so there is no best one to speak of

@@ -390,6 +390,31 @@ def test_more_parts_than_a_batch_has_samples(recipe):
         validate_options(apply_overrides(recipe, [*SEMANIR, "train:accumulation_steps=5"]), is_train=True)
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    {
+        "val:tile=0": "tile must be a whole number of at least 1, not 0",
+        "val:tile=large": "tile must be 'auto' or int or ~, not 'large'",
+        "val:tile=256.0": "tile must be 'auto' or int or ~, not 256.0",
+        "val:tile_overlap=-1": "tile_overlap must be a whole number of at least 0, not -1",
+        "val:tile_overlap=32": "tile_overlap needs tile: a number, or auto",
+        "val={val_freq: 1, tile: 32, tile_overlap: 32}": "tile_overlap 32 must be less than tile 32",
+    }.items(),
+)
+def test_how_images_are_restored_must_make_sense(recipe, entry, message):
+    with pytest.raises(UserError) as error:
+        validate_options(apply_overrides(recipe, [*SEMANIR, entry]), is_train=True)
+    assert str(error.value) == f"--force_yml: val: {message}"
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [["val:tile=auto", "val:tile_overlap=0"], ["val:tile=256", "val:tile_overlap=16"]],
+)
+def test_ways_to_restore_pass(recipe, entries):
+    validate_options(apply_overrides(recipe, [*SEMANIR, *entries]), is_train=True)
+
+
 def test_persistent_workers_need_workers(recipe):
     entries = ["datasets:train:persistent_workers=true", "datasets:train:num_worker_per_gpu=0"]
     with pytest.raises(UserError, match="persistent_workers needs num_worker_per_gpu above 0"):

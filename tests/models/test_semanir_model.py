@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from basicsr.models import build_model
 
 from semanir_plugin.errors import UserError
+from semanir_plugin.models.restoration import Restoration
 from tests.conftest import TINY_NETWORK
 
 
@@ -147,6 +149,21 @@ def test_testing_uses_the_average_and_leaves_training_mode(tmp_path):
     assert not model.net_g_ema.training
     with torch.no_grad():
         torch.testing.assert_close(model.output, model.net_g_ema(model.lq))
+
+
+def test_an_image_is_restored_as_the_options_say(tmp_path):
+    val = {"topk": 3, "tile": 24, "tile_overlap": 8}
+    model = trained(tmp_path, train={"ema_decay": 0.5}, val=val)
+    torch.manual_seed(0)
+    model.feed_data({"lq": torch.rand(1, 3, 29, 37)})
+    model.test()
+    ways = Restoration(multiple_of=8, topk=3, tile=24, tile_overlap=8)
+    expected = ways.restore(model.net_g_ema, model.lq)
+    assert torch.equal(model.output, expected)
+    for other in ({"topk": 2}, {"tile": None}, {"tile_overlap": 9}):
+        changed = dataclasses.replace(ways, **other).restore(model.net_g_ema, model.lq)
+        assert not torch.equal(changed, expected), other
+    assert not torch.equal(ways.restore(model.net_g, model.lq), expected)
 
 
 def test_training_continues_from_a_saved_state(tmp_path):
