@@ -46,7 +46,7 @@ _VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
         **dict.fromkeys(("use_hflip", "use_rot", "pin_memory", "persistent_workers"), bool),
     },
     "train": {"amp": Literal["bf16", "fp16", False] | None, "grad_clip": float | None, "ema_decay": float | None},
-    "val": {"save_img": bool, "pbar": bool, "tile": Literal["auto"] | int | None},
+    "val": {"save_img": bool, "pbar": bool, "self_ensemble": bool, "tile": Literal["auto"] | int | None},
     "logger": {"use_tb_logger": bool},
 }
 _PATH_VALUES: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How a network restores an image of any size: whole or in tiles."""
+"""How a network restores an image of any size: whole or in tiles, once or eight ways."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.errors import UserError
+from semanir_plugin.models.self_ensemble import restore_eight_ways
 from semanir_plugin.models.tile_memory import PROBE, largest_tile
 from semanir_plugin.models.tiling import least_tile, restore_tiled
 
@@ -31,12 +32,14 @@ class Restoration:
         tile: Side of the tiles in pixels, rounded up to `multiple_of`; "auto": as large as half of the memory that is
             free at the first image of more than `tile_memory.PROBE` pixels allows; None: images are restored whole.
         tile_overlap: Pixels that neighbouring tiles share at least.
+        self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
     """
 
     multiple_of: int = 1
     topk: int | None = None
     tile: int | Literal["auto"] | None = None
     tile_overlap: int = 32
+    self_ensemble: bool = False
     _auto_tile: int | None = field(default=None, init=False)
 
     @torch.no_grad()
@@ -56,7 +59,8 @@ class Restoration:
         if self.topk is not None and not hasattr(net, "topk"):
             raise UserError(f"val.topk is set, but {type(net).__name__} has no top-k; remove it")
         forward = net if self.topk is None else partial(net, topk=self.topk)
-        return self._restore_whole(forward, image) if self.tile is None else self._restore_in_tiles(forward, image)
+        restore = partial(self._restore_whole if self.tile is None else self._restore_in_tiles, forward)
+        return restore_eight_ways(restore, image) if self.self_ensemble else restore(image)
 
     def _restore_whole(self, forward: Restore, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]

@@ -35,11 +35,12 @@ class SemanIRModel(SRModel):
         val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
             network's windows need; "auto": as large as half of the free memory allows.
         val.tile_overlap: Pixels that neighbouring tiles share at least, 32 by default.
+        val.self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
     """
 
     OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
         "train": frozenset({"amp", "grad_clip", "accumulation_steps"}),
-        "val": frozenset({"topk", "tile", "tile_overlap"}),
+        "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
     }
 
     def print_network(self, net: torch.nn.Module) -> None:

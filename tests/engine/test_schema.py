@@ -399,6 +399,7 @@ def test_more_parts_than_a_batch_has_samples(recipe):
         "val:tile_overlap=-1": "tile_overlap must be a whole number of at least 0, not -1",
         "val:tile_overlap=32": "tile_overlap needs tile: a number, or auto",
         "val={val_freq: 1, tile: 32, tile_overlap: 32}": "tile_overlap 32 must be less than tile 32",
+        "val:self_ensemble=1": "self_ensemble must be bool, not 1",
     }.items(),
 )
 def test_how_images_are_restored_must_make_sense(recipe, entry, message):
@@ -409,7 +410,7 @@ def test_how_images_are_restored_must_make_sense(recipe, entry, message):
 
 @pytest.mark.parametrize(
     "entries",
-    [["val:tile=auto", "val:tile_overlap=0"], ["val:tile=256", "val:tile_overlap=16"]],
+    [["val:tile=auto", "val:tile_overlap=0"], ["val:tile=256", "val:tile_overlap=16"], ["val:self_ensemble=true"]],
 )
 def test_ways_to_restore_pass(recipe, entries):
     validate_options(apply_overrides(recipe, [*SEMANIR, *entries]), is_train=True)

@@ -34,12 +34,22 @@ def test_a_network_is_given_what_it_takes(net, photo):
     torch.testing.assert_close(output, net(photo).detach())
 
 
-def test_tiles_are_blended_into_the_whole(net, photo):
-    whole = Restoration(multiple_of=8).restore(net, photo)
-    tiled = Restoration(multiple_of=8, tile=64).restore(net, photo)
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_tiles_are_blended_into_the_whole(net, photo, self_ensemble):
+    whole = Restoration(multiple_of=8, self_ensemble=self_ensemble).restore(net, photo)
+    tiled = Restoration(multiple_of=8, self_ensemble=self_ensemble, tile=64).restore(net, photo)
     assert tiled.shape == whole.shape == (1, 3, 122, 292)
     assert 0 < (tiled - whole).abs().max() < 0.3 * whole.std()
     assert not tiled.requires_grad
+
+
+def test_the_ensemble_is_of_tiled_images(net, photo):
+    seen = []
+    Restoration(multiple_of=8, self_ensemble=True, tile=56, tile_overlap=16).restore(
+        lambda x: seen.append(x.shape[-2:]) or net(x), photo
+    )
+    assert set(seen) == {(56, 56)}
+    assert len(seen) == 8 * 2 * 4
 
 
 def test_keys_per_query(net, photo):

@@ -152,15 +152,15 @@ def test_testing_uses_the_average_and_leaves_training_mode(tmp_path):
 
 
 def test_an_image_is_restored_as_the_options_say(tmp_path):
-    val = {"topk": 3, "tile": 24, "tile_overlap": 8}
+    val = {"topk": 3, "tile": 24, "tile_overlap": 8, "self_ensemble": True}
     model = trained(tmp_path, train={"ema_decay": 0.5}, val=val)
     torch.manual_seed(0)
     model.feed_data({"lq": torch.rand(1, 3, 29, 37)})
     model.test()
-    ways = Restoration(multiple_of=8, topk=3, tile=24, tile_overlap=8)
+    ways = Restoration(multiple_of=8, topk=3, tile=24, tile_overlap=8, self_ensemble=True)
     expected = ways.restore(model.net_g_ema, model.lq)
     assert torch.equal(model.output, expected)
-    for other in ({"topk": 2}, {"tile": None}, {"tile_overlap": 9}):
+    for other in ({"topk": 2}, {"tile": None}, {"tile_overlap": 9}, {"self_ensemble": False}):
         changed = dataclasses.replace(ways, **other).restore(model.net_g_ema, model.lq)
         assert not torch.equal(changed, expected), other
     assert not torch.equal(ways.restore(model.net_g, model.lq), expected)
