@@ -38,7 +38,7 @@ COUNTS: dict[str, dict[str, int]] = {
 
 Recipes often write them as floats (`!!float 5e3`). What `COUNT_LISTS` names may be, or is, a list of them.
 """
-COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters"}
+COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters", "topk"}
 
 _MAX_NODES = 100_000
 

@@ -453,7 +453,7 @@ def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
     if is_train and val.values:
         val.require("val_freq")
     val.check_listed("val")
-    _check_restoration(val)
+    _check_restoration(val, is_train=is_train)
     metrics = val.sub("metrics")
     for name in metrics.values:
         metric = metrics.sub(name)
@@ -462,8 +462,10 @@ def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
             raise metric.error("better must be 'higher' or 'lower'", at="better")
 
 
-def _check_restoration(val: _Section) -> None:
+def _check_restoration(val: _Section, *, is_train: bool) -> None:
     tile, overlap = val.values.get("tile"), val.values.get("tile_overlap")
+    if is_train and isinstance(val.values.get("topk"), list):
+        raise val.error("topk must be one number in training; `basicsr test` takes a list", at="topk")
     if tile != "auto":
         val.count("tile", 1)
     if overlap is not None and tile is None:

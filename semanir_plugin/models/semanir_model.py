@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -36,12 +37,19 @@ class SemanIRModel(SRModel):
             network's windows need; "auto": as large as half of the free memory allows.
         val.tile_overlap: Pixels that neighbouring tiles share at least, 32 by default.
         val.self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
+
+    Attributes:
+        seconds_per_image: What `test` took for each image of the last validation.
     """
 
     OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
         "train": frozenset({"amp", "grad_clip", "accumulation_steps"}),
         "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
     }
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.seconds_per_image: list[float] = []
+        super().__init__(opt)
 
     def print_network(self, net: torch.nn.Module) -> None:
         """Log the size of a network, and in the log file alone its modules."""
@@ -109,18 +117,32 @@ class SemanIRModel(SRModel):
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         training = net.training
         net.eval()
+        start = self._clock()
         self.output = self.restoration.restore(net, self.lq)
+        self.seconds_per_image.append(self._clock() - start)
         net.train(training)
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     @cached_property
     def restoration(self) -> Restoration:
-        """How images are restored, as the section `val` says."""
+        """How images are restored, as the section `val` says; of several `topk` with the largest."""
         chosen = {key: value for key, value in (self.opt.get("val") or {}).items() if value is not None}
         options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
+        if isinstance(options.get("topk"), list):
+            options["topk"] = max(options["topk"])
         sizes = getattr(self.get_bare_model(self.net_g), "size_requirements", None)
         if sizes is None:  # BasicSR's own window architectures tell it through their options alone
             sizes = SizeRequirements(multiple_of=self.opt["network_g"].get("window_size", 1))
         return Restoration(multiple_of=sizes.multiple_of, **options)
+
+    def nondist_validation(self, *args: Any, **kwargs: Any) -> None:
+        """Validate as SRModel, and keep the seconds that each image took."""
+        self.seconds_per_image = []
+        super().nondist_validation(*args, **kwargs)
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         if not self.is_train:  # there is one result, so there is no best one to speak of

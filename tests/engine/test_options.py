@@ -228,12 +228,13 @@ def test_counts_written_as_floats_become_ints(recipe, tmp_path, keys, count):
 def test_lists_of_counts_become_ints_and_the_largest_patch_stands_for_all(recipe, tmp_path):
     lists = {"gt_sizes": [64, 128, 96], "batch_sizes_per_gpu": [8, 4, 2], "iters": [200, 200, 100]}
     entries = [f"datasets:train:{key}={[float(each) for each in value]}" for key, value in lists.items()]
-    entries += ["datasets:train:gt_size=~"]
+    entries += ["datasets:train:gt_size=~", "val:topk=[64.0, 128]"]
     opt = resolve_options(apply_overrides(recipe, entries), is_train=True, root=tmp_path)
     train = opt["datasets"]["train"]
     assert {key: train[key] for key in lists} == lists
     assert train["gt_size"] == 128
-    assert {type(each) for key in lists for each in train[key]} == {int}
+    assert opt["val"]["topk"] == [64, 128]
+    assert {type(each) for key in lists for each in train[key]} == {type(each) for each in opt["val"]["topk"]} == {int}
 
 
 def test_a_null_number_counts_as_absent(recipe, tmp_path):

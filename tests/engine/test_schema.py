@@ -400,6 +400,9 @@ def test_more_parts_than_a_batch_has_samples(recipe):
         "val:tile_overlap=32": "tile_overlap needs tile: a number, or auto",
         "val={val_freq: 1, tile: 32, tile_overlap: 32}": "tile_overlap 32 must be less than tile 32",
         "val:self_ensemble=1": "self_ensemble must be bool, not 1",
+        "val:topk=[64, 128]": "topk must be one number in training; `basicsr test` takes a list",
+        "val:topk=[64, 0]": "topk must list whole numbers of at least 1, not [64, 0]",
+        "val:topk=[]": "topk must list whole numbers of at least 1, not []",
     }.items(),
 )
 def test_how_images_are_restored_must_make_sense(recipe, entry, message):
@@ -414,6 +417,10 @@ def test_how_images_are_restored_must_make_sense(recipe, entry, message):
 )
 def test_ways_to_restore_pass(recipe, entries):
     validate_options(apply_overrides(recipe, [*SEMANIR, *entries]), is_train=True)
+
+
+def test_a_test_takes_a_list_of_topk(recipe):
+    validate_options(apply_overrides(recipe, [*SEMANIR, *TEST, "val:topk=[64, 128]"]), is_train=False)
 
 
 def test_persistent_workers_need_workers(recipe):

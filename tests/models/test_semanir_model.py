@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,7 +154,7 @@ def test_testing_uses_the_average_and_leaves_training_mode(tmp_path):
 
 
 def test_an_image_is_restored_as_the_options_say(tmp_path):
-    val = {"topk": 3, "tile": 24, "tile_overlap": 8, "self_ensemble": True}
+    val = {"topk": [3, 2], "tile": 24, "tile_overlap": 8, "self_ensemble": True}
     model = trained(tmp_path, train={"ema_decay": 0.5}, val=val)
     torch.manual_seed(0)
     model.feed_data({"lq": torch.rand(1, 3, 29, 37)})
@@ -164,6 +166,22 @@ def test_an_image_is_restored_as_the_options_say(tmp_path):
         changed = dataclasses.replace(ways, **other).restore(model.net_g_ema, model.lq)
         assert not torch.equal(changed, expected), other
     assert not torch.equal(ways.restore(model.net_g, model.lq), expected)
+
+
+def test_the_time_that_each_image_took_is_kept(tmp_path):
+    model = build_model(options(tmp_path, is_train=False))
+    for _ in range(2):
+        model.feed_data(batch(1))
+        start = time.perf_counter()
+        model.test()
+        assert 0.5 * (time.perf_counter() - start) < model.seconds_per_image[-1] < 60
+    assert len(model.seconds_per_image) == 2
+
+    class Loader(list):
+        dataset = SimpleNamespace(opt={"name": "set"})
+
+    model.nondist_validation(Loader([{"lq": batch(1)["lq"], "lq_path": ["a.png"]}] * 3), 0, None, False)
+    assert len(model.seconds_per_image) == 3, "of the last validation alone"
 
 
 def test_training_continues_from_a_saved_state(tmp_path):
