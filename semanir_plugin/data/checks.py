@@ -37,6 +37,7 @@ _EXIF_ORIENTATION = 0x0112
 _HEAD = max(map(len, END_OF_IMAGE))
 _TAIL = 64 << 10  # where an image ends, but for what some cameras append
 _THREADS = 16
+_SSIM_WINDOW = 11
 
 
 def check_datasets(opt: Mapping[str, Any], where: Callable[[Keys], str] | None = None) -> None:
@@ -49,9 +50,10 @@ def check_datasets(opt: Mapping[str, Any], where: Callable[[Keys], str] | None =
     Raises:
         UserError: A folder, LMDB or image is missing or cannot be read, images do not pair up, or sizes do not fit.
     """
+    metrics = tuple(((opt.get("val") or {}).get("metrics") or {}).values())
     for phase, dataset_opt in opt["datasets"].items():
         for section, part in _split(dataset_opt):
-            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: "")).run()
+            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: ""), metrics).run()
 
 
 def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
@@ -64,11 +66,12 @@ def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, 
 
 @dataclass(frozen=True)
 class _DatasetCheck:
-    """The checks of one dataset; `where` places the messages."""
+    """The checks of one dataset; `where` places the messages, `metrics` score it where it is not for training."""
 
     section: Keys
     opt: Mapping[str, Any]
     where: Callable[[Keys], str]
+    metrics: tuple[Mapping[str, Any], ...] = ()
 
     def error(self, key: str, message: str) -> UserError:
         keys = (*self.section, key)
@@ -195,6 +198,11 @@ class _DatasetCheck:
         if self.training and min(gt_size) < (self.opt.get("gt_size") or 0):
             message = f"{self.opt['gt_size']} is more than GT {gt_name}, {_format(gt_size)}, has; use smaller patches"
             raise self.error("gt_sizes" if "gt_sizes" in self.opt else "gt_size", message)
+        for metric in () if self.training else self.metrics:
+            if min(gt_size) < _least_scored(metric):
+                needs = f"both sides need {_least_scored(metric)} pixels with its crop_border"
+                message = f"GT {gt_name}, {_format(gt_size)}, is too small for {metric['type']}: {needs}; take it out"
+                raise self.error("dataroot_gt", message)
 
 
 def read_lmdb_keys(root: Path) -> set[bytes]:
@@ -246,6 +254,13 @@ def fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
     """Whether the GT, which BasicSR crops when it validates, is larger by a margin but not by another factor."""
     margins = [g - x * scale for g, x in zip(gt, lq, strict=True)]
     return min(margins) >= 0 and any(round(g / x) == scale for g, x in zip(gt, lq, strict=True))
+
+
+def _least_scored(metric: Mapping[str, Any]) -> int:
+    """Return the least side of images of which a metric makes a number; of smaller ones BasicSR's make NaN."""
+    border = metric.get("crop_border")
+    window = _SSIM_WINDOW if metric["type"].removesuffix("_basicsr") == "calculate_ssim" else 1
+    return window + 2 * border if isinstance(border, int) else 1
 
 
 def _locate(path: str | Path) -> str:

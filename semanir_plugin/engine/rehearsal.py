@@ -17,6 +17,11 @@ __all__ = ["rehearse", "rehearse_patch"]
 # Side of the LQ crop, and of the smallest one that metrics can do with.
 CROP = 64
 
+_CHANNEL_CURES = {  # by what the dataset gives
+    1: "set num_channels: 3 or remove color: y in the dataset, or make network_g a gray one",
+    3: "set num_channels: 1 or color: y in the dataset, or make network_g a colour one",
+}
+
 
 def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
     """Restore a crop of a sample and, where it has a ground truth, compare sizes and try losses and metrics.
@@ -39,12 +44,24 @@ def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"network_g cannot restore an LQ image of {_shape(lq)}: {one_line(error)}") from error
+        cause = _wrong_channels(model, lq) or one_line(error)
+        raise UserError(f"network_g cannot restore an LQ image of {_describe(sample, lq)}: {cause}") from error
     if "gt" in sample:
         _compare(model, sample, lq)
     elif _metrics(model):
         raise UserError(f"val:metrics: {', '.join(_metrics(model))} need a ground truth, but the dataset has none")
     del model.lq, model.output
+
+
+def _wrong_channels(model: Any, lq: torch.Tensor) -> str:
+    """Return what to do where an image of another number of channels passes; else nothing."""
+    channels = lq.shape[1]
+    try:
+        model.feed_data({"lq": lq[:, :1].expand(-1, 4 - channels, -1, -1)})
+        model.test()
+    except Exception:  # then it is not for the channels, and the first failure is told
+        return ""
+    return f"it takes {4 - channels} channels, not {channels}; {_CHANNEL_CURES[channels]}"
 
 
 def rehearse_patch(model: Any, sample: Mapping[str, Any]) -> None:
@@ -79,9 +96,12 @@ def _compare(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> None:
     output = model.output.to(model.device)  # where losses are; an output made of tiles is not
     gt = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(output)
     if gt.shape != output.shape:
+        cure = "correct scale, network_g or the data"
+        if gt.shape[1] != output.shape[1]:
+            cure = _CHANNEL_CURES.get(gt.shape[1], cure)
         raise UserError(
-            f"network_g makes {_shape(output)} of an LQ image of {_shape(lq)}, but the ground truth is "
-            f"{_shape(gt)} at scale {scale}; correct scale, network_g or the data"
+            f"network_g makes {_shape(output)} of an LQ image of {_describe(sample, lq)}, but the ground truth is "
+            f"{_shape(gt)} at scale {scale}; {cure}"
         )
     criterion = getattr(model, "cri_pix", None)
     try:
@@ -98,6 +118,10 @@ def _metrics(model: Any) -> dict[str, Any]:
     """Return the metrics that compare with a ground truth; those of one image may need a larger one."""
     metrics = (model.opt.get("val") or {}).get("metrics") or {}
     return {name: metric for name, metric in metrics.items() if not metric["type"].startswith("calculate_niqe")}
+
+
+def _describe(sample: Mapping[str, Any], lq: torch.Tensor) -> str:
+    return f"{_shape(lq)}, of {sample['lq_path']}" if "lq_path" in sample else _shape(lq)
 
 
 def _shape(image: torch.Tensor) -> str:
