@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
@@ -107,11 +108,18 @@ def _compare(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> None:
     try:
         if criterion is not None:
             criterion(output, gt)
-        images = {"img": tensor2img([output]), "img2": tensor2img([gt])}
+        # A training patch may be smaller than the images that are scored.
+        images = {"img": _enlarge(tensor2img([output])), "img2": _enlarge(tensor2img([gt]))}
         for metric in _metrics(model).values():
             calculate_metric(images, metric)
     except Exception as error:
         raise UserError(f"train.pixel_opt or val.metrics cannot be computed: {one_line(error)}") from error
+
+
+def _enlarge(image: np.ndarray) -> np.ndarray:
+    """Repeat an image, (H, W, C) or (H, W), until no side is shorter than CROP."""
+    rows, columns = (-(-CROP // side) for side in image.shape[:2])
+    return np.tile(image, (rows, columns, 1)[: image.ndim])
 
 
 def _metrics(model: Any) -> dict[str, Any]:

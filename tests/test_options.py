@@ -1,0 +1,124 @@
+"""Every shipped option file, started as a user would by `basicsr train` or `basicsr test`, on stand-ins of its data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+
+from semanir_plugin.cli import main
+from semanir_plugin.data.sr_pairs import write_sr_pairs
+from tests.archs.test_every_arch import TINY
+from tests.conftest import ROOT
+
+OPTIONS = sorted((ROOT / "options").glob("*.yml"))
+HEIGHT, WIDTH = 48, 60  # of stand-ins of ground truths; multiples of 2, 3 and 4
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def photo(photos):
+    return cv2.imread(str(photos["chelsea.png"]))
+
+
+@pytest.mark.parametrize(
+    "path", [each for each in OPTIONS if each.stem.startswith("train_")], ids=lambda path: path.stem
+)
+def test_trains_and_validates(path, photo):
+    options = yaml.safe_load(path.read_text())
+    make_data(options, photo)
+    assert main(["train", "-opt", str(path), "--force_yml", *overrides(options)]) == 0
+    run = Path("experiments", options["name"])
+    assert (run / "models" / "net_g_latest.pth").is_file()
+    log = "".join(each.read_text() for each in run.glob("*.log"))
+    if "val" in options["datasets"]:
+        assert "# psnr:" in log
+
+
+@pytest.mark.parametrize(
+    "path", [each for each in OPTIONS if each.stem.startswith("test_")], ids=lambda path: path.stem
+)
+def test_scores(path, photo):
+    options = yaml.safe_load(path.read_text())
+    make_data(options, photo)
+    if checkpoint := (options.get("path") or {}).get("pretrain_network_g"):
+        Path(checkpoint).parent.mkdir(parents=True)
+        net = build_network({**options["network_g"], **tiny(options)})
+        torch.save({"params_ema": net.state_dict(), "params": net.state_dict()}, checkpoint)
+    assert main(["test", "-opt", str(path), "--force_yml", *overrides(options)]) == 0
+    metrics = json.loads(next(Path("results", options["name"]).rglob("metrics.json")).read_text())
+    assert metrics.keys() == {dataset["name"] for dataset in options["datasets"].values()}
+    assert all(np.isfinite(value) for scores in metrics.values() for value in scores.values())
+
+
+def test_train_and_test_files_come_in_pairs():
+    trained = {path.stem.removeprefix("train_") for path in OPTIONS if path.stem.startswith("train_")}
+    tested = {path.stem.removeprefix("test_") for path in OPTIONS if path.stem.startswith("test_")}
+    assert trained <= tested
+    for path in OPTIONS:
+        assert path.read_text().startswith("# "), f"{path.name} does not say what it is for"
+        if "demo" not in path.stem:
+            assert yaml.safe_load(path.read_text())["name"] == path.stem
+
+
+def make_data(options, photo):
+    """Write images where the option file looks for them, laid out as its datasets want them."""
+    for dataset in options["datasets"].values():
+        for folders in dataset.get("sources", {"": dataset}).values():
+            if dataset["io_backend"]["type"] == "lmdb":
+                root = Path(folders["dataroot_gt"]).parent
+                write_images(root / "photos", photo, 1)
+                write_sr_pairs((root / "photos").iterdir(), root, options["scale"], lmdb=True)
+                continue
+            write_images(Path(folders["dataroot_gt"]), photo, 1)
+            if "dataroot_lq" in folders:
+                write_images(Path(folders["dataroot_lq"]), photo, options["scale"])
+
+
+def write_images(folder, photo, scale):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(2):
+        image = photo[30 * index : 30 * index + HEIGHT, 100 : 100 + WIDTH]
+        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(image, (WIDTH // scale, HEIGHT // scale)))
+
+
+def tiny(options):
+    """Return what makes the option file's network small, of the arguments that it sets."""
+    network = options["network_g"]
+    small = TINY.get(network["type"], {})
+    return {key: value for key, value in small.items() if key not in ("upscale",)}
+
+
+def overrides(options):
+    """Return the `--force_yml` entries that make any option file a matter of seconds."""
+    values = {f"network_g:{key}": value for key, value in tiny(options).items()}
+    values |= {"num_gpu": 0, "logger:use_tb_logger": "false"} if "logger" in options else {"num_gpu": 0}
+    train = options["datasets"].get("train")
+    if train:
+        values |= {
+            "datasets:train:num_worker_per_gpu": 0,
+            "train:amp": "~",
+            "train:total_iter": 2,
+            "logger:save_checkpoint_freq": 2,
+        }
+        if "gt_sizes" in train:
+            values |= {
+                "datasets:train:gt_sizes": [16, 32],
+                "datasets:train:batch_sizes_per_gpu": [2, 1],
+                "datasets:train:iters": [1, 1],
+            }
+        else:
+            values |= {"datasets:train:gt_size": 8 * options["scale"], "datasets:train:batch_size_per_gpu": 2}
+        if "val" in options:
+            values["val:val_freq"] = 2
+    return [f"{key}={value}" for key, value in values.items()]
