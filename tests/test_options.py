@@ -13,7 +13,6 @@ import yaml
 from basicsr.archs import build_network
 
 from semanir_plugin.cli import main
-from semanir_plugin.data.sr_pairs import write_sr_pairs
 from tests.archs.test_every_arch import TINY
 from tests.conftest import ROOT
 
@@ -75,21 +74,21 @@ def make_data(options, photo):
     """Write images where the option file looks for them, laid out as its datasets want them."""
     for dataset in options["datasets"].values():
         for folders in dataset.get("sources", {"": dataset}).values():
-            if dataset["io_backend"]["type"] == "lmdb":
-                root = Path(folders["dataroot_gt"]).parent
-                write_images(root / "photos", photo, 1)
-                write_sr_pairs((root / "photos").iterdir(), root, options["scale"], lmdb=True)
-                continue
             write_images(Path(folders["dataroot_gt"]), photo, 1)
             if "dataroot_lq" in folders:
                 write_images(Path(folders["dataroot_lq"]), photo, options["scale"])
 
 
-def write_images(folder, photo, scale):
-    folder.mkdir(parents=True, exist_ok=True)
+def write_images(root, photo, scale):
+    if root.exists():
+        return
+    folder = root.with_suffix("")
+    folder.mkdir(parents=True)
     for index in range(2):
         image = photo[30 * index : 30 * index + HEIGHT, 100 : 100 + WIDTH]
         cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(image, (WIDTH // scale, HEIGHT // scale)))
+    if root.suffix == ".lmdb":
+        assert main(["lmdb", "-i", str(folder), "-o", str(root)]) == 0
 
 
 def tiny(options):

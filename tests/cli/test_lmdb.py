@@ -121,7 +121,7 @@ def test_the_documented_commands_fit_the_documented_layouts():
         assert main(shlex.split(command.replace("\\\n", " "))) == 0
     assert lines("datasets/DF2K/LR_bicubic_X4.lmdb")[0] == "DIV2K_train-0001_s001.png (24,32,3) 1"
     assert lines("datasets/GoPro/train/LQ.lmdb") == ["GOPR0372_07_00-000047_s001.png (96,128,3) 1"]
-    assert lines("datasets/OutdoorRain/GT.lmdb") == ["im_0001_s80_a04.png (96,128,3) 1"]
+    assert lines("datasets/OutdoorRain/train/GT.lmdb") == ["im_0001_s80_a04.png (96,128,3) 1"]
 
 
 def test_it_explains_itself(capsys):

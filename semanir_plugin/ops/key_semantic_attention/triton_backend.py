@@ -47,10 +47,11 @@ def configuration(name: str, dtype: torch.dtype, width: int) -> dict[str, int]:
     Chosen so that no register spills on any GPU; no choice has been measured.
     """
     single = dtype == torch.float32
+    num_warps = 4 if width <= (64 if single else 32) else 8
     if name == "bias":
-        return {"num_warps": 4 if single and width <= 32 else 8, "num_stages": 2}
-    num_stages = 2 if width > 64 or (single and name == "forward") else 3
-    return {"num_warps": 4 if width <= (64 if single else 32) else 8, "num_stages": num_stages}
+        return {"num_warps": num_warps if single else 8, "num_stages": 2}
+    few_stages = name == "forward" and width <= 32 if single else width > 64
+    return {"num_warps": num_warps, "num_stages": 2 if few_stages else 3}
 
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
