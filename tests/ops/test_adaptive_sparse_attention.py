@@ -91,7 +91,7 @@ SHAPES = [
     pytest.param(2, 1, 1, 8, "table", 2, id="N1-D8-table-regions"),
     pytest.param(2, 1, 100, 20, "table", 2, id="N100-D20-table-regions"),
     pytest.param(1, 2, 130, 33, "none", 0, id="N130-D33"),
-    pytest.param(2, 1, 256, 16, "dense", 1, id="N256-D16-dense-regions"),
+    pytest.param(1, 1, 256, 16, "dense", 1, id="N256-D16-dense-regions"),
 ]
 
 
@@ -103,7 +103,8 @@ def test_against_naive_in_output_and_gradients(backend, device, b, h, n, d, bias
 
 @pytest.mark.parametrize("backend", FAST)
 def test_large_windows(backend, device):
-    compare(backend, *inputs(device, 1, 1, 1024, 16, bias="table", regions=1), TOLERANCE[torch.float32])
+    dtype = torch.bfloat16  # has the larger tiles: the interpreter takes its time
+    compare(backend, *inputs(device, 1, 1, 1024, 16, bias="table", regions=1, dtype=dtype), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -200,7 +201,7 @@ def test_nan_in_a_query_stays_in_its_row(backend, device, n):
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("n", [25, 81])
 def test_runs_agree_to_the_bit(backend, device, n):
-    leaves, regions = inputs(device, 5, 2, n, 10, regions=5)
+    leaves, regions = inputs(device, 3, 1, n, 10, regions=3)
     for first, second in zip(*(results(backend, leaves, regions) for _ in range(2)), strict=True):
         assert torch.equal(first, second)
 

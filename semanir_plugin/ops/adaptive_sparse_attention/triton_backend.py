@@ -19,7 +19,7 @@ from semanir_plugin.ops.adaptive_sparse_attention.layout import empty_heads
 __all__ = ["attend", "compilations"]
 
 # Windows of at most this many tokens are one tile.
-LARGEST_WINDOW = 64
+LARGEST_WINDOW = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}
 # Programs that divide the windows among them, where each has a part of the bias's gradient.
 PROGRAMS_PER_PROCESSOR = 4
 INTERPRETED_PROGRAMS = 8
@@ -39,34 +39,41 @@ _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor weights, Tensor? bias, Tensor? r
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
     """Yield all that dispatch can choose: kernel, types of its arguments, constants, num_warps, num_stages."""
-    kinds = [*product(WINDOW_KERNELS, (32, LARGEST_WINDOW)), *product(TILED_KERNELS, (LARGEST_WINDOW + 1,))]
-    for (kernel, n), dtype, d, *has in product(kinds, DTYPES, (16, 32, 64, 128), (True, False), (True, False)):
-        constants, num_warps, num_stages = _configure(kernel, dtype, n, d, *has)
-        if kernel is kernels.tiled_backward_bias and not constants["HAS_BIAS"]:
-            continue
-        absent = ([] if constants["HAS_BIAS"] else ["p_bias", "p_dbias"]) + (
-            [] if constants["HAS_REGIONS"] else ["p_regions"]
-        )
-        constants |= {name: None for name in absent if name in kernel.arg_names}
-        signature = {name: _type(name, dtype) for name in kernel.arg_names if name not in constants}
-        yield kernel, signature, constants, num_warps, num_stages
+    for dtype, d, *has in product(DTYPES, (16, 32, 64, 128), (True, False), (True, False)):
+        largest = LARGEST_WINDOW[dtype]
+        windows = product(WINDOW_KERNELS, sorted({32, largest}))
+        for kernel, n in (*windows, *product(TILED_KERNELS, (largest + 1,))):
+            constants, num_warps, num_stages = _configure(dtype, n, d, *has)
+            if kernel is kernels.tiled_backward_bias and not constants["HAS_BIAS"]:
+                continue
+            absent = [] if constants["HAS_BIAS"] else ["p_bias", "p_dbias"]
+            absent += [] if constants["HAS_REGIONS"] else ["p_regions"]
+            constants |= {name: None for name in absent if name in kernel.arg_names}
+            signature = {name: _type(name, dtype) for name in kernel.arg_names if name not in constants}
+            yield kernel, signature, constants, num_warps, num_stages
 
 
 def _configure(
-    kernel: Any, dtype: torch.dtype, n: int, d: int, has_bias: bool, has_regions: bool
+    dtype: torch.dtype, n: int, d: int, has_bias: bool, has_regions: bool
 ) -> tuple[dict[str, Any], int, int]:
-    """Return the constants of a kernel, num_warps and num_stages."""
+    """Return the constants of all kernels, num_warps and num_stages.
+
+    Chosen so that no register spills on any GPU; no choice has been measured.
+    """
     constants = {
         "BLOCK_N": _block_n(dtype, n),
         "BLOCK_D": max(16, triton.next_power_of_2(d)),
         "HAS_BIAS": has_bias,
         "HAS_REGIONS": has_regions,
     }
-    return constants, 4, 2
+    if dtype == torch.float32:
+        return constants, 4 if n <= LARGEST_WINDOW[dtype] else 8, 1
+    return constants, 4 if n <= 32 else 8, 2
 
 
 def _block_n(dtype: torch.dtype, n: int) -> int:
-    return 32 if n <= 32 else 64
+    # Products in full fp32 hold whole rows of both factors in registers.
+    return 32 if n <= 32 or dtype == torch.float32 else 64
 
 
 def _type(name: str, dtype: torch.dtype) -> str:
@@ -79,7 +86,7 @@ def _launch(kernel: Any, grid: tuple[int, ...], values: dict[str, Any]) -> None:
     """Run a kernel on those of the values that it names."""
     q = values["p_q"]
     has = (values["p_bias"] is not None, values["p_regions"] is not None)
-    constants, num_warps, num_stages = _configure(kernel, q.dtype, q.shape[2], q.shape[3], *has)
+    constants, num_warps, num_stages = _configure(q.dtype, q.shape[2], q.shape[3], *has)
     arguments = {name: values[name] for name in kernel.arg_names if name not in constants}
     with torch.cuda.device_of(q):
         kernel[grid](**arguments, **constants, num_warps=num_warps, num_stages=num_stages)
@@ -133,7 +140,7 @@ def _forward(
     if q.numel():
         b, h, n, _ = q.shape
         values = {**_values(q, k, v, weights, bias, regions, scale), "p_out": out, "p_lse": lse}
-        if n <= LARGEST_WINDOW:
+        if n <= LARGEST_WINDOW[q.dtype]:
             _launch(kernels.window_forward, (h, triton.cdiv(b, values["SHARE"])), values)
         else:
             _launch(kernels.tiled_forward, (_tiles(q) * h * b,), values)
@@ -168,7 +175,7 @@ def _backward(
         return *rows, torch.zeros_like(weights), q.new_zeros(0) if bias is None else torch.zeros_like(bias)
     values = _values(q, k, v, weights, bias, regions, scale)
     values |= {**_rows("p_grad", "s_g", grad), "p_lse": lse, **dict(zip(("p_dq", "p_dk", "p_dv"), rows, strict=True))}
-    differentiate = _window_backward if q.shape[2] <= LARGEST_WINDOW else _tiled_backward
+    differentiate = _window_backward if q.shape[2] <= LARGEST_WINDOW[q.dtype] else _tiled_backward
     dweights, dbias = differentiate(values)
     return *rows, dweights.to(weights.dtype), q.new_empty(0) if bias is None else dbias.to(bias.dtype)
 

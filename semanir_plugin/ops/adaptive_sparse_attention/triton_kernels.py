@@ -35,6 +35,16 @@ COUNTS = ["H", "B", "R", "SHARE"]
 
 
 @triton.jit
+def _rows_of_tile(i_tile, i_b, B, BLOCK_N: tl.constexpr):
+    """Return the rows of a tile, in a loop over windows.
+
+    They do not change from window to window, as i_b < B; but if the compiler knew, it would keep the addresses of all
+    that is loaded and stored in registers.
+    """
+    return (i_tile + i_b // B) * BLOCK_N + tl.arange(0, BLOCK_N)
+
+
+@triton.jit
 def _load_rows(p_x, i_b, i_h, o_n, o_d, s_b, s_h, s_n, N, D):
     """Load (rows, D) of one window and head; zeros past N and D."""
     p_head = p_x + tl.cast(i_b, tl.int64) * s_b + tl.cast(i_h, tl.int64) * s_h
@@ -171,10 +181,11 @@ def window_forward(
 ):
     """Output and log-sum-exp of SHARE windows of one head; programs: (H, ceil(B / SHARE))."""
     i_h, i_share = tl.program_id(0), tl.program_id(1)
-    o_n, o_d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    o_bias, o_d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
-    b_bias = _load_bias(p_bias, i_h, o_n, o_n, N, HAS_BIAS)
-    for i_b in tl.range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B), disable_licm=True):
+    b_bias = _load_bias(p_bias, i_h, o_bias, o_bias, N, HAS_BIAS)
+    for i_b in range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B)):
+        o_n = _rows_of_tile(0, i_b, B, BLOCK_N)
         b_q = _load_rows(p_q, i_b, i_h, o_n, o_d, s_qb, s_qh, s_qn, N, D)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
@@ -236,11 +247,12 @@ def window_backward(
     (programs, H, N, N), which the launcher adds up.
     """
     i_h, i_share = tl.program_id(0), tl.program_id(1)
-    o_n, o_d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    o_bias, o_d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
     b_dbias = tl.zeros((BLOCK_N, BLOCK_N), tl.float32)
     b_dweight_dense, b_dweight_sparse = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
-    for i_b in tl.range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B), disable_licm=True):
+    for i_b in range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B)):
+        o_n = _rows_of_tile(0, i_b, B, BLOCK_N)
         b_q = _load_rows(p_q, i_b, i_h, o_n, o_d, s_qb, s_qh, s_qn, N, D)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
@@ -275,8 +287,8 @@ def window_backward(
     tl.store(p_dweights + 2 * i_part, tl.sum(b_dweight_dense, 0))
     tl.store(p_dweights + 2 * i_part + 1, tl.sum(b_dweight_sparse, 0))
     if HAS_BIAS:
-        p_tile = p_dbias + tl.cast(i_part, tl.int64) * N * N + o_n[:, None] * N + o_n[None, :]
-        tl.store(p_tile, b_dbias, mask=(o_n < N)[:, None] & (o_n < N)[None, :])
+        p_tile = p_dbias + tl.cast(i_part, tl.int64) * N * N + o_bias[:, None] * N + o_bias[None, :]
+        tl.store(p_tile, b_dbias, mask=(o_bias < N)[:, None] & (o_bias < N)[None, :])
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -522,13 +534,14 @@ def tiled_backward_bias(
     Each share of the windows has its part, (shares, H, N, N), which the launcher adds up.
     """
     i_tile, i_h, i_share = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    o_m = i_tile // tl.cdiv(N, BLOCK_N) * BLOCK_N + tl.arange(0, BLOCK_N)
-    o_n = i_tile % tl.cdiv(N, BLOCK_N) * BLOCK_N + tl.arange(0, BLOCK_N)
+    i_m, i_n = i_tile // tl.cdiv(N, BLOCK_N), i_tile % tl.cdiv(N, BLOCK_N)
+    o_row, o_column = i_m * BLOCK_N + tl.arange(0, BLOCK_N), i_n * BLOCK_N + tl.arange(0, BLOCK_N)
     o_d = tl.arange(0, BLOCK_D)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
-    b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
+    b_bias = _load_bias(p_bias, i_h, o_row, o_column, N, HAS_BIAS)
     b_dbias = tl.zeros((BLOCK_N, BLOCK_N), tl.float32)
-    for i_b in tl.range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B), disable_licm=True):
+    for i_b in range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B)):
+        o_m, o_n = _rows_of_tile(i_m, i_b, B, BLOCK_N), _rows_of_tile(i_n, i_b, B, BLOCK_N)
         b_q = _load_rows(p_q, i_b, i_h, o_m, o_d, s_qb, s_qh, s_qn, N, D)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
@@ -540,8 +553,8 @@ def tiled_backward_bias(
         # (queries, D) @ (D, keys)
         b_dmixed = _dot(b_g, tl.trans(b_v))
         b_dbias += _dscores(b_s, b_dmixed, b_lse, b_delta, dense_share, sparse_share)
-    p_tile = p_dbias + (tl.cast(i_share, tl.int64) * H + i_h) * N * N + o_m[:, None] * N + o_n[None, :]
-    tl.store(p_tile, b_dbias, mask=(o_m < N)[:, None] & (o_n < N)[None, :])
+    p_tile = p_dbias + (tl.cast(i_share, tl.int64) * H + i_h) * N * N + o_row[:, None] * N + o_column[None, :]
+    tl.store(p_tile, b_dbias, mask=(o_row < N)[:, None] & (o_column < N)[None, :])
 
 
 @triton.jit
