@@ -235,6 +235,20 @@ def test_compiles_whole(backend):
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("backend", ["blockwise", NATIVE])
+def test_exports(backend):
+    class Attend(torch.nn.Module):
+        def forward(self, x, q, key, v, bias):
+            return key_semantic_attention(q, key, v, build_key_semantics(x, 5), bias=bias, backend=backend)
+
+    q, key, v, _, bias = (
+        each if i == 3 else each.detach() for i, each in enumerate(inputs(2, 2, 36, 6, 5, table=True))
+    )
+    arguments = (torch.randn(2, 36, 7), q, key, v, bias)
+    exported = torch.export.export(Attend(), arguments)
+    torch.testing.assert_close(exported.module()(*arguments), Attend()(*arguments))
+
+
 @pytest.mark.parametrize("backend", ["naive", *FAST])
 def test_autocast_and_checkpointing(backend):
     q, key, v, semantics, bias = inputs(2, 2, 30, 8, 7)
