@@ -33,6 +33,10 @@ ARCHITECTURES = (80, 90, 100)
 # Bytes of shared memory that one block may use, by architecture.
 SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 WORKERS = 2
+# Registers of a thread, and of all threads of a block.
+THREAD_REGISTERS, BLOCK_REGISTERS = 255, 1 << 16
+# ptxas may spill a few words, of registers that it has, to let more blocks run side by side.
+SPARED_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Compiled:
         registers: Per thread.
         spilled: Bytes per thread that are stored to memory for want of registers.
         shared: Bytes of shared memory per block.
+        threads: Of a block.
         error: Why it does not compile, None if it does.
     """
 
@@ -53,13 +58,15 @@ class Compiled:
     registers: int = 0
     spilled: int = 0
     shared: int = 0
+    threads: int = 128
     error: str | None = None
 
     def fault(self) -> str | None:
         """Tell in one line why this kernel may not run well or at all, None if it may."""
         limit = SHARED_LIMIT[self.architecture]
         faults = [self.error] if self.error else []
-        if self.spilled:
+        wanting = self.registers >= min(THREAD_REGISTERS, BLOCK_REGISTERS // self.threads)
+        if self.spilled > (0 if wanting else SPARED_BYTES):
             faults.append(f"spills {self.spilled} bytes per thread beside {self.registers} registers")
         if self.shared > limit:
             faults.append(f"needs {self.shared} bytes of shared memory of {limit}")
@@ -122,7 +129,7 @@ def _compile_one(module: str, index: int, architecture: int) -> Compiled:
         return Compiled(name, architecture, error=f"{type(error).__name__}: {error}")
     registers = max(map(int, re.findall(r"Used (\d+) registers", log)))
     spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
-    return Compiled(name, architecture, registers, spilled, shared)
+    return Compiled(name, architecture, registers, spilled, shared, 32 * num_warps)
 
 
 def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[int, str]:

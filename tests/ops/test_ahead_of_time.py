@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.ops.ahead_of_time import ARCHITECTURES, compile_module, modules_with_kernels
+from tests.ops.ahead_of_time import ARCHITECTURES, Compiled, compile_module, modules_with_kernels
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
@@ -55,6 +55,13 @@ def test_a_modest_kernel_has_no_fault(wasteful):
     for each in wasteful["modest_kernel"]:
         assert each.fault() is None
         assert 0 < each.registers < 64
+
+
+def test_what_ptxas_spares_for_more_blocks_is_no_fault():
+    assert Compiled("k", 90, registers=128, spilled=12, threads=128).fault() is None
+    assert "spills 12 bytes" in Compiled("k", 90, registers=128, spilled=12, threads=512).fault()
+    assert "spills 12 bytes" in Compiled("k", 90, registers=255, spilled=12, threads=128).fault()
+    assert "spills 40 bytes" in Compiled("k", 90, registers=128, spilled=40, threads=128).fault()
 
 
 def test_a_module_that_cannot_be_imported_is_an_error(tmp_path):

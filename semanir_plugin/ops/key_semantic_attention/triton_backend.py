@@ -44,7 +44,7 @@ def tile_of(dtype: torch.dtype) -> tuple[int, int]:
 def configuration(name: str, dtype: torch.dtype, width: int) -> dict[str, int]:
     """Return num_warps and num_stages of a kernel for heads padded to `width`, a power of two.
 
-    Chosen so that no register spills on any GPU; no choice has been measured.
+    Chosen so that registers suffice on every GPU; no choice has been measured.
     """
     single = dtype == torch.float32
     num_warps = 4 if width <= (64 if single else 32) else 8
