@@ -2,8 +2,9 @@
 
 import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
 
+from semanir_plugin.archs.ast_arch import AST
 from semanir_plugin.archs.bicubic_arch import Bicubic
 from semanir_plugin.archs.semanir_arch import SemanIR
 from semanir_plugin.archs.semanir_unet_arch import SemanIRUNet
 
-__all__ = ["Bicubic", "SemanIR", "SemanIRUNet"]
+__all__ = ["AST", "Bicubic", "SemanIR", "SemanIRUNet"]

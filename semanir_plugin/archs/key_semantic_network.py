@@ -10,7 +10,7 @@ from torch import nn
 
 from semanir_plugin.blocks import KeySemanticStage
 
-__all__ = ["KeySemanticNetwork", "Shift", "check_positive", "shift_pattern"]
+__all__ = ["KeySemanticNetwork", "Shift", "check_positive", "finish", "shift_pattern"]
 
 Shift = Literal["stage", "layer", "none"]
 
@@ -40,13 +40,18 @@ class KeySemanticNetwork(nn.Module):
 
     def finish(self, compile_backend: str | None) -> None:
         """Initialise the linear layers, and compile every stage where a backend is given."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            if isinstance(module, KeySemanticStage) and compile_backend is not None:
-                module.compile(fullgraph=True, backend=compile_backend)  # in place: parameters keep their names
+        finish(self, KeySemanticStage, compile_backend)
+
+
+def finish(net: nn.Module, stage: type[nn.Module], compile_backend: str | None) -> None:
+    """Initialise the linear layers of a network, and compile every `stage` in it where a backend is given."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, stage) and compile_backend is not None:
+            module.compile(fullgraph=True, backend=compile_backend)  # in place: parameters keep their names
 
 
 def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias
-from semanir_plugin.ops import KeySemantics, key_semantic_attention
+from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, key_semantic_attention
 
-__all__ = ["KeySemanticAttention"]
+__all__ = ["AdaptiveSparseAttention", "KeySemanticAttention"]
 
 
 class KeySemanticAttention(nn.Module):
@@ -50,4 +50,37 @@ class KeySemanticAttention(nn.Module):
         # Softmax does not see a common shift of the scores, and around 0 the bias keeps more digits in half precision.
         bias = self.position_bias.table() - ContinuousPositionBias.MAXIMUM / 2
         out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=1.0)
+        return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+
+
+class AdaptiveSparseAttention(nn.Module):
+    """Self-attention of a softmax and a squared-ReLU branch, in learned shares (AST, CVPR 2024, section 3.2).
+
+    Args:
+        dim: Channels of the tokens, a multiple of `num_heads`.
+        window_size: Side of the window in tokens.
+        num_heads: Attention heads.
+
+    Raises:
+        ValueError: `dim` is not a multiple of `num_heads`.
+    """
+
+    def __init__(self, dim: int, window_size: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"the width {dim} is not a multiple of the {num_heads} heads")
+        side = 2 * window_size - 1
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.position_table = nn.Parameter(torch.empty(num_heads, side, side))
+        self.branch_logits = nn.Parameter(torch.ones(2))
+        self.proj = nn.Linear(dim, dim)
+        nn.init.trunc_normal_(self.position_table, std=0.02)
+
+    def forward(self, x: Tensor, regions: Tensor | None = None) -> Tensor:
+        """Map (B, N, C) windows to (B, N, C); tokens of different `regions`, (R, N), hardly see each other."""
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
+        shares = self.branch_logits.softmax(0)
+        out = adaptive_sparse_attention(q, k, v, shares, bias=self.position_table, regions=regions)
         return self.proj(out.transpose(1, 2).reshape(b, n, -1))

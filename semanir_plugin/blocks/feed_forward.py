@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Mlp"]
+from semanir_plugin.blocks.bands import map_bands
+
+__all__ = ["FRFN", "LeFF", "Mlp"]
 
 
 class Mlp(nn.Sequential):
@@ -21,3 +25,79 @@ class Mlp(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to (..., dim)."""
         return super().forward(x)
+
+
+class LeFF(nn.Module):
+    """Feed-forward network with a depthwise 3x3 convolution in the middle (Uformer, CVPR 2022, section 3.2).
+
+    Args:
+        dim: Input and output channels.
+        hidden: Channels between the two linear layers.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.reduce = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, dim) to (B, H, W, dim)."""
+        return map_bands(_leff_rows, x, *_parameters(self), width=self.dwconv.out_channels)
+
+
+class FRFN(nn.Module):
+    """Feature refinement feed-forward network (AST, CVPR 2024, section 3.3).
+
+    A 3x3 convolution on a quarter of the channels; then two halves of a linear layer, of which one passes a depthwise
+    3x3 convolution and is gated by the other.
+
+    Args:
+        dim: Input and output channels.
+        hidden: Channels of each half.
+
+    Raises:
+        ValueError: There are fewer than 4 channels.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        if dim < 4:
+            raise ValueError(f"an FRFN needs at least 4 channels, got {dim}")
+        self.partial_conv = nn.Conv2d(dim // 4, dim // 4, 3, padding=1, bias=False)
+        self.expand = nn.Linear(dim, 2 * hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.reduce = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, dim) to (B, H, W, dim)."""
+        quarter = self.partial_conv.in_channels
+        refined = self.partial_conv(x[..., :quarter].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = torch.cat([refined, x[..., quarter:].to(refined.dtype)], dim=-1)
+        return map_bands(_frfn_rows, x, *_parameters(self), width=self.dwconv.out_channels)
+
+
+def _parameters(net: LeFF | FRFN) -> tuple[Tensor, ...]:
+    return tuple(parameter for layer in (net.expand, net.dwconv, net.reduce) for parameter in layer.parameters())
+
+
+def _leff_rows(
+    x: Tensor, inner: slice, w1: Tensor, b1: Tensor, wc: Tensor, bc: Tensor, w2: Tensor, b2: Tensor
+) -> Tensor:
+    return F.linear(_depthwise(F.gelu(F.linear(x, w1, b1)), inner, wc, bc), w2, b2)
+
+
+def _frfn_rows(
+    x: Tensor, inner: slice, w1: Tensor, b1: Tensor, wc: Tensor, bc: Tensor, w2: Tensor, b2: Tensor
+) -> Tensor:
+    # The halves apart: a slice of a joint result would be copied before the convolution.
+    weights, biases = w1.chunk(2), b1.chunk(2)
+    values = _depthwise(F.gelu(F.linear(x, weights[0], biases[0])), inner, wc, bc)
+    gate = F.gelu(F.linear(x[:, inner], weights[1], biases[1]))
+    return F.linear(values * gate, w2, b2)
+
+
+def _depthwise(x: Tensor, inner: slice, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve each channel of (b, h, W, C) and return the GELU of the inner rows; channels-last needs no copy."""
+    x = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=len(weight))
+    return F.gelu(x.permute(0, 2, 3, 1)[:, inner])

@@ -217,6 +217,8 @@ def load_network(
     net = self.get_bare_model(net)
     state = _select(load_checkpoint(load_path), param_key, load_path)
     state = {key.removeprefix("module."): value for key, value in state.items()}
+    if hasattr(net, "translate_state"):  # a network may know layouts of others' files
+        state = net.translate_state(state)
     if not strict:
         self._print_different_keys_loading(net, state, strict)  # sets aside what differs in shape
     try:
@@ -229,12 +231,17 @@ def load_network(
 
 
 def _select(checkpoint: Any, param_key: str | None, path: str) -> Mapping[str, Any]:
-    """Return what lies under `param_key`; all of it where it is weights; 'params' where there is no 'params_ema'."""
+    """Return what lies under `param_key`; all of it where it is weights.
+
+    'params' does for a missing 'params_ema', and 'state_dict' for either.
+    """
     state, key = checkpoint, param_key
     if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
         if key == "params_ema" and key not in checkpoint:
             get_root_logger().warning(f"{path} has no params_ema; its params are used.")
             key = "params"
+        if key not in checkpoint and _are_weights(checkpoint.get("state_dict", {})):  # of other training codes
+            key = "state_dict"
         state = checkpoint.get(key)
     if not isinstance(state, Mapping):
         held = _first(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
@@ -246,8 +253,9 @@ def _select(checkpoint: Any, param_key: str | None, path: str) -> Mapping[str, A
     return state
 
 
-def _are_weights(checkpoint: Mapping[str, Any]) -> bool:
-    return len(checkpoint) > 0 and all(isinstance(value, torch.Tensor) for value in checkpoint.values())
+def _are_weights(checkpoint: Any) -> bool:
+    values = checkpoint.values() if isinstance(checkpoint, Mapping) else ()
+    return len(values) > 0 and all(isinstance(value, torch.Tensor) for value in values)
 
 
 def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:

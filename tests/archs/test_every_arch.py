@@ -9,6 +9,15 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from semanir_plugin.archs.key_semantic_network import KeySemanticNetwork
 
 TINY = {
+    # Without chance: outputs are compared.
+    "AST": {
+        "img_size": 16,
+        "embed_dim": 4,
+        "depths": [1, 2, 1],
+        "num_heads": [1, 2, 2],
+        "win_size": 4,
+        "drop_path_rate": 0.0,
+    },
     "SemanIR": {"upscale": 2, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 2], "window_size": 8, "topk": 12},
     "SemanIRUNet": {
         "embed_dim": 8,
@@ -71,7 +80,7 @@ def test_checkpointing_computes_layers_twice(make):
     for option, runs in ((False, 1), (True, 2)):
         net, seen = make(use_checkpoint=option), []
         layer = next(module for name, module in net.named_modules() if name.endswith("layers.0"))
-        layer.attn.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        layer.mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
         net(torch.rand(1, 3, 16, 16)).mean().backward()
         assert len(seen) == runs
 
@@ -84,7 +93,11 @@ def test_state_dict_round_trip(make):
     assert not [key for key in net.state_dict() if "mean" in key or "coordinates" in key]
 
 
-def test_topk_is_drawn_in_training_and_largest_in_evaluation(make):
+@pytest.mark.parametrize("name", [name for name, options in TINY.items() if "topk" in options])
+def test_topk_is_drawn_in_training_and_largest_in_evaluation(name):
+    def make(**more):
+        return ours()[name](**{**TINY[name], **more})
+
     net = make(topk=[2, 5, 9])
     assert isinstance(net, KeySemanticNetwork)
     assert {net.choose_topk(None) for _ in range(50)} == {2, 5, 9}

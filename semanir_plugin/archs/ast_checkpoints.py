@@ -1,0 +1,103 @@
+"""AST's weights in the layout of its authors' checkpoints, to and fro.
+
+Beside the names, theirs differ in the attention: queries have a linear layer of their own, keys and values share one,
+the position table is flat, and the index into it is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["from_authors_layout", "is_authors_layout", "to_authors_layout"]
+
+# Theirs, ours; # is a number.
+NAMES = (
+    ("input_proj.proj.0.", "conv_first."),
+    ("output_proj.proj.0.", "conv_last."),
+    ("encoderlayer_#.blocks.#.", "encoder.#.layers.#."),
+    ("decoderlayer_#.blocks.#.", "decoder.#.layers.#."),
+    ("conv.blocks.#.", "bottom.layers.#."),
+    ("dowsample_#.conv.0.", "downs.#."),
+    ("upsample_#.deconv.0.", "ups.#."),
+    (".attn.relative_position_bias_table", ".attn.position_table"),
+    (".attn.w", ".attn.branch_logits"),
+    (".mlp.linear1.0.", ".mlp.expand."),
+    (".mlp.linear2.0.", ".mlp.reduce."),
+    (".mlp.dwconv.0.", ".mlp.dwconv."),
+    (".mlp.partial_conv3.", ".mlp.partial_conv."),
+    (".mlp.fc1.", ".mlp.0."),
+    (".mlp.fc2.", ".mlp.2."),
+)
+
+
+def _rule(old: str, new: str) -> tuple[re.Pattern[str], str]:
+    pattern = re.escape(old).replace(r"\#", r"(\d+)")
+    return re.compile(pattern if old.startswith(".") else f"^{pattern}"), new.replace("#", r"\1", 1).replace(
+        "#", r"\2", 1
+    )
+
+
+TO_OURS = [_rule(theirs, ours) for theirs, ours in NAMES]
+TO_THEIRS = [_rule(ours, theirs) for theirs, ours in NAMES]
+INDEX = ".attn.relative_position_index"
+QUERIES, KEYS_AND_VALUES, JOINT = ".attn.qkv.to_q.", ".attn.qkv.to_kv.", ".attn.qkv."
+
+
+def is_authors_layout(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether these are weights under the authors' names, with or without `module.` before them."""
+    return any(key.removeprefix("module.").startswith("input_proj.") for key in state)
+
+
+def from_authors_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of an authors' checkpoint under the names and in the shapes of `AST`.
+
+    What is none of theirs keeps its name, so that strict loading finds it.
+    """
+    theirs = {key.removeprefix("module."): value for key, value in state.items()}
+    ours = {}
+    for key, value in theirs.items():
+        if key.endswith(INDEX) or (KEYS_AND_VALUES in key and key.replace(KEYS_AND_VALUES, QUERIES) in theirs):
+            continue
+        name = _rename(key, TO_OURS)
+        if QUERIES in key and (others := key.replace(QUERIES, KEYS_AND_VALUES)) in theirs:
+            name, value = name.replace(QUERIES, JOINT), torch.cat([value, theirs[others]])
+        elif name.endswith(".position_table"):
+            side = round(len(value) ** 0.5)
+            value = value.T.reshape(-1, side, side)
+        ours[name] = value
+    return ours
+
+
+def to_authors_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return `AST`'s weights as a `state_dict` that the authors' network loads, its index buffers included."""
+    theirs = {}
+    for key, value in state.items():
+        name = _rename(key, TO_THEIRS)
+        if JOINT in key:
+            dim = len(value) // 3
+            theirs[name.replace(JOINT, QUERIES)] = value[:dim]
+            theirs[name.replace(JOINT, KEYS_AND_VALUES)] = value[dim:]
+        elif key.endswith(".position_table"):
+            theirs[name] = value.flatten(1).T.contiguous()
+            theirs[name.replace("bias_table", "index")] = _position_index((value.shape[-1] + 1) // 2)
+        else:
+            theirs[name] = value
+    return theirs
+
+
+def _rename(key: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, replacement in rules:
+        key = pattern.sub(replacement, key)
+    return key
+
+
+def _position_index(window_size: int) -> Tensor:
+    """Return (N, N), N = window_size ** 2: which row of the flat table a query, first, and a key have (Swin)."""
+    offsets = torch.arange(window_size)
+    offsets = offsets[:, None] - offsets + window_size - 1
+    rows = offsets[:, None, :, None] * (2 * window_size - 1) + offsets[None, :, None, :]  # (y, x, y', x')
+    return rows.reshape(window_size**2, window_size**2)
