@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from types import FunctionType, MethodType
 from typing import Literal
 
+import torch
 from torch import nn
 
 from semanir_plugin.blocks import KeySemanticStage
@@ -45,13 +47,25 @@ class KeySemanticNetwork(nn.Module):
 
 def finish(net: nn.Module, stage: type[nn.Module], compile_backend: str | None) -> None:
     """Initialise the linear layers of a network, and compile every `stage` in it where a backend is given."""
-    for module in net.modules():
+    for index, module in enumerate(net.modules()):
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, stage) and compile_backend is not None:
-            module.compile(fullgraph=True, backend=compile_backend)  # in place: parameters keep their names
+            _compile(module, index, compile_backend)
+
+
+def _compile(stage: nn.Module, index: int, backend: str) -> None:
+    """Compile the forward pass of one stage, in place, so that parameters keep their names.
+
+    Of a function that all stages share, torch would count their sizes and compilations as one's: from the second stage
+    on it would compile for any size, which takes minutes, and after the eighth refuse.
+    """
+    forward = type(stage).forward
+    code = forward.__code__.replace(co_name=f"forward_{index}")
+    own = FunctionType(code, forward.__globals__, argdefs=forward.__defaults__, closure=forward.__closure__)
+    stage.forward = MethodType(torch.compile(own, fullgraph=True, backend=backend), stage)
 
 
 def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:

@@ -217,8 +217,9 @@ def load_network(
     net = self.get_bare_model(net)
     state = _select(load_checkpoint(load_path), param_key, load_path)
     state = {key.removeprefix("module."): value for key, value in state.items()}
-    if hasattr(net, "translate_state"):  # a network may know layouts of others' files
-        state = net.translate_state(state)
+    translate = getattr(net, "translate_state", None)  # a network may know the layout of others' files
+    if translate is not None:
+        state = translate(state)
     if not strict:
         self._print_different_keys_loading(net, state, strict)  # sets aside what differs in shape
     try:

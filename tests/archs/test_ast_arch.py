@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 
@@ -234,6 +235,20 @@ def test_attention_is_the_described_one_where_scores_are_large(shift):
         ours.proj.load_state_dict(theirs.proj.state_dict())
     x = torch.randn(3, 64, 8)
     assert relative(ours(x), theirs(x, None)) < 1e-5
+
+
+def test_nine_stages_compile_and_copies_have_weights_of_their_own():
+    small = {**TINY, "depths": [1] * 9, "img_size": 32, "win_size": 2}
+    net, plain = AST(**small, compile_backend="aot_eager").eval(), AST(**small).eval()
+    plain.load_state_dict(net.state_dict())
+    x = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), plain(x))
+        twin = copy.deepcopy(net)
+        for parameter in twin.parameters():
+            parameter.zero_()
+        assert torch.equal(twin(x), x)
+        assert not torch.equal(net(x), x)
 
 
 def test_checkpointing_repeats_dropped_paths():

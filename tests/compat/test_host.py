@@ -269,6 +269,13 @@ def test_weights_are_loaded_as_the_host_does(wrap, prefix, model, checkpoint):
     assert torch.equal(source.weight, target.weight)
 
 
+@pytest.mark.parametrize("param_key", ["params", "params_ema"])
+def test_state_dict_does_where_the_param_key_is_missing(param_key, model, checkpoint):
+    source, target = nn.Linear(2, 2), nn.Linear(2, 2)
+    model.load_network(target, checkpoint({"epoch": 1, "state_dict": source.state_dict()}), param_key=param_key)
+    assert torch.equal(source.weight, target.weight)
+
+
 def test_param_key_none_takes_the_whole_file(model, checkpoint):
     source, target = nn.Linear(2, 2), nn.Linear(2, 2)
     model.load_network(target, checkpoint(source.state_dict()), param_key=None)
