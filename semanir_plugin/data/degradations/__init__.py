@@ -7,9 +7,11 @@ from semanir_plugin.data.degradations.bicubic import downsample_bicubic, least_s
 from semanir_plugin.data.degradations.jpeg import compress_jpeg
 from semanir_plugin.data.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.data.degradations.noise import add_gaussian_noise
+from semanir_plugin.data.degradations.rain import add_rain_streaks
 
 __all__ = [
     "add_gaussian_noise",
+    "add_rain_streaks",
     "compress_jpeg",
     "demosaic_malvar",
     "downsample_bicubic",

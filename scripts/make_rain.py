@@ -1,0 +1,85 @@
+"""Makes pairs of clean and rainy images from a folder of photographs, with synthetic streaks of rain."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zlib
+from pathlib import Path
+
+from bootstrap import run_in_venv
+
+EPILOG = """\
+OUT gets GT and LQ, PNG files of equal names. The streaks of an image depend on --seed and its name alone: the same
+command gives the same pairs, also of some of the images.
+
+  python3 scripts/make_rain.py BSD400 datasets/rain/train --seed 1
+  python3 scripts/make_rain.py BSD100 datasets/rain/test --seed 2
+"""
+
+
+def main() -> int:
+    """Write the pairs; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("images", metavar="IMAGES", help="folder of photographs")
+    parser.add_argument("out", type=Path, metavar="OUT", help="where to write; must have neither GT nor LQ yet")
+    parser.add_argument("--seed", type=int, default=0, help="decides what the rain is like; default: 0")
+    args = parser.parse_args()
+    run_in_venv()
+    from semanir_plugin.errors import UserError
+
+    try:
+        write_rain_pairs(args.images, args.out, args.seed)
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def write_rain_pairs(images: str, out: Path, seed: int) -> None:
+    """Write GT and LQ of every image in a folder.
+
+    Raises:
+        UserError: The folder holds no images, one cannot be read, two have the same name, or `out` has pairs already.
+    """
+    from semanir_plugin.data.sr_pairs import find_images
+    from semanir_plugin.errors import UserError
+
+    paths = find_images(images)
+    if len({path.stem for path in paths}) < len(paths):
+        raise UserError(f"{images}: some images differ in their suffix alone; rename or remove one of them")
+    folders = [out / "GT", out / "LQ"]
+    for folder in folders:
+        if folder.exists():
+            raise UserError(f"{folder} is there already; remove it or choose another folder")
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True)
+        for path in paths:
+            write_pair(path, folders[0], folders[1], seed)
+    except OSError as error:
+        raise UserError(f"{out}: cannot write there: {error}; mend that or choose another folder") from error
+    print(f"{len(paths)} pairs written to {out.resolve()}")
+
+
+def write_pair(path: Path, gt: Path, lq: Path, seed: int) -> None:
+    """Write one image as it is and in the rain."""
+    import cv2
+
+    from semanir_plugin.data.degradations import add_rain_streaks
+    from semanir_plugin.data.images import decode_image, to_uint8
+    from semanir_plugin.errors import UserError
+
+    try:
+        image = decode_image(path.read_bytes(), "color")
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    rainy = add_rain_streaks(image, seed=zlib.crc32(f"{seed}/{path.stem}".encode()))
+    for folder, content in ((gt, image), (lq, rainy)):
+        cv2.imencode(".png", to_uint8(content))[1].tofile(folder / f"{path.stem}.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
