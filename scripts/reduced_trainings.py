@@ -60,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
     names = ", ".join(TASKS)
     parser.add_argument("tasks", nargs="*", metavar="TASK", default=list(TASKS), help=f"of {names}; default: all")
     parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
-    parser.add_argument("--iterations", type=int, default=800, help="of training (default: 800)")
+    parser.add_argument("--iterations", type=int, default=500, help="of training (default: 500)")
     args = parser.parse_args()
     if unknown := [task for task in args.tasks if task not in TASKS]:
         parser.error(f"unknown task {unknown[0]!r}: it is one of {names}")
