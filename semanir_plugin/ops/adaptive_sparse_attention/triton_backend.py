@@ -18,8 +18,6 @@ from semanir_plugin.ops.adaptive_sparse_attention.layout import empty_heads
 
 __all__ = ["attend", "compilations"]
 
-# Windows of at most this many tokens are one tile.
-LARGEST_WINDOW = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}
 # Programs that divide the windows among them, where each has a part of the bias's gradient.
 PROGRAMS_PER_PROCESSOR = 4
 INTERPRETED_PROGRAMS = 8
@@ -40,9 +38,8 @@ _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor weights, Tensor? bias, Tensor? r
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
     """Yield all that dispatch can choose: kernel, types of its arguments, constants, num_warps, num_stages."""
     for dtype, d, *has in product(DTYPES, (16, 32, 64, 128), (True, False), (True, False)):
-        largest = LARGEST_WINDOW[dtype]
-        windows = product(WINDOW_KERNELS, sorted({32, largest}))
-        for kernel, n in (*windows, *product(TILED_KERNELS, (largest + 1,))):
+        sizes = sorted({_block_n(dtype, n, d) for n in (32, 64)})
+        for kernel, n in (*product(WINDOW_KERNELS, sizes), *product(TILED_KERNELS, (sizes[-1] + 1,))):
             constants, num_warps, num_stages = _configure(dtype, n, d, *has)
             if kernel is kernels.tiled_backward_bias and not constants["HAS_BIAS"]:
                 continue
@@ -61,7 +58,7 @@ def _configure(
     Chosen so that registers suffice on every GPU; no choice has been measured.
     """
     constants = {
-        "BLOCK_N": _block_n(dtype, n),
+        "BLOCK_N": _block_n(dtype, n, d),
         "BLOCK_D": max(16, triton.next_power_of_2(d)),
         "HAS_BIAS": has_bias,
         "HAS_REGIONS": has_regions,
@@ -70,9 +67,15 @@ def _configure(
     return constants, num_warps, 1 if dtype == torch.float32 else 2
 
 
-def _block_n(dtype: torch.dtype, n: int) -> int:
-    # Products in full fp32 hold whole rows of both factors in registers.
-    return 32 if n <= 32 or dtype == torch.float32 else 64
+def _block_n(dtype: torch.dtype, n: int, d: int) -> int:
+    """Return the queries, and keys, of a tile; windows of no more tokens are one."""
+    if dtype == torch.float32:  # its products hold whole rows of both factors in registers
+        return 32 if d <= 64 else 16
+    return 32 if n <= 32 else 64
+
+
+def _is_one_tile(q: Tensor) -> bool:
+    return q.shape[2] <= _block_n(q.dtype, q.shape[2], q.shape[3])
 
 
 def _type(name: str, dtype: torch.dtype) -> str:
@@ -115,7 +118,7 @@ def _rows(pointer: str, stride: str, x: Tensor) -> dict[str, Any]:
 
 
 def _tiles(q: Tensor) -> int:
-    return triton.cdiv(q.shape[2], _block_n(q.dtype, q.shape[2]))
+    return triton.cdiv(q.shape[2], _block_n(q.dtype, *q.shape[2:]))
 
 
 def _share(q: Tensor) -> int:
@@ -137,9 +140,9 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     out, lse = empty_heads(v), q.new_empty(q.shape[:3], dtype=torch.float32)
     if q.numel():
-        b, h, n, _ = q.shape
+        b, h = q.shape[:2]
         values = {**_values(q, k, v, weights, bias, regions, scale), "p_out": out, "p_lse": lse}
-        if n <= LARGEST_WINDOW[q.dtype]:
+        if _is_one_tile(q):
             _launch(kernels.window_forward, (h, triton.cdiv(b, values["SHARE"])), values)
         else:
             _launch(kernels.tiled_forward, (_tiles(q) * h * b,), values)
@@ -174,7 +177,7 @@ def _backward(
         return *rows, torch.zeros_like(weights), q.new_zeros(0) if bias is None else torch.zeros_like(bias)
     values = _values(q, k, v, weights, bias, regions, scale)
     values |= {**_rows("p_grad", "s_g", grad), "p_lse": lse, **dict(zip(("p_dq", "p_dk", "p_dv"), rows, strict=True))}
-    differentiate = _window_backward if q.shape[2] <= LARGEST_WINDOW[q.dtype] else _tiled_backward
+    differentiate = _window_backward if _is_one_tile(q) else _tiled_backward
     dweights, dbias = differentiate(values)
     return *rows, dweights.to(weights.dtype), q.new_empty(0) if bias is None else dbias.to(bias.dtype)
 
