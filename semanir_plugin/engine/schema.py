@@ -45,7 +45,12 @@ _VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
         "prefetch_mode": Literal["cpu", "cuda"] | None,
         **dict.fromkeys(("use_hflip", "use_rot", "pin_memory", "persistent_workers"), bool),
     },
-    "train": {"amp": Literal["bf16", "fp16", False] | None, "grad_clip": float | None, "ema_decay": float | None},
+    "train": {
+        "amp": Literal["bf16", "fp16", False] | None,
+        "grad_clip": float | None,
+        "mixup": float | None,
+        "ema_decay": float | None,
+    },
     "val": {"save_img": bool, "pbar": bool, "self_ensemble": bool, "tile": Literal["auto"] | int | None},
     "logger": {"use_tb_logger": bool},
 }
@@ -431,9 +436,11 @@ def _check_accumulation(top: _Section) -> None:
 
 
 def _check_ranges(train: _Section) -> None:
-    grad_clip, ema_decay = train.values.get("grad_clip"), train.values.get("ema_decay")
-    if grad_clip is not None and not grad_clip > 0:
-        raise train.error(f"grad_clip must be above 0, or ~ for none, not {grad_clip}", at="grad_clip")
+    for key in ("grad_clip", "mixup"):
+        value = train.values.get(key)
+        if value is not None and not value > 0:
+            raise train.error(f"{key} must be above 0, or ~ for none, not {value}", at=key)
+    ema_decay = train.values.get("ema_decay")
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise train.error(f"ema_decay must be at least 0 and below 1, not {ema_decay}", at="ema_decay")
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
@@ -31,6 +32,8 @@ class SemanIRModel(SRModel):
     Options beyond SRModel's:
         train.amp: "bf16", "fp16" (CUDA, with loss scaling), or none.
         train.grad_clip: Largest L2 norm of the gradients.
+        train.mixup: MixUp (Zhang et al., ICLR 2018): each sample becomes a mean of itself and another of its batch, in
+            a share drawn from the Beta distribution of this parameter; none: off.
         train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
         val.topk: Keys per query when testing, for networks with a `topk`.
         val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
@@ -43,9 +46,12 @@ class SemanIRModel(SRModel):
     """
 
     OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
-        "train": frozenset({"amp", "grad_clip", "accumulation_steps"}),
+        "train": frozenset({"amp", "grad_clip", "mixup", "accumulation_steps"}),
         "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
     }
+
+    lq: Tensor
+    gt: Tensor
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.seconds_per_image: list[float] = []
@@ -73,6 +79,7 @@ class SemanIRModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """Do one step on the batch fed last."""
         net_kwargs = self._draw_topk(current_iter)
+        self._mix_up(current_iter)
         self.losses.clear()
         parts = list(zip(self.lq.chunk(self.accumulation_steps), self.gt.chunk(self.accumulation_steps), strict=True))
         for index, (lq, gt) in enumerate(parts):
@@ -91,6 +98,18 @@ class SemanIRModel(SRModel):
         if choices is None:
             return {}
         return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}
+
+    def _mix_up(self, current_iter: int) -> None:
+        """Mix the samples of the batch, otherwise on every process, and after a resume as before."""
+        parameter = self.opt["train"].get("mixup")
+        if parameter is None:
+            return
+        generator = np.random.default_rng((self.opt["manual_seed"], current_iter, self.opt["rank"]))
+        count = len(self.lq)
+        share = torch.from_numpy(generator.beta(parameter, parameter, (count, 1, 1, 1))).to(self.lq)
+        order = torch.from_numpy(generator.permutation(count)).to(self.lq.device)
+        self.lq = share * self.lq + (1 - share) * self.lq[order]
+        self.gt = share * self.gt + (1 - share) * self.gt[order]
 
     def _sync_context(self, *, last: bool) -> AbstractContextManager[None]:
         # Gradients of the parts add up locally; one exchange per step is enough.

@@ -287,6 +287,7 @@ SEMANIR = ["model_type=SemanIRModel", "network_g={type: SemanIR, upscale: 2}"]
         "train:amp=fp32": "train: amp must be 'bf16' or 'fp16' or false or ~, not 'fp32'",
         "train:amp=0": "train: amp must be 'bf16' or 'fp16' or false or ~, not 0",
         "train:grad_clip=0": "train: grad_clip must be above 0, or ~ for none, not 0",
+        "train:mixup=0": "train: mixup must be above 0, or ~ for none, not 0",
         "train:grad_clip='1'": "train: grad_clip must be float or ~, not '1'",
         "train:accumulation_steps=1.5": "train: accumulation_steps must be a whole number of at least 1, not 1.5",
         "val:topk=0": "val: topk must be a whole number of at least 1, not 0",

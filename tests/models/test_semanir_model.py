@@ -224,3 +224,25 @@ def test_the_best_network_is_kept(tmp_path):
     score(31.0, 3)
     kept = torch.load(best, weights_only=True)["params"]
     assert not all(torch.equal(kept[key], value) for key, value in before["params"].items())
+
+
+def test_mixup_mixes_inputs_and_truths_alike_and_the_same_again(tmp_path):
+    model = build_model(options(tmp_path, train={"mixup": 1.2}))
+    mixed = []
+    for step in (1, 1, 2):
+        model.feed_data(batch())
+        model.optimize_parameters(step)
+        torch.testing.assert_close(F.avg_pool2d(model.gt, 2), model.lq)  # as in the batch
+        mixed.append(model.lq)
+    assert torch.equal(mixed[0], mixed[1])
+    assert not torch.allclose(mixed[1], mixed[2])
+    plain = batch()["lq"]
+    weights = torch.linalg.lstsq(plain.flatten(1).T, mixed[0].flatten(1).T).solution  # (of samples, in samples)
+    torch.testing.assert_close(weights.sum(0), torch.ones(4))
+    assert weights.min() > -1e-4
+    assert ((weights > 1e-3).sum(0) <= 2).all()
+    assert ((weights > 1e-3).sum(0) == 2).any()
+
+
+def test_without_mixup_the_batch_stays(tmp_path):
+    assert torch.equal(trained(tmp_path, steps=1).lq, batch()["lq"])
