@@ -118,6 +118,9 @@ def overrides(options):
             }
         else:
             values |= {"datasets:train:gt_size": 8 * options["scale"], "datasets:train:batch_size_per_gpu": 2}
+        if "periods" in options["train"]["scheduler"]:
+            values |= {"train:scheduler:periods": [1, 1], "train:scheduler:restart_weights": [1, 0.5]}
+            values["train:warmup_iter"] = 1
         if "val" in options:
             values["val:val_freq"] = 2
     return [f"{key}={value}" for key, value in values.items()]

@@ -71,7 +71,7 @@ def _block_n(dtype: torch.dtype, n: int, d: int) -> int:
     """Return the queries, and keys, of a tile; windows of no more tokens are one."""
     if dtype == torch.float32:  # its products hold whole rows of both factors in registers
         return 32 if d <= 64 else 16
-    return 32 if n <= 32 else 64
+    return 32 if n <= 32 or d > 32 else 64
 
 
 def _is_one_tile(q: Tensor) -> bool:
