@@ -238,12 +238,18 @@ def test_attention_is_the_described_one_where_scores_are_large(shift):
 
 
 def test_nine_stages_compile_and_copies_have_weights_of_their_own():
-    small = {**TINY, "depths": [1] * 9, "img_size": 32, "win_size": 2}
-    net, plain = AST(**small, compile_backend="aot_eager").eval(), AST(**small).eval()
+    def backend(graph, inputs):
+        compiled.append({type(each) for each in inputs})
+        return graph.forward
+
+    small, compiled = {**TINY, "depths": [1] * 9, "img_size": 32, "win_size": 2}, []
+    net, plain = AST(**small, compile_backend=backend).eval(), AST(**small).eval()
     plain.load_state_dict(net.state_dict())
     x = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(net(x), plain(x))
+        assert len(compiled) == 9
+        assert not any(torch.SymInt in types or int in types for types in compiled), "each for its own size"
         twin = copy.deepcopy(net)
         for parameter in twin.parameters():
             parameter.zero_()
