@@ -1,8 +1,7 @@
-"""Trains a reduced SemanIRUNet on the shipped recipes for some minutes, and scores it beside its degraded input.
+"""Trains reduced networks on the shipped recipes for some minutes, and scores them beside their degraded input.
 
-Makes its option files of options/{train,test}_SemanIRUNet_TASK.yml and of a folder of data as the tests take it, with
-train/BSD400 and test/{Set12,McMaster,classic5}. Everything goes under the working directory: reduced/, experiments/,
-results/.
+Makes its option files of options/{train,test}_*.yml and of a folder of data as the tests take it, with train/BSD400 and
+test/{Set12,McMaster,classic5,Kodak24}. Everything goes under the working directory: reduced/, experiments/, results/.
 """
 
 from __future__ import annotations
@@ -13,19 +12,24 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bootstrap import ROOT, run_in_venv
 
-# The test set of each task, of those that are likely to be at hand.
-TASKS = {
-    "gray_DN25": "Set12",
-    "color_DN25": "McMaster",
-    "gray_JPEG10": "classic5",
-    "Demosaic": "McMaster",
-}
-NETWORK = {
+
+@dataclass(frozen=True)
+class Task:
+    """One task: its recipe, the test set of it that is likely to be at hand, and what makes the network small."""
+
+    recipe: str
+    test_set: str
+    network: dict[str, Any]
+    patch: int = 64
+
+
+UNET = {
     "embed_dim": 16,
     "depths": [1, 1, 1, 1],
     "refinement_depth": 1,
@@ -33,8 +37,16 @@ NETWORK = {
     "window_sizes": [16, 16, 8, 8],
     "topk": 64,
 }
-PATCH, BATCH, LEARNING_RATE = 64, 4, 1e-3
-# Padding and crops to compare are made by it too, and it leaves images as they are.
+AST = {"img_size": 128, "embed_dim": 8, "depths": [1] * 9, "num_heads": [1, 1, 2, 4, 8, 8, 4, 2, 1]}
+TASKS = {
+    "gray_DN25": Task("SemanIRUNet_gray_DN25", "Set12", UNET),
+    "color_DN25": Task("SemanIRUNet_color_DN25", "McMaster", UNET),
+    "gray_JPEG10": Task("SemanIRUNet_gray_JPEG10", "classic5", UNET),
+    "Demosaic": Task("SemanIRUNet_Demosaic", "McMaster", UNET),
+    "rain": Task("AST_T_derain_SPAD", "Kodak24", AST, patch=128),
+}
+BATCH, LEARNING_RATE = 4, 1e-3
+# Leaves images as they are, and is scored by the same code.
 IDENTITY = {"type": "Bicubic", "upscale": 1}
 
 
@@ -77,50 +89,69 @@ def run_task(task: str, args: argparse.Namespace) -> str:
     seconds = time.monotonic() - start
     basicsr("test", degraded)
     basicsr("test", test)
+    print(f"Comparison picture: {draw_comparison(task).resolve()}", flush=True)
     before, after = read_scores(f"reduced_{task}_input"), read_scores(f"reduced_{task}_test")
     cells = [f"{each['psnr']:.2f} / {each['ssim']:.4f}".rjust(16) for each in (before, after)]
     gain = after["psnr"] - before["psnr"]
-    return f"{task:12s} {TASKS[task]:10s} {cells[0]} {cells[1]}  {gain:+.2f}  {seconds:.0f}"
+    return f"{task:12s} {TASKS[task].test_set:10s} {cells[0]} {cells[1]}  {gain:+.2f}  {seconds:.0f}"
 
 
 def make_options(task: str, args: argparse.Namespace) -> list[Path]:
     """Write the option files: to train, to score what was trained, and to score the degraded input."""
-    train, test = (read(f"{phase}_SemanIRUNet_{task}.yml") for phase in ("train", "test"))
-    name, period = f"reduced_{task}", args.iterations
+    recipe, name, total = TASKS[task].recipe, f"reduced_{task}", args.iterations
+    train, test = (read(f"{phase}_{recipe}.yml") for phase in ("train", "test"))
     train["name"], train["num_gpu"] = name, 0
-    train["network_g"] |= NETWORK
-    train["datasets"] = {"train": reduced_dataset(train["datasets"]["train"], args)}
-    train["train"] |= {"amp": None, "total_iter": period, "ema_decay": 0.99}
+    train["network_g"] |= TASKS[task].network
+    train["datasets"] = {"train": reduced_dataset(train["datasets"]["train"], task, args)}
+    train["train"] |= {"amp": None, "total_iter": total, "ema_decay": 0.99, "warmup_iter": -1}
     train["train"]["optim_g"]["lr"] = LEARNING_RATE
-    train["train"]["scheduler"]["T_max"] = period
+    train["train"]["scheduler"] = {"type": "CosineAnnealingLR", "T_max": total, "eta_min": 1e-6}
     del train["val"]
-    train["logger"] |= {"use_tb_logger": False, "save_checkpoint_freq": period}
+    train["logger"] |= {"use_tb_logger": False, "save_checkpoint_freq": total}
     test |= {"name": f"{name}_test", "num_gpu": 0, "network_g": train["network_g"]}
     test["datasets"] = {"test": scored_dataset(test["datasets"], task, args)}
-    test["path"]["pretrain_network_g"] = f"experiments/{name}/models/net_g_latest.pth"
+    test["path"] |= {"pretrain_network_g": f"experiments/{name}/models/net_g_latest.pth", "param_key_g": "params_ema"}
     degraded = test | {"name": f"{name}_input", "network_g": IDENTITY, "path": {}}
     return [write(each) for each in (train, test, degraded)]
 
 
-def reduced_dataset(dataset: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+def reduced_dataset(dataset: dict[str, Any], task: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return the recipe's training set with one phase of small patches."""
-    phases = {"gt_sizes": [PATCH], "batch_sizes_per_gpu": [BATCH], "iters": [args.iterations]}
-    where = {"dataroot_gt": str(args.data / "train" / "BSD400"), "io_backend": {"type": "disk"}}
+    phases = {"gt_sizes": [TASKS[task].patch], "batch_sizes_per_gpu": [BATCH], "iters": [args.iterations]}
+    where = locate(dataset, args.data / "train" / "BSD400", "train", seed=1)
     return dataset | where | phases | {"num_worker_per_gpu": 1, "prefetch_mode": None}
 
 
 def scored_dataset(datasets: dict[str, Any], task: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return the recipe's test set, moved to where its images are."""
-    name = TASKS[task]
-    dataset = next(each for each in datasets.values() if each["name"].split("_")[0] == name)
-    return dataset | {"dataroot_gt": str(args.data / "test" / name)}
+    name = TASKS[task].test_set
+    named = [each for each in datasets.values() if each["name"].split("_")[0] == name]
+    dataset = (named or list(datasets.values()))[0]
+    return dataset | {"name": name} | locate(dataset, args.data / "test" / name, "test", seed=2)
+
+
+def locate(dataset: dict[str, Any], images: Path, phase: str, *, seed: int) -> dict[str, Any]:
+    """Return where the images of a dataset are; pairs are made by synthetic rain, once."""
+    from make_rain import write_rain_pairs
+
+    if "dataroot_lq" not in dataset:
+        return {"dataroot_gt": str(images), "io_backend": {"type": "disk"}}
+    pairs = Path("reduced", "rain", f"{phase}_{images.name}")
+    if not pairs.exists():
+        write_rain_pairs(str(images), pairs, seed)
+    return {"dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ"), "io_backend": {"type": "disk"}}
 
 
 def read(name: str) -> dict[str, Any]:
     """Return a shipped option file."""
+    return read_yaml(ROOT / "options" / name)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return what an option file holds."""
     import yaml
 
-    options: dict[str, Any] = yaml.safe_load((ROOT / "options" / name).read_text())
+    options: dict[str, Any] = yaml.safe_load(path.read_text())
     return options
 
 
@@ -129,7 +160,7 @@ def write(options: dict[str, Any]) -> Path:
     import yaml
 
     path = Path("reduced", f"{options['name']}.yml")
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(options, sort_keys=False))
     return path
 
@@ -138,6 +169,27 @@ def basicsr(subcommand: str, opt: Path) -> None:
     """Run the `basicsr` command, shown as a user would type it."""
     print(f"\n$ basicsr {subcommand} -opt {opt}", flush=True)
     subprocess.run([sys.executable, "-m", "semanir_plugin.cli", subcommand, "-opt", str(opt)], check=True)
+
+
+def draw_comparison(task: str) -> Path:
+    """Draw input, result and truth of the first three images of the test set; return where."""
+    import numpy as np
+    from PIL import Image
+
+    from semanir_plugin.evaluation.pictures import Comparison, compare_crops
+
+    options = read_yaml(Path("reduced", f"reduced_{task}_test.yml"))["datasets"]["test"]
+    rows = []
+    for path in sorted(Path(options["dataroot_gt"]).iterdir())[:3]:
+        versions = {}
+        for label, run in (("input", f"reduced_{task}_input"), ("restored", f"reduced_{task}_test")):
+            images = Path("results", run, "visualization", options["name"])
+            versions[label] = np.asarray(Image.open(images / f"{path.stem}_{run}.png").convert("RGB"))
+        truth = np.asarray(Image.open(path).convert("RGB"))
+        rows.append(Comparison(path.stem, truth, {**versions, "ground truth": truth}))
+    picture = Path("results", f"reduced_{task}_test", "comparison.png")
+    compare_crops(rows).save(picture)
+    return picture
 
 
 def read_scores(name: str) -> dict[str, float]:
