@@ -115,7 +115,7 @@ def test_memory_is_that_of_one_output_and_a_tile():
     )
     assert restored[0].shape == (1, 3, 6000, 8000)
     output = 3 * 6016 * 8000 * 4  # 3000 rounded up to 64, enlarged
-    assert output < peak < output + 40 * 2**20
+    assert output < peak < output + 64 * 2**20
     assert peak + image.numel() * 4 < 2 * 10**9
 
 
