@@ -42,13 +42,16 @@ class SetupError(Exception):
 def run_in_venv(torch: str | None = None) -> None:
     """Install what is missing in ``.venv``, then run the calling script there with the same arguments.
 
-    Returns only in a process that already runs in a complete ``.venv``. Ends the process with exit code 2 and one line
-    on stderr if the installation fails; the next run continues it.
+    Returns only in a process that already runs in a complete ``.venv``, or at once if the environment variable
+    ``SEMANIR_VENV`` is 0, which says that the calling interpreter has all that is needed. Ends the process with exit
+    code 2 and one line on stderr if the installation fails; the next run continues it.
 
     Args:
         torch: ``"cpu"`` or ``"cuda"``. By default the environment variable ``SEMANIR_TORCH`` decides, then what is
             installed, then whether ``nvidia-smi`` runs.
     """
+    if os.environ.get("SEMANIR_VENV") == "0":
+        return
     try:
         torch = torch or os.environ.get("SEMANIR_TORCH") or None
         installed = ensure_complete(Environment(VENV), torch)

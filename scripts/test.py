@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -37,8 +38,17 @@ def choose_checks() -> list[list[str]]:
     if options.lint and rest:
         parser.error(f"--lint runs no pytest, which would take: {shlex.join(rest)}")
     lint = [] if options.no_lint else [shlex.split(check) for check in LINT]
-    tests = [] if options.lint else [["pytest", *(argument for argument in rest if argument != "--")]]
-    return lint + tests
+    given = [argument for argument in rest if argument != "--"]
+    return lint if options.lint else [*lint, ["pytest", *(given or in_parallel())]]
+
+
+def in_parallel() -> list[str]:
+    """Pytest's arguments for the whole suite: one process on each core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, 8)
+    # More threads than cores wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
+    return ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
 
 
 def run(check: list[str]) -> tuple[int, float]:

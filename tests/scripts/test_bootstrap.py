@@ -50,6 +50,7 @@ def venv(tmp_path, monkeypatch):
     monkeypatch.setattr(bootstrap, "CONSTRAINTS", constraints)
     monkeypatch.setattr(bootstrap, "VENV", tmp_path / ".venv")
     monkeypatch.delenv("SEMANIR_TORCH", raising=False)
+    monkeypatch.delenv("SEMANIR_VENV", raising=False)
     venv = bootstrap.Environment(tmp_path / ".venv")
     executable(
         venv.python,
@@ -278,6 +279,14 @@ def test_a_missing_package_is_installed_in_five_steps_then_verified(venv, monkey
     assert [step[:5] for step in steps] == [f"[{number}/5]" for number in range(1, 6)]
     assert "still missing after the installation: numpy==2.4.6" in error
     assert not venv.is_fresh()
+
+
+def test_an_interpreter_with_all_that_is_needed_may_be_kept(venv, monkeypatch, started):
+    pretend(monkeypatch)
+    venv.stamp.unlink()
+    monkeypatch.setenv("SEMANIR_VENV", "0")
+    bootstrap.run_in_venv()
+    assert started == calls(venv) == []
 
 
 def test_a_failing_pip_is_told_in_one_line_with_the_log(venv, monkeypatch, capfd):
