@@ -3,7 +3,16 @@
 import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
 
 from semanir_plugin.metrics.lpips import calculate_lpips
+from semanir_plugin.metrics.matlab_y import calculate_psnr_y_matlab, calculate_ssim_y_matlab
 from semanir_plugin.metrics.psnr_b import calculate_psnr_b
 from semanir_plugin.metrics.ssim_rgb3d import calculate_ssim_rgb3d
+from semanir_plugin.metrics.ssim_uniform7 import calculate_ssim_uniform7
 
-__all__ = ["calculate_lpips", "calculate_psnr_b", "calculate_ssim_rgb3d"]
+__all__ = [
+    "calculate_lpips",
+    "calculate_psnr_b",
+    "calculate_psnr_y_matlab",
+    "calculate_ssim_rgb3d",
+    "calculate_ssim_uniform7",
+    "calculate_ssim_y_matlab",
+]

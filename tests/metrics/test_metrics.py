@@ -10,13 +10,25 @@ import numpy as np
 import pytest
 import torch
 from basicsr.metrics import calculate_metric, calculate_psnr, calculate_ssim
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from semanir_plugin.data.degradations import compress_jpeg
 from semanir_plugin.errors import UserError
-from semanir_plugin.metrics import calculate_lpips, calculate_psnr_b, calculate_ssim_rgb3d, lpips
+from semanir_plugin.metrics import (
+    calculate_lpips,
+    calculate_psnr_b,
+    calculate_psnr_y_matlab,
+    calculate_ssim_rgb3d,
+    calculate_ssim_uniform7,
+    calculate_ssim_y_matlab,
+    lpips,
+    matlab_y,
+)
 
-NAMES = ("calculate_psnr_b", "calculate_ssim_rgb3d", "calculate_lpips")
+NAMES = (
+    *("calculate_psnr_b", "calculate_ssim_rgb3d", "calculate_lpips"),
+    *("calculate_ssim_uniform7", "calculate_psnr_y_matlab", "calculate_ssim_y_matlab"),
+)
 
 
 class FakeLPIPS(torch.nn.Module):
@@ -167,6 +179,55 @@ def test_ssim_of_volumes_is_another_measure(pair):
 def test_ssim_of_volumes_needs_colours(pair):
     with pytest.raises(ValueError, match="must have 3 channels, not 1; of gray ones use calculate_ssim"):
         calculate_ssim_rgb3d(pair[0][..., 0], pair[1][..., 0], 0)
+
+
+def ssim_uniform7_by_definition(img, img2, data_range=255):
+    def average(channel):
+        return uniform_filter(channel, 7)[3:-3, 3:-3]
+
+    values = []
+    for x, y in zip(np.moveaxis(img.astype(float), -1, 0), np.moveaxis(img2.astype(float), -1, 0), strict=True):
+        mean_x, mean_y, unbiased = average(x), average(y), 49 / 48
+        covariance = unbiased * (average(x * y) - mean_x * mean_y)
+        variances = unbiased * (average(x * x) - mean_x**2 + average(y * y) - mean_y**2)
+        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        values.append((luminance * (2 * covariance + c2) / (variances + c2)).mean())
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("data_range", [255, 510])
+@pytest.mark.parametrize("size", [(61, 86), (7, 30)])
+def test_ssim_of_uniform_windows(pair, size, data_range):
+    images = [image[: size[0], : size[1]].astype(float) + 0.25 for image in pair]
+    value = calculate_ssim_uniform7(*images, 0, data_range=data_range)
+    assert value == pytest.approx(ssim_uniform7_by_definition(*images, data_range), abs=1e-9)
+    assert abs(value - calculate_ssim_uniform7(*images, 0, data_range=765 - data_range)) > 0.01
+
+
+def test_ssim_of_uniform_windows_needs_a_window(pair):
+    with pytest.raises(ValueError, match="7 x 7 pixels are needed, got 6 x 80"):
+        calculate_ssim_uniform7(*(image[:12] for image in pair), 3)
+
+
+def test_y_is_matlabs():
+    """What `rgb2ycbcr` gives for 8 bit colours: white 235, black 16, and 81, 145, 41 for the primaries."""
+    colours = np.array([[255, 255, 255], [0, 0, 0], [0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)
+    for colour, y in zip(colours, (235, 16, 81, 145, 41), strict=True):
+        image = np.tile(colour, (12, 13, 1))
+        assert np.array_equal(np.unique(matlab_y._rounded_y(image.astype(float))), [y])
+
+
+def test_y_is_rounded_before_it_is_compared(pair, photo):
+    y = [16 + image[..., ::-1].astype(float) @ [65.481, 128.553, 24.966] / 255 for image in pair]
+    rounded = [np.floor(each + 0.5).astype(np.uint8) for each in y]
+    value = calculate_psnr_y_matlab(*pair, 0)
+    assert value == pytest.approx(10 * np.log10(255**2 / np.mean((rounded[0] * 1.0 - rounded[1]) ** 2)), abs=1e-9)
+    assert value == pytest.approx(calculate_psnr(*pair, 0, test_y_channel=True), abs=0.05)
+    assert value != pytest.approx(calculate_psnr(*pair, 0, test_y_channel=True), abs=1e-5)
+    assert calculate_ssim_y_matlab(*pair, 0) == pytest.approx(calculate_ssim(*rounded, 0), abs=1e-9)
+    nearly = photo + 0.4
+    assert calculate_psnr_y_matlab(nearly, photo, 0) == math.inf, "images that are not rounded are"
 
 
 @pytest.mark.usefixtures("package")

@@ -1,0 +1,51 @@
+"""The SSIM that scikit-image gives by default, which papers on raindrops and haze report."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from basicsr.utils.registry import METRIC_REGISTRY
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from semanir_plugin.metrics.images import InputOrder, prepare
+from semanir_plugin.registry import register
+
+__all__ = ["calculate_ssim_uniform7"]
+
+_WINDOW = 7
+
+
+@register(METRIC_REGISTRY)
+def calculate_ssim_uniform7(
+    img: NDArray[Any],
+    img2: NDArray[Any],
+    crop_border: int,
+    input_order: InputOrder = "HWC",
+    data_range: float = 255,
+    better: Literal["higher"] = "higher",
+) -> float:
+    """Return the SSIM with uniform windows of 7 x 7 and sample covariances, the mean of the channels' values.
+
+    AST's scripts for raindrops and haze (CVPR 2024) call scikit-image so, on images that are not rounded.
+
+    Args:
+        img: In [0, 255], (H, W, C), (C, H, W) or (H, W).
+        img2: The ground truth.
+        crop_border: Pixels that are left out at each border.
+        input_order: "HWC" or "CHW".
+        data_range: From the least to the largest possible value. Old scikit-image took floats in [0, 1] to range from
+            -1 to 1, which 510 repeats.
+        better: For BasicSR, which passes it on.
+
+    Returns:
+        The mean over the pixels whose window lies within the image, at most 1.
+
+    Raises:
+        ValueError: The shapes differ, or less than a window is left within the border.
+    """
+    pair = prepare(img, img2, crop_border=crop_border, input_order=input_order)
+    if min(pair[0].shape[:2]) < _WINDOW:
+        raise ValueError(f"{_WINDOW} x {_WINDOW} pixels are needed, got {pair[0].shape[0]} x {pair[0].shape[1]}")
+    return float(np.mean(structural_similarity(*pair, win_size=_WINDOW, data_range=data_range, channel_axis=-1)))
