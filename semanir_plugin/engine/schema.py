@@ -24,7 +24,7 @@ from semanir_plugin.engine.phases import PHASE_LISTS
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, near_match
 
-__all__ = ["option_lookups", "validate_options"]
+__all__ = ["Section", "option_lookups", "validate_options"]
 
 Keys = tuple[str, ...]
 Table = Iterable[tuple[str, Any]]  # what iterating one of BasicSR's registries gives
@@ -81,7 +81,7 @@ def validate_options(option_file: OptionFile, *, is_train: bool) -> None:
         UserError: A key is unknown or missing, a registered name is unknown, or a value cannot be right. The message
             gives the line, the section, a near match and the known names.
     """
-    top = _Section(option_file, (), option_file.data)
+    top = Section(option_file, (), option_file.data)
     model = top.look_up("model", MODEL_REGISTRY, key="model_type")
     known = _ModelKeys(model)
     networks = [key for key in top.values if key.startswith("network_")]
@@ -136,7 +136,7 @@ def _parse_source(obj: Any) -> ast.AST:
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
     """A mapping of the option file, with its key path for messages."""
 
     file: OptionFile
@@ -148,12 +148,12 @@ class _Section:
         where = self.file.where(self.keys if at is None else (*self.keys, at))
         return UserError(": ".join(filter(None, [where, ":".join(self.keys), message])))
 
-    def sub(self, key: str) -> _Section:
+    def sub(self, key: str) -> Section:
         """Return the section under a key, empty where the key is missing or null."""
         value = self.values.get(key)
         if not isinstance(value, dict | None):
             raise self.error(f"{key} must be a section of its own, not {value!r}", at=key)
-        return _Section(self.file, (*self.keys, key), value or {})
+        return Section(self.file, (*self.keys, key), value or {})
 
     def check_keys(self, known: Collection[str], owner: str | None = None) -> None:
         """Refuse keys that are not known."""
@@ -261,13 +261,13 @@ class _ModelKeys:
         return {path[depth] for path in self.paths if len(path) > depth and path[:depth] == section} - _FILLED_KEYS
 
 
-def _check_name(top: _Section) -> None:
+def _check_name(top: Section) -> None:
     name = top.values["name"]
     if not isinstance(name, str) or not name.strip(". ") or any(separator in name for separator in "/\\"):
         raise top.error(f"name must be a string that can name a folder, not {name!r}", at="name")
 
 
-def _check_top_values(top: _Section) -> None:
+def _check_top_values(top: Section) -> None:
     top.check_listed("")
     if top.values.get("num_gpu") != "auto":
         top.count("num_gpu", 0)
@@ -275,7 +275,7 @@ def _check_top_values(top: _Section) -> None:
         raise top.error("manual_seed must be below 2**32, as NumPy needs it", at="manual_seed")
 
 
-def _check_network(top: _Section, key: str) -> None:
+def _check_network(top: Section, key: str) -> None:
     network = top.sub(key)
     network.check_call("architecture", ARCH_REGISTRY)
     scale, upscale = top.values.get("scale"), _find_upscale(network)
@@ -285,14 +285,14 @@ def _check_network(top: _Section, key: str) -> None:
         raise network.error(message, at="upscale")
 
 
-def _find_upscale(network: _Section) -> Any:
+def _find_upscale(network: Section) -> Any:
     """Return a network's `upscale`, or what it is by default; None where it has none."""
     parameters = inspect.signature(network.look_up("architecture", ARCH_REGISTRY)).parameters
     default = parameters["upscale"].default if "upscale" in parameters else None
     return network.values.get("upscale", default)
 
 
-def _check_datasets(top: _Section, *, is_train: bool) -> None:
+def _check_datasets(top: Section, *, is_train: bool) -> None:
     datasets = top.sub("datasets")
     reader, allowed = ("training", ("train", "val")) if is_train else ("testing", ("test",))
     for phase in datasets.values:
@@ -307,7 +307,7 @@ def _check_datasets(top: _Section, *, is_train: bool) -> None:
         raise datasets.error("no dataset to test on: add test_1")
 
 
-def _check_dataset_names(datasets: _Section) -> None:
+def _check_dataset_names(datasets: Section) -> None:
     """Refuse equal names of datasets to score, whose scores and images would overwrite one another."""
     phases: dict[str, str] = {}
     for phase in (phase for phase in datasets.values if phase != "train"):
@@ -318,7 +318,7 @@ def _check_dataset_names(datasets: _Section) -> None:
         phases[name] = phase
 
 
-def _check_dataset(top: _Section, section: _Section) -> None:
+def _check_dataset(top: Section, section: Section) -> None:
     dataset = section.look_up("dataset", DATASET_REGISTRY)
     name, in_training = dataset.__name__, section.keys[-1] == "train"
     lookups = {path[0] for path in option_lookups(dataset)}
@@ -343,7 +343,7 @@ def _check_dataset(top: _Section, section: _Section) -> None:
     _check_patch_sizes(section, scale or 1)
 
 
-def _check_patch_sizes(section: _Section, scale: int) -> None:
+def _check_patch_sizes(section: Section, scale: int) -> None:
     for key in ("gt_size", "gt_sizes"):
         for size in _listed(section.values.get(key)):
             if size % scale:
@@ -355,16 +355,16 @@ def _listed(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _has_phases(section: _Section) -> bool:
+def _has_phases(section: Section) -> bool:
     return any(section.values.get(key) is not None for key in PHASE_LISTS)
 
 
-def _needed_to_train(section: _Section, *keys: str) -> Iterable[str]:
+def _needed_to_train(section: Section, *keys: str) -> Iterable[str]:
     """Return the keys without which there is no training; lists of phases stand for single values."""
     return [*PHASE_LISTS, *(key for key in keys if key not in _SINGLE)] if _has_phases(section) else keys
 
 
-def _check_phases(section: _Section, total_iter: float | None) -> None:
+def _check_phases(section: Section, total_iter: float | None) -> None:
     """Refuse lists of progressive training that contradict one another, or what stands beside them."""
     lists = {key: section.values[key] for key in PHASE_LISTS}
     for key, single in PHASE_LISTS.items():
@@ -380,7 +380,7 @@ def _check_phases(section: _Section, total_iter: float | None) -> None:
         raise section.error(f"iters add up to {total}, not to the {total_iter} of train:total_iter", at="iters")
 
 
-def _check_dataset_keys(section: _Section, dataset: type, known: set[str]) -> None:
+def _check_dataset_keys(section: Section, dataset: type, known: set[str]) -> None:
     """Check the keys, and the values of those that the plugin's own datasets declare in `OPTIONS` and `SECTIONS`."""
     declared = getattr(dataset, "OPTIONS", None)
     if declared is None:
@@ -400,14 +400,14 @@ def _of_bases(dataset: type, table: Mapping[str, Keys]) -> Keys:
     return next((table[base.__name__] for base in dataset.__mro__ if base.__name__ in table), ())
 
 
-def _check_path(top: _Section, networks: Iterable[str], known: set[str]) -> None:
+def _check_path(top: Section, networks: Iterable[str], known: set[str]) -> None:
     path, labels = top.sub("path"), [key.removeprefix("network_") for key in networks]
     of_networks = {f"{key}_{label}": hint for label in labels for key, hint in _PATH_VALUES_BY_NETWORK.items()}
     path.check_keys(known | _PATH_VALUES.keys() | of_networks.keys())
     path.check_values(_PATH_VALUES | of_networks)
 
 
-def _check_train(top: _Section, known: set[str], *, is_train: bool) -> None:
+def _check_train(top: Section, known: set[str], *, is_train: bool) -> None:
     train = top.sub("train")
     train.check_keys(known | {"total_iter", "warmup_iter", "scheduler"})
     if is_train:
@@ -425,7 +425,7 @@ def _check_train(top: _Section, known: set[str], *, is_train: bool) -> None:
             train.sub(key).check_call("loss", LOSS_REGISTRY)
 
 
-def _check_accumulation(top: _Section) -> None:
+def _check_accumulation(top: Section) -> None:
     """Refuse more parts than a batch has samples."""
     train, batches = top.sub("train"), top.sub("datasets").sub("train").values
     steps = train.values.get("accumulation_steps") or 1
@@ -435,7 +435,7 @@ def _check_accumulation(top: _Section) -> None:
             raise train.error(message, at="accumulation_steps")
 
 
-def _check_ranges(train: _Section) -> None:
+def _check_ranges(train: Section) -> None:
     for key in ("grad_clip", "mixup"):
         value = train.values.get(key)
         if value is not None and not value > 0:
@@ -445,7 +445,7 @@ def _check_ranges(train: _Section) -> None:
         raise train.error(f"ema_decay must be at least 0 and below 1, not {ema_decay}", at="ema_decay")
 
 
-def _check_periods(scheduler: _Section, total_iter: float | None) -> None:
+def _check_periods(scheduler: Section, total_iter: float | None) -> None:
     """Refuse periods that end before the training does: BasicSR has no learning rate for what is left."""
     if scheduler.values["type"] == "CosineAnnealingRestartLR":
         scheduler.check_values({"periods": Sequence[float]})
@@ -454,7 +454,7 @@ def _check_periods(scheduler: _Section, total_iter: float | None) -> None:
             raise scheduler.error(f"periods end at {total}, before total_iter {total_iter}: extend them", at="periods")
 
 
-def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
+def _check_val(top: Section, known: set[str], *, is_train: bool) -> None:
     val = top.sub("val")
     val.check_keys(known | {"val_freq", "save_img", "suffix", "pbar", "metrics"})
     if is_train and val.values:
@@ -469,7 +469,7 @@ def _check_val(top: _Section, known: set[str], *, is_train: bool) -> None:
             raise metric.error("better must be 'higher' or 'lower'", at="better")
 
 
-def _check_restoration(val: _Section, *, is_train: bool) -> None:
+def _check_restoration(val: Section, *, is_train: bool) -> None:
     tile, overlap = val.values.get("tile"), val.values.get("tile_overlap")
     if is_train and isinstance(val.values.get("topk"), list):
         raise val.error("topk must be one number in training; `basicsr test` takes a list", at="topk")
@@ -481,7 +481,7 @@ def _check_restoration(val: _Section, *, is_train: bool) -> None:
         raise val.error(f"tile_overlap {overlap} must be less than tile {tile}", at="tile_overlap")
 
 
-def _check_logger(top: _Section, *, is_train: bool) -> None:
+def _check_logger(top: Section, *, is_train: bool) -> None:
     logger, wandb = top.sub("logger"), top.sub("logger").sub("wandb")
     logger.check_keys({"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"})
     logger.check_listed("logger")

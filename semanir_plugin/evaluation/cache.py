@@ -1,0 +1,71 @@
+"""What a leaderboard has computed, image by image, so that a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from semanir_plugin.data.images import Image
+from semanir_plugin.files import write_atomic
+
+__all__ = ["Cache"]
+
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Records under a folder, each in a file of its own, complete or not there at all.
+
+    A record counts while every image that belongs to it is as it was written.
+
+    Attributes:
+        folder: Of the results; records lie in its `cache`, images where they say.
+    """
+
+    folder: Path
+
+    @staticmethod
+    def key(*hashes: str, protocol: str) -> str:
+        """Return the name of a cell: of model, checkpoint, test set and protocol."""
+        return "-".join((*(each[:_DIGITS] for each in hashes), protocol))
+
+    def load(self, key: str, name: str) -> dict[str, Any] | None:
+        """Return a record; None where it is not there, is damaged, or lacks an image."""
+        try:
+            record = json.loads(self._path(key, name).read_text(encoding="utf-8"))
+            intact = all(self._digest(path) == digest for path, digest in record["files"].items())
+            return record if intact else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def save(self, key: str, name: str, record: Mapping[str, Any], images: Mapping[str, Image] | None = None) -> None:
+        """Write images, by paths below the folder, and then their record.
+
+        Raises:
+            OSError: Something cannot be written.
+        """
+        files = {}
+        for path, image in (images or {}).items():
+            content = cv2.imencode(".png", image)[1].tobytes()
+            self._write(self.folder / path, content)
+            files[path] = hashlib.sha256(content).hexdigest()
+        text = json.dumps({**record, "files": files}, indent=1)
+        self._write(self._path(key, name), text.encode())
+
+    def _path(self, key: str, name: str) -> Path:
+        return self.folder / "cache" / key / f"{name}.json"
+
+    def _digest(self, path: str) -> str:
+        return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
+
+    @staticmethod
+    def _write(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(content, path)

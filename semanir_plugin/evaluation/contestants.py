@@ -1,0 +1,281 @@
+"""What a leaderboard compares: networks, folders of results made elsewhere, and classical methods."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from basicsr.models import build_model
+from basicsr.utils import img2tensor, set_random_seed
+from basicsr.utils.matlab_functions import imresize
+
+from semanir_plugin import __version__
+from semanir_plugin.data.degradations import demosaic_malvar, mosaic_rggb
+from semanir_plugin.data.images import FloatImage
+from semanir_plugin.data.sr_pairs import find_images
+from semanir_plugin.engine.rehearsal import rehearse
+from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.evaluation.test_sets import Sample, TestSet, hash_files, read_image, slugify
+
+__all__ = [
+    "ClassicalOptions",
+    "Contestant",
+    "FolderOptions",
+    "NetworkOptions",
+    "Restorer",
+    "make_contestant",
+]
+
+Restore = Callable[[FloatImage], FloatImage]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """A network in an option file.
+
+    Attributes:
+        network_g: Architecture and its options, in BasicSR's format.
+        checkpoint: Its weights, read as `basicsr test` reads `path.pretrain_network_g`; `{}` stands for the strength of
+            the test set's condition, for networks with weights for each; None: weights are random.
+        param_key: Entry of the checkpoint; None: weights lie at its top.
+        strict_load: Whether every weight must be there, and no other.
+        topk: Keys per query, for networks with a `topk`; None: the network's own choice.
+        tile: As `val.tile`.
+        tile_overlap: As `val.tile_overlap`.
+        self_ensemble: As `val.self_ensemble`.
+        source: Where it is from, for people.
+    """
+
+    network_g: Any
+    checkpoint: str | None = None
+    param_key: str | None = "params"
+    strict_load: bool = True
+    topk: int | None = None
+    tile: Literal["auto"] | int | None = None
+    tile_overlap: int | None = None
+    self_ensemble: bool = False
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """Results made elsewhere, in an option file.
+
+    Attributes:
+        images: Folder with one folder of images for each test set, of its name.
+        filename_tmpl: Stem of a result, `{}` being the name of the image.
+        source: Where they are from, for people.
+    """
+
+    images: str
+    filename_tmpl: str = "{}"
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassicalOptions:
+    """A method without weights, in an option file.
+
+    Attributes:
+        classical: "bicubic" (MATLAB's), "identity" (the input as it is, neither clipped nor rounded) or "malvar"
+            (linear demosaicking).
+        source: Where it is from, for people.
+    """
+
+    classical: Literal["bicubic", "identity", "malvar"]
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restorer:
+    """A contestant that is ready to work.
+
+    Attributes:
+        restore: Makes of an image's name and input the result, (H, W, C) in BGR order, [0, 1].
+        as_is: Whether results are scored without clipping and rounding.
+        model: The built network, for its cost.
+        run: Makes of an input what it makes, without images and names, for its cost; None: there is nothing to run.
+    """
+
+    restore: Callable[[Sample, TestSet], FloatImage]
+    as_is: bool = False
+    model: Any = None
+    run: Restore | None = None
+
+
+@dataclass(frozen=True)
+class Contestant(ABC):
+    """A row that is measured.
+
+    Attributes:
+        name: Of the row.
+        options: What the option file says.
+        settings: What all networks of the run share: `num_gpu`, `manual_seed` and `scale`.
+    """
+
+    name: str
+    options: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """The name as that of a folder."""
+        return slugify(self.name)
+
+    @property
+    def identity(self) -> str:
+        """A hash of what it is, but for its weights."""
+        said = {key: value for key, value in asdict(self.options).items() if key not in ("source", "checkpoint")}
+        text = json.dumps([__version__, type(self).__name__, said], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @abstractmethod
+    def content(self, test_set: TestSet) -> str:
+        """Return a hash of the files it is made of, those that it needs for a test set.
+
+        Raises:
+            UserError: One cannot be read.
+        """
+
+    def variant(self, test_set: TestSet) -> str:
+        """Return what `prepare` is to load for a test set, of those that differ between test sets."""
+        return ""
+
+    @abstractmethod
+    def prepare(self, variant: str) -> Restorer:
+        """Load what is needed to restore.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
+
+
+class Classical(Contestant):
+    """A method without weights."""
+
+    def content(self, test_set: TestSet) -> str:
+        """Return the hash of nothing."""
+        return hash_files([], "classical")
+
+    def prepare(self, variant: str) -> Restorer:
+        """Return the method."""
+        scale = self.settings.get("scale", 1)
+        methods: dict[str, Restore] = {
+            "bicubic": lambda image: np.asarray(imresize(image, scale), np.float32),
+            "identity": lambda image: image,
+            "malvar": lambda image: demosaic_malvar(mosaic_rggb(image)),
+        }
+        run = methods[self.options.classical]
+        return Restorer(
+            restore=lambda sample, _: run(sample.input), as_is=self.options.classical == "identity", run=run
+        )
+
+
+class Folder(Contestant):
+    """Images that others made."""
+
+    def content(self, test_set: TestSet) -> str:
+        """Return the hash of the images."""
+        return hash_files([self._find(test_set, each.name) for each in test_set.found])
+
+    def prepare(self, variant: str) -> Restorer:
+        """Return what reads them."""
+
+        def restore(sample: Sample, test_set: TestSet) -> FloatImage:
+            path = self._find(test_set, sample.name)
+            image = read_image(path, test_set.protocol.channels)
+            if image.shape != sample.truth.shape:
+                height, width = sample.truth.shape[:2]
+                raise UserError(
+                    f"{path} is {image.shape[1]}x{image.shape[0]}, but what is scored of its ground truth is "
+                    f"{width}x{height}; make it anew"
+                )
+            return image
+
+        return Restorer(restore=restore)
+
+    def _find(self, test_set: TestSet, name: str) -> Path:
+        folder = Path(self.options.images, test_set.name)
+        stem = self.options.filename_tmpl.replace("{}", name)
+        found = [path for path in find_images(folder) if path.stem == stem]
+        if not found:
+            raise UserError(f"{folder}: no result of {name}, {stem}.png; add it, or correct filename_tmpl")
+        return found[0]
+
+
+class Network(Contestant):
+    """A network of any registered architecture."""
+
+    def content(self, test_set: TestSet) -> str:
+        """Return the hash of the checkpoint; of random weights, that of the seed."""
+        checkpoint = self.variant(test_set)
+        return hash_files([Path(checkpoint)] if checkpoint else [], f"seed {self.settings['manual_seed']}")
+
+    def variant(self, test_set: TestSet) -> str:
+        """Return the path of the checkpoint; nothing where weights are random."""
+        level = "" if test_set.level is None else f"{test_set.level:g}"
+        return os.path.expanduser((self.options.checkpoint or "").replace("{}", level))
+
+    def prepare(self, variant: str) -> Restorer:
+        """Build the network as `basicsr test` does, and load its weights.
+
+        Raises:
+            UserError: The network refuses its options, or the weights do not fit.
+        """
+        set_random_seed(self.settings["manual_seed"])
+        try:
+            model = build_model(self._model_options(variant))
+        except UserError:
+            raise
+        except Exception as error:  # whatever a constructor raises, its options are what the user can mend
+            raise UserError(f"{self.options.network_g['type']} cannot be built: {one_line(error)}") from error
+
+        seen: set[str] = set()
+
+        def restore(sample: Sample, test_set: TestSet) -> FloatImage:
+            if test_set.name not in seen:  # a crop shows what does not fit together
+                lq, gt = img2tensor([sample.input, sample.truth])
+                rehearse(model, {"lq": lq, "gt": gt})
+                seen.add(test_set.name)
+            return _restore(model, sample.input)
+
+        return Restorer(restore=restore, model=model, run=lambda image: _restore(model, image))
+
+    def _model_options(self, checkpoint: str) -> dict[str, Any]:
+        options = self.options
+        return {
+            "model_type": "SemanIRModel",
+            **{"is_train": False, "dist": False, "rank": 0, "world_size": 1, **self.settings},
+            "network_g": options.network_g,
+            "path": {
+                "pretrain_network_g": checkpoint or None,
+                "param_key_g": options.param_key,
+                "strict_load_g": options.strict_load,
+            },
+            "val": {key: getattr(options, key) for key in ("topk", "tile", "tile_overlap", "self_ensemble")},
+        }
+
+
+def _restore(model: Any, image: FloatImage) -> FloatImage:
+    model.feed_data({"lq": img2tensor(image.copy())[None]})
+    model.test()
+    output = model.output[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)  # (H, W, C)
+    del model.lq, model.output
+    return np.ascontiguousarray(output[..., ::-1] if output.shape[2] == 3 else output)
+
+
+def make_contestant(name: str, options: Any, settings: Mapping[str, Any]) -> Contestant:
+    """Return the contestant that options describe."""
+    kinds: dict[type, type[Contestant]] = {
+        NetworkOptions: Network,
+        FolderOptions: Folder,
+        ClassicalOptions: Classical,
+    }
+    return kinds[type(options)](name, options, settings)

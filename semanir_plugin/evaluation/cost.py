@@ -1,0 +1,114 @@
+"""What a contestant costs: parameters, multiply-adds, time and memory, at a stated size of the input."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils import get_root_logger, img2tensor
+
+from semanir_plugin.data.images import FloatImage
+from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.evaluation.complexity import count_multiply_adds
+from semanir_plugin.evaluation.contestants import Restorer
+from semanir_plugin.models.tile_memory import peak_memory
+
+__all__ = ["NO_COST", "CostOptions", "describe_device", "measure_cost"]
+
+NO_COST: dict[str, Any] = dict.fromkeys(
+    ("parameters", "flops", "flops_size", "runtime_ms", "peak_memory_mib", "runtime_size")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostOptions:
+    """How cost is measured, in an option file.
+
+    Attributes:
+        size: Height and width of the input.
+        runs: How often it is restored, for the time.
+        warm_up: How often before that.
+    """
+
+    size: Sequence[int] = (64, 64)
+    runs: int = 10
+    warm_up: int = 3
+
+
+def measure_cost(restorer: Restorer, channels: int, options: CostOptions) -> dict[str, Any]:
+    """Measure a contestant on one noise image.
+
+    Returns:
+        `parameters`; `flops`, the multiply-adds, at `flops_size` (C, H, W); at `runtime_size` the `median` of
+        `runtime_ms` with its quartiles, `low` and `high`, and `peak_memory_mib`, beyond the weights. None is what
+        there is not, or what cannot be measured here.
+    """
+    if restorer.run is None:
+        return NO_COST
+    size = [channels, *options.size]
+    image = np.random.default_rng(0).random((*options.size, channels), np.float32)
+    flops = _count(restorer, image)
+    for _ in range(options.warm_up):
+        restorer.run(image)
+    memory = _measure_memory(restorer, image)
+    return {
+        "parameters": _count_parameters(restorer),
+        "flops": flops,
+        "flops_size": size if flops is not None else None,
+        "runtime_ms": _summarise([1000 * _time(restorer, image) for _ in range(options.runs)]),
+        "peak_memory_mib": memory,
+        "runtime_size": size,
+    }
+
+
+def describe_device(num_gpu: int) -> str:
+    """Return where networks run, as people call it."""
+    if num_gpu:
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} of {os.cpu_count()} cores"
+
+
+def _count_parameters(restorer: Restorer) -> int:
+    net = restorer.model and restorer.model.get_bare_model(restorer.model.net_g)
+    return sum(parameter.numel() for parameter in net.parameters()) if net is not None else 0
+
+
+def _count(restorer: Restorer, image: FloatImage) -> int | None:
+    """Return the multiply-adds of a network; None of one that cannot be traced, which is said."""
+    if restorer.model is None or _count_parameters(restorer) == 0:
+        return None
+    model = restorer.model
+    net, restoration = model.get_bare_model(model.net_g), model.restoration
+    lq = img2tensor(image.copy())[None].to(model.device)
+    try:
+        return count_multiply_adds(net, lq, multiple_of=restoration.multiple_of, topk=restoration.topk)
+    except Exception as error:  # tracing runs any network's own code
+        get_root_logger().warning(f"{type(net).__name__}: FLOPs cannot be counted: {one_line(error)}")
+        return None
+
+
+def _measure_memory(restorer: Restorer, image: FloatImage) -> float | None:
+    device = restorer.model.device if restorer.model is not None else torch.device("cpu")
+    try:
+        return max(0, peak_memory(lambda: restorer.run and restorer.run(image), device)) / 2**20
+    except UserError:  # on systems that do not tell
+        return None
+
+
+def _time(restorer: Restorer, image: FloatImage) -> float:
+    assert restorer.run is not None
+    start = time.perf_counter()
+    restorer.run(image)
+    seconds = time.perf_counter() - start
+    return restorer.model.seconds_per_image[-1] if restorer.model is not None else seconds
+
+
+def _summarise(values: Sequence[float]) -> dict[str, float]:
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
+    return {"median": median, "low": low, "high": high}

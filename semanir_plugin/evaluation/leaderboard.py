@@ -1,0 +1,228 @@
+"""Many models times many test sets: what is missing is computed, shared out over the processes, and tabulated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from basicsr.utils.dist_util import get_dist_info
+from tqdm import tqdm
+
+from semanir_plugin.data.images import to_uint8
+from semanir_plugin.engine.distributed import init_distributed
+from semanir_plugin.engine.log import log_to_file, start_logging
+from semanir_plugin.engine.options import apply_overrides, load_options
+from semanir_plugin.engine.run import RunArguments
+from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.evaluation.board import Board, read_board
+from semanir_plugin.evaluation.cache import Cache
+from semanir_plugin.evaluation.contestants import Contestant, NetworkOptions, Restorer, make_contestant
+from semanir_plugin.evaluation.cost import NO_COST, describe_device, measure_cost
+from semanir_plugin.evaluation.references import image_path, write_references
+from semanir_plugin.evaluation.report import write_reports
+from semanir_plugin.evaluation.results import Cells, Failures, assemble
+from semanir_plugin.evaluation.test_sets import TestSet, hash_files
+
+__all__ = ["run_leaderboard"]
+
+
+def run_leaderboard(args: RunArguments) -> dict[str, Any]:
+    """Compute a leaderboard as an option file says; `results.json`, `.md`, `.csv` and images go to its folder.
+
+    Returns:
+        The results, as `results.json` holds them; nothing on processes but the first.
+
+    Raises:
+        UserError: The options or the images of a test set are not right, or the results cannot be written.
+    """
+    file = apply_overrides(load_options(args.opt), args.force_yml)
+    init_distributed(args.launcher)
+    logger = start_logging(get_dist_info()[0])
+    board = read_board(file, Path.cwd())
+    try:
+        return _Computation(board, logger).run()
+    except OSError as error:
+        raise UserError(f"cannot write to {error.filename}: {error.strerror}; choose path.results_root") from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+Cell = tuple[str, str]  # row and test set
+
+
+class _Computation:
+    """One run of a leaderboard, on each of its processes.
+
+    Every process takes each `world`-th image of a test set, leaves out what the cache has, and writes a record of each
+    of the others; the first then tabulates the records of all. So it does not matter who computed what, or when.
+    """
+
+    def __init__(self, board: Board, logger: logging.Logger) -> None:
+        self.board, self.logger = board, logger
+        self.rank, self.world = get_dist_info()
+        self.num_gpu = _count_gpus(board.num_gpu)
+        settings = {"num_gpu": self.num_gpu, "manual_seed": board.manual_seed, "scale": board.scale}
+        self.contestants = [make_contestant(name, each, settings) for name, each in board.models.items()]
+        self.cache = Cache(board.folder)
+        self.keys: dict[Cell, str] = {}
+        self.failures: Failures = {}
+        self.said: set[tuple[str, str]] = set()
+
+    def run(self) -> dict[str, Any]:
+        self.board.folder.mkdir(parents=True, exist_ok=True)
+        if self.rank == 0:
+            log_to_file(self.logger, self.board.folder / "leaderboard.log")
+        self._find_keys()
+        costs = {each.name: self._cost(each) for each in self.contestants} if self.rank == 0 else {}
+        self._meet()  # what runs beside it would slow down what is timed
+        self._write_references()
+        for contestant in self.contestants:
+            self._compute(contestant)
+        self._exchange_failures()
+        if self.rank != 0:
+            return {}
+        cells = self._collect()
+        device = describe_device(self.num_gpu)
+        results = assemble(self.board, costs=costs, cells=cells, failures=self.failures, device=device)
+        write_reports(results, self.board.folder)
+        return results
+
+    def _find_keys(self) -> None:
+        """Find under which keys the cache has each cell."""
+        for contestant in self.contestants:
+            if isinstance(contestant.options, NetworkOptions) and contestant.options.checkpoint is None:
+                self.logger.warning(f"{contestant.name}: checkpoint is not set: untrained weights are scored.")
+            for test_set in self.board.test_sets:
+                try:
+                    hashes = (contestant.identity, contestant.content(test_set), test_set.digest)
+                except UserError as error:
+                    self._fail(contestant.name, test_set.name, str(error))
+                else:
+                    key = self.cache.key(*hashes, protocol=self.board.protocol.label)
+                    self.keys[contestant.name, test_set.name] = key
+
+    def _fail(self, row: str, test_set: str, reason: str, index: int = 0) -> None:
+        self.failures[row, test_set] = (index, reason)
+        self._say(row, reason)
+
+    def _say(self, row: str, reason: str) -> None:
+        """Tell why cells of a row have failed: each reason once, and as soon as it is known."""
+        if self.rank == 0 and (row, reason) not in self.said:
+            self.said.add((row, reason))
+            self.logger.error(f"{row}: {reason}")
+
+    def _cost(self, contestant: Contestant) -> dict[str, Any]:
+        """Measure what a contestant costs, or take up what was measured here before."""
+        options = self.board.cost
+        usable = [each for each in self.board.test_sets if (contestant.name, each.name) in self.keys]
+        if options is None or not usable:
+            return NO_COST
+        channels = self.board.protocol.num_channels
+        conditions = f"{options} {channels} {describe_device(self.num_gpu)} {torch.__version__}"
+        key = self.cache.key(contestant.identity, hash_files([], conditions), protocol="cost")
+        known = self.cache.load(key, "cost")
+        if known is not None:
+            return dict(known["cost"])
+        try:
+            cost = measure_cost(contestant.prepare(contestant.variant(usable[0])), channels, options)
+        except Exception as error:  # of any network's code, or for want of memory
+            self._say(contestant.name, one_line(error))
+            return NO_COST
+        self.cache.save(key, "cost", {"cost": cost})
+        return cost
+
+    def _write_references(self) -> None:
+        for test_set in self.board.test_sets if self.board.save_images else ():
+            try:
+                write_references(
+                    self.cache, test_set, self._progress(self._mine(test_set), f"Inputs of {test_set.name}")
+                )
+            except UserError as error:  # which fails the cells, too
+                self._say(test_set.name, str(error))
+
+    def _mine(self, test_set: TestSet) -> range:
+        """Return which images this process takes."""
+        return range(self.rank, len(test_set), self.world)
+
+    def _progress(self, indices: Sequence[int], description: str) -> Iterator[int]:
+        yield from tqdm(indices, desc=description, unit="image", disable=True if self.rank else None)
+
+    def _compute(self, contestant: Contestant) -> None:
+        """Compute those images of this process that are missing."""
+        missing = {each.name: self._missing(contestant.name, each) for each in self.board.test_sets}
+        by_variant: dict[str, list[TestSet]] = {}
+        for test_set in (each for each in self.board.test_sets if missing[each.name]):
+            by_variant.setdefault(contestant.variant(test_set), []).append(test_set)
+        for variant, test_sets in by_variant.items():
+            try:
+                restorer = contestant.prepare(variant)
+            except UserError as error:
+                for test_set in test_sets:
+                    self._fail(contestant.name, test_set.name, str(error))
+                continue
+            for test_set in test_sets:
+                self._compute_cell(contestant, restorer, test_set, missing[test_set.name])
+
+    def _missing(self, row: str, test_set: TestSet) -> list[int]:
+        key = self.keys.get((row, test_set.name))
+        if key is None:
+            return []
+        return [index for index in self._mine(test_set) if self.cache.load(key, test_set.found[index].name) is None]
+
+    def _compute_cell(
+        self, contestant: Contestant, restorer: Restorer, test_set: TestSet, indices: Sequence[int]
+    ) -> None:
+        row, index = contestant.name, indices[0]
+        self.logger.debug(f"{row} on {test_set.name}: {len(indices)} images to compute.")
+        try:
+            for index in self._progress(indices, f"{row} on {test_set.name}"):
+                self._compute_image(contestant, restorer, test_set, index)
+        except OSError:  # there is no use in going on
+            raise
+        except Exception as error:  # as of cost: the other cells do without
+            self._fail(row, test_set.name, one_line(error), index)
+
+    def _compute_image(self, contestant: Contestant, restorer: Restorer, test_set: TestSet, index: int) -> None:
+        sample = test_set.sample(index)
+        output = restorer.restore(sample, test_set)
+        scores = test_set.protocol.score(output, sample.truth, test_set.scale, as_is=restorer.as_is)
+        images = {image_path(contestant.slug, test_set, sample.name): to_uint8(output)}
+        key = self.keys[contestant.name, test_set.name]
+        self.cache.save(key, sample.name, {"scores": scores}, images if self.board.save_images else None)
+
+    def _meet(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def _exchange_failures(self) -> None:
+        """Wait for all processes, and keep of each cell the failure that a single process would have met."""
+        if self.world == 1:
+            return
+        gathered: list[Failures] = [{} for _ in range(self.world)]
+        dist.all_gather_object(gathered, self.failures)
+        for cell, failure in (entry for failures in gathered for entry in failures.items()):
+            index, reason = min(failure, self.failures.get(cell, failure))
+            self._fail(*cell, reason, index)
+
+    def _collect(self) -> Cells:
+        """Return the records of each cell that has not failed, in the order of its images."""
+        cells: Cells = {}
+        for (row, name), key in self.keys.items():
+            test_set = next(each for each in self.board.test_sets if each.name == name)
+            if (row, name) not in self.failures:
+                records = [self.cache.load(key, each.name) for each in test_set.found]
+                cells[row, name] = [record for record in records if record is not None]
+                if lost := records.count(None):
+                    self._fail(row, name, f"{lost} results are not in {self.board.folder}; all machines must share it")
+        return cells
+
+
+def _count_gpus(asked: Any) -> int:
+    """Return how many GPUs each process uses, 1 or none."""
+    available = torch.cuda.device_count()
+    return min(1, available if asked in (None, "auto") else min(int(asked), available))

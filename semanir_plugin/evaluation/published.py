@@ -1,0 +1,106 @@
+"""What papers report, as rows beside those that are measured: facts to cite, marked as such wherever they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from semanir_plugin.errors import UserError, near_match
+from semanir_plugin.evaluation.protocols import Protocol
+from semanir_plugin.evaluation.test_sets import TestSet
+
+__all__ = ["published_rows"]
+
+# By protocol, where its figures stand and what tells the methods of a place apart; {} is the scale.
+_PLACES: dict[str, tuple[tuple[str, str], ...]] = {
+    "sr_y_crop": (("classical_sr/x{}", ""),),
+    "deblurring_rgb": (("motion_deblurring", ""),),
+    "denoising_gray": (("denoising/gray/blind", " (blind)"), ("denoising/gray/per_level", "")),
+    "denoising_color_bgr": (("denoising/color/blind", " (blind)"), ("denoising/color/per_level", "")),
+    "denoising_color_rgb": (("denoising/color/blind", " (blind)"), ("denoising/color/per_level", "")),
+    "jpeg_gray": (("jpeg_artifact_removal/gray_per_quality", ""),),
+    "jpeg_color": (("jpeg_artifact_removal/color_per_quality", ""),),
+    "demosaicking_crop10": (("demosaicking", ""),),
+    "weather_rgb": (("adverse_weather", ""),),
+}
+_LEVELS = {"sigma": (15, 25, 50), "quality": (10, 20, 30, 40)}
+_METRICS = ("psnr", "ssim")
+
+
+def published_rows(
+    protocol: Protocol, test_sets: Sequence[TestSet], scale: int, wanted: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Return what was published by a protocol on test sets, as rows of a leaderboard.
+
+    Args:
+        protocol: By whose details the figures were made, as far as papers tell.
+        test_sets: Of which figures are taken: those with the name in `benchmark`.
+        scale: Of super-resolution.
+        wanted: Methods to take; None: all.
+
+    Returns:
+        Rows of at least one cell.
+
+    Raises:
+        UserError: A method that is wanted is not known, or nothing is for this protocol.
+    """
+    if protocol.name not in _PLACES:
+        raise UserError(f"no results published by the protocol '{protocol.name}' are known; remove published")
+    entries = list(_entries(protocol, scale))
+    _check_wanted(wanted or (), {method for method, _, _ in entries})
+    rows = (_make_row(method + suffix, entry, protocol, test_sets) for method, suffix, entry in entries)
+    methods = [method for method, _, _ in entries]
+    return [
+        row for method, row in zip(methods, rows, strict=True) if row["cells"] and (wanted is None or method in wanted)
+    ]
+
+
+@cache
+def _load() -> dict[str, Any]:
+    text = (files("semanir_plugin.evaluation") / "published_results.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def _entries(protocol: Protocol, scale: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield methods, what tells them apart, and what is known of them."""
+    for place, suffix in _PLACES[protocol.name]:
+        section: Any = _load()
+        for key in place.format(scale).split("/"):
+            section = section.get(key, {})
+        for method, entry in section.items():
+            yield method, suffix, entry
+
+
+def _check_wanted(wanted: Iterable[str], known: set[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            near = near_match(name, known)
+            hint = f"did you mean '{near}'? " if near else ""
+            raise UserError(f"no published results of '{name}'; {hint}known: {', '.join(sorted(known))}")
+
+
+def _make_row(name: str, entry: Mapping[str, Any], protocol: Protocol, test_sets: Sequence[TestSet]) -> dict[str, Any]:
+    figures = {key.lower(): value for key, value in entry.items()}
+    scores = {each.name: _read(figures.get(each.benchmark.lower()), protocol, each.level) for each in test_sets}
+    millions = entry.get("params_M")
+    return {
+        "name": name,
+        "kind": "published",
+        "source": _load()["source"],
+        "parameters": None if millions is None else round(1e6 * millions),
+        **dict.fromkeys(("flops", "flops_size", "runtime_ms", "peak_memory_mib", "runtime_size")),
+        "cells": {key: {"scores": each, "error": None, "images": []} for key, each in scores.items() if each},
+    }
+
+
+def _read(figure: Any, protocol: Protocol, level: float | None) -> dict[str, float]:
+    """Return the scores of a figure: PSNR, PSNR and SSIM, or one of these for each level."""
+    levels = _LEVELS.get(protocol.condition or "")
+    if figure is not None and levels is not None:
+        figure = figure[levels.index(int(level))] if level in levels else None
+    values = figure if isinstance(figure, list) else [figure]
+    return {name: float(value) for name, value in zip(_METRICS, values, strict=False) if value is not None}

@@ -1,0 +1,222 @@
+"""A leaderboard's results as tables: for the terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from semanir_plugin.files import write_atomic
+
+__all__ = ["format_csv", "format_markdown", "print_table", "rank_scores", "write_reports"]
+
+Results = Mapping[str, Any]
+Row = Mapping[str, Any]
+Style = Literal["rich", "markdown"]
+
+_MARKS = {
+    "rich": {0: "[bold]{}[/bold]", 1: "[underline]{}[/underline]"},
+    "markdown": {0: "**{}**", 1: "<u>{}</u>"},
+}
+_COSTS = ("parameters", "flops", "runtime_ms", "peak_memory_mib")
+_NONE, _FAILED = "-", "failed"
+_WIDE = 10_000
+
+
+def write_reports(results: Results, folder: Path) -> None:
+    """Write `results.json`, `results.md` and `results.csv`.
+
+    Raises:
+        OSError: One cannot be written.
+    """
+    text = json.dumps(results, indent=1, allow_nan=False) + "\n"
+    for name, content in (("json", text), ("md", format_markdown(results)), ("csv", format_csv(results))):
+        write_atomic(content.encode(), folder / f"results.{name}")
+
+
+def rank_scores(results: Results) -> dict[tuple[int, str, str], int]:
+    """Return by row, test set and metric which scores are best, 0, and second best, 1.
+
+    Only measured rows compete, as far as digits are shown; equal ones share a rank.
+    """
+    ranks: dict[tuple[int, str, str], int] = {}
+    for test_set in results["test_sets"]:
+        for metric in results["metrics"]:
+            scores = dict(_competing(results, test_set["name"], metric))
+            order = sorted(set(scores.values()), reverse=metric["better"] == "higher")
+            if len(scores) > 1:
+                ranks |= {
+                    (index, test_set["name"], metric["name"]): order.index(score)
+                    for index, score in scores.items()
+                    if order.index(score) < 2
+                }
+    return ranks
+
+
+def _competing(results: Results, test_set: str, metric: Mapping[str, Any]) -> Iterator[tuple[int, float]]:
+    for index, row in enumerate(results["rows"]):
+        score = _score(row, test_set, metric["name"])
+        if row["kind"] == "measured" and score is not None:
+            yield index, round(score, metric["digits"])
+
+
+def _score(row: Row, test_set: str, metric: str) -> float | None:
+    value = row["cells"].get(test_set, {}).get("scores", {}).get(metric)
+    return None if value is None else float(value)
+
+
+def print_table(results: Results, file: TextIO | None = None) -> None:
+    """Print the table: best scores bold, second best underlined, published rows apart and dim."""
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, width=_WIDE)
+    table = Table(title=escape(f"{results['title']} ({_describe_protocol(results)})"), box=box.SIMPLE_HEAD)
+    for index, column in enumerate(_columns(results)):
+        table.add_column(escape(column), justify="right" if index else "left", no_wrap=index == 0)
+    kinds = [row["kind"] for row in results["rows"]]
+    for index, (row, texts) in enumerate(zip(results["rows"], _texts(results, "rich"), strict=True)):
+        last_measured = index + 1 < len(kinds) and kinds[index] != kinds[index + 1]
+        table.add_row(*texts, style="dim" if row["kind"] == "published" else None, end_section=last_measured)
+    console.print(table)
+    for line in _notes(results):
+        console.print(escape(line), soft_wrap=True)
+
+
+def format_markdown(results: Results) -> str:
+    """Return the table as Markdown: best scores bold, second best underlined, published rows named so."""
+    columns = _columns(results, separator="<br>")
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *_texts(results, "markdown")]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = "\n".join(f"- {line}" for line in _notes(results))
+    environment = results["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    made = f"{environment['date']}, {environment['device']}, {versions}, commit {environment['commit'] or 'unknown'}"
+    head = f"# {results['title']}\n\n{_describe_protocol(results)}: {results['protocol']['description']}"
+    return f"{head}\n\n{table}\n\n{notes}\n\nMade {made} by `{environment['command']}`.\n"
+
+
+def format_csv(results: Results) -> str:
+    """Return all rows in full precision; `error` holds what failed."""
+    scores = [(test_set["name"], metric["name"]) for test_set in results["test_sets"] for metric in results["metrics"]]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    runtime = ("median", "low", "high")
+    writer.writerow(
+        [
+            *("name", "kind", "source", "parameters", "flops", "flops_size", "peak_memory_mib", "runtime_size"),
+            *(f"runtime_ms_{key}" for key in runtime),
+            *(f"{test_set} {metric}" for test_set, metric in scores),
+            "error",
+        ]
+    )
+    for row in results["rows"]:
+        writer.writerow(
+            [
+                *(row[key] for key in ("name", "kind", "source", "parameters", "flops")),
+                *(_size(row["flops_size"]), row["peak_memory_mib"], _size(row["runtime_size"])),
+                *((row["runtime_ms"] or {}).get(key) for key in runtime),
+                *(_score(row, *key) for key in scores),
+                "; ".join(f"{name}: {error}" for name, error in _errors(row)),
+            ]
+        )
+    return text.getvalue()
+
+
+def _describe_protocol(results: Results) -> str:
+    return f"protocol {results['protocol']['name']}, version {results['protocol']['version']}"
+
+
+def _columns(results: Results, separator: str = "\n") -> list[str]:
+    metrics = " / ".join(metric["label"] for metric in results["metrics"])
+    sets = [separator.join([f"{each['name']} {each['condition']}".strip(), metrics]) for each in results["test_sets"]]
+    costs = {"parameters": "params", "flops": "mult-adds", "runtime_ms": "time", "peak_memory_mib": "memory"}
+    return ["model", *(costs[key] for key in _shown_costs(results)), *sets]
+
+
+def _shown_costs(results: Results) -> list[str]:
+    return [key for key in _COSTS if any(row[key] is not None for row in results["rows"])]
+
+
+def _texts(results: Results, style: Style) -> Iterator[list[str]]:
+    """Yield the cells of each row."""
+    ranks = rank_scores(results)
+    for index, row in enumerate(results["rows"]):
+        name = f"{row['name']} (published)" if row["kind"] == "published" else row["name"]
+        costs = [_format_cost(key, row[key]) for key in _shown_costs(results)]
+        cells = [_format_cell(results, index, each["name"], ranks, style) for each in results["test_sets"]]
+        yield [_escape(name, style), *costs, *cells]
+
+
+def _format_cell(
+    results: Results, index: int, test_set: str, ranks: Mapping[tuple[int, str, str], int], style: Style
+) -> str:
+    row = results["rows"][index]
+    if row["cells"].get(test_set, {}).get("error"):
+        return _FAILED
+    texts = []
+    for metric in results["metrics"]:
+        score = _score(row, test_set, metric["name"])
+        text = _NONE if score is None else f"{score:.{metric['digits']}f}"
+        rank = ranks.get((index, test_set, metric["name"]))
+        texts.append(text if rank is None else _MARKS[style][rank].format(text))
+    return " / ".join(texts)
+
+
+def _escape(text: str, style: Style) -> str:
+    return escape(text) if style == "rich" else text.replace("|", "\\|")
+
+
+def _format_cost(key: str, value: Any) -> str:
+    if value is None:
+        return _NONE
+    if key == "runtime_ms":
+        return f"{value['median']:.1f} ms ({value['low']:.1f}-{value['high']:.1f})"
+    if key == "peak_memory_mib":
+        return f"{value:.1f} MiB"
+    return _format_count(value)
+
+
+def _format_count(value: float) -> str:
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.2f} {letter}"
+    return f"{value:g}"
+
+
+def _size(size: Sequence[int] | None) -> str:
+    return " x ".join(map(str, size)) if size else ""
+
+
+def _errors(row: Row) -> Iterator[tuple[str, str]]:
+    for name, cell in row["cells"].items():
+        if cell["error"]:
+            yield name, cell["error"]
+
+
+def _notes(results: Results) -> Iterator[str]:
+    """Yield what the table's cells mean, and why some have failed."""
+    sizes = _distinct(_size(row["flops_size"] or row["runtime_size"]) for row in results["rows"])
+    if sizes:
+        device = results["environment"]["device"]
+        yield (
+            f"Cost: of an input of {', '.join(sizes)}; time is the median, with its quartiles, on {device}; memory is "
+            "what the peak adds to the weights."
+        )
+    sources = _distinct(row["source"] or "" for row in results["rows"] if row["kind"] == "published")
+    if sources:
+        yield f"Published, not measured here: {'; '.join(sources)}."
+    for row in results["rows"]:
+        for name, error in _errors(row):
+            yield f"{row['name']} failed on {name}: {error}"
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text))

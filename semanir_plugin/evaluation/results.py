@@ -1,0 +1,132 @@
+"""The results of a leaderboard as plain data: what `results.json` holds and every table and page is made of."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from semanir_plugin.evaluation.board import Board
+from semanir_plugin.evaluation.references import image_path, reference_paths
+from semanir_plugin.evaluation.test_sets import TestSet, slugify
+
+__all__ = ["Cells", "Failures", "assemble"]
+
+Cells = dict[tuple[str, str], list[dict[str, Any]]]
+"""By row and test set, what is known of each image."""
+Failures = dict[tuple[str, str], tuple[int, str]]
+"""By row and test set, the image at which it failed, and why."""
+
+_PACKAGES = ("semanir_plugin", "basicsr", "torch", "numpy", "opencv-python")
+
+
+def assemble(
+    board: Board, *, costs: Mapping[str, Mapping[str, Any]], cells: Cells, failures: Failures, device: str
+) -> dict[str, Any]:
+    """Return the results: measured rows as the option file orders them, then published ones.
+
+    Args:
+        board: What was compared.
+        costs: By row, what `measure_cost` returns.
+        cells: Records with the `scores` of each image.
+        failures: Cells that have none.
+        device: Where networks ran.
+    """
+    protocol = board.protocol
+    metrics = [
+        {key: getattr(each, key) for key in ("name", "label", "unit", "better", "digits")} for each in protocol.metrics
+    ]
+    rows = [_measured(board, name, costs[name], cells, failures) for name in board.models]
+    return {
+        "title": board.title,
+        "task": protocol.task,
+        "protocol": {key: getattr(protocol, key) for key in ("name", "version", "description")},
+        "metrics": metrics,
+        "test_sets": [_describe(each) for each in board.test_sets],
+        "environment": _environment(device),
+        "rows": [*rows, *board.published],
+        "references": _references(board) if board.save_images else {},
+    }
+
+
+def _describe(test_set: TestSet) -> dict[str, Any]:
+    condition = test_set.protocol.describe_condition(test_set.level)
+    return {"name": test_set.name, "images": len(test_set), "condition": condition}
+
+
+def _measured(board: Board, name: str, cost: Mapping[str, Any], cells: Cells, failures: Failures) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": "measured",
+        "source": board.models[name].source,
+        **cost,
+        "cells": {each.name: _cell(board, name, each, cells, failures) for each in board.test_sets},
+    }
+
+
+def _cell(board: Board, row: str, test_set: TestSet, cells: Cells, failures: Failures) -> dict[str, Any]:
+    if (row, test_set.name) in failures:
+        return {"scores": {}, "error": failures[row, test_set.name][1], "images": []}
+    records = [record["scores"] for record in cells[row, test_set.name]]
+    images = [
+        {
+            "name": each.name,
+            "scores": {key: _finite(value) for key, value in scores.items()},
+            "output": image_path(slugify(row), test_set, each.name) if board.save_images else None,
+        }
+        for each, scores in zip(test_set.found, records, strict=True)
+    ]
+    means = {key: _finite(_mean([scores[key] for scores in records])) for key in records[0]}
+    return {"scores": means, "error": None, "images": images}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values)  # the sum is exact, so that the order does not matter
+
+
+def _finite(value: float) -> float | None:
+    """Return a score as JSON can hold it: that of equal images, infinite decibels, as None."""
+    return value if math.isfinite(value) else None
+
+
+def _references(board: Board) -> dict[str, Any]:
+    return {
+        each.name: {found.name: reference_paths(each, found.name) for found in each.found} for each in board.test_sets
+    }
+
+
+def _environment(device: str) -> dict[str, Any]:
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(["basicsr", *sys.argv[1:]]),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "device": device,
+        "commit": _commit(),
+    }
+
+
+def _version(name: str) -> str | None:
+    if name == "semanir_plugin":
+        from semanir_plugin import __version__
+
+        return __version__
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit that the package is of, where it runs from a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
