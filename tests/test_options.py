@@ -1,4 +1,4 @@
-"""Every shipped option file, started as a user would by `basicsr train` or `basicsr test`, on stand-ins of its data."""
+"""Every shipped option file, started as a user would by the command that it is for, on stand-ins of its data."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.archs.test_every_arch import TINY
 from tests.conftest import ROOT
 
 OPTIONS = sorted((ROOT / "options").glob("*.yml"))
+TINY_OF_OTHERS = {"SwinIR": {"img_size": 16, "embed_dim": 4, "depths": [1], "num_heads": [2]}}
 HEIGHT, WIDTH = 48, 60  # of stand-ins of ground truths; multiples of 2, 3 and 4
 
 
@@ -60,10 +61,48 @@ def test_scores(path, photo):
     assert all(np.isfinite(value) for scores in metrics.values() for value in scores.values())
 
 
+@pytest.mark.parametrize(
+    "path", [each for each in OPTIONS if each.stem.startswith("leaderboard_")], ids=lambda path: path.stem
+)
+def test_compares(path, photo):
+    options = yaml.safe_load(path.read_text())
+    scale = options.get("scale", 1)
+    entries = ["cost:size=[32,48]", "cost:runs=1", "cost:warm_up=0", "num_gpu=0"]
+    levels = set()
+    for section in options["test_sets"].values():
+        levels.add(str(section.get("sigma", section.get("quality"))))
+        for key in section.keys() & {"gt", "lq"}:
+            folder = Path(section[key].replace("*", "scene"))
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / ("im_0.png" if "im_" in section.get("pair_by", "") else "0.png")), photo[:48, :60])
+    networks = {name: each for name, each in options["models"].items() if "network_g" in each}
+    for name, model in networks.items():
+        small = tiny(model)
+        entries += [f"models:{name}:network_g:{key}={value}" for key, value in small.items()]
+        net = build_network({**model["network_g"], **small})
+        for level in sorted(levels) if "{}" in model["checkpoint"] else [""]:
+            checkpoint = Path(model["checkpoint"].replace("{}", level))
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({model["param_key"]: net.state_dict()}, checkpoint)
+    assert main(["leaderboard", "-opt", str(path), "--force_yml", *entries]) == 0
+    results = json.loads(Path("results", options["name"], "results.json").read_text())
+    measured = [row for row in results["rows"] if row["kind"] == "measured"]
+    assert [row["name"] for row in measured] == list(options["models"])
+    assert len(results["rows"]) > len(measured) or not options["published"]
+    for row in measured:
+        assert row["cells"].keys() == options["test_sets"].keys()
+        assert row["name"] not in networks or row["flops"] > 0
+        assert row["name"] not in networks or row["parameters"] > 0
+    assert scale == 1 or results["test_sets"][0]["condition"] == f"x{scale}"
+
+
 def test_train_and_test_files_come_in_pairs():
     trained = {path.stem.removeprefix("train_") for path in OPTIONS if path.stem.startswith("train_")}
     tested = {path.stem.removeprefix("test_") for path in OPTIONS if path.stem.startswith("test_")}
     assert trained <= tested
+
+
+def test_files_say_what_they_are_for():
     for path in OPTIONS:
         assert path.read_text().startswith("# "), f"{path.name} does not say what it is for"
         if "demo" not in path.stem:
@@ -94,7 +133,7 @@ def write_images(root, photo, scale):
 def tiny(options):
     """Return what makes the option file's network small, of the arguments that it sets."""
     network = options["network_g"]
-    small = TINY.get(network["type"], {})
+    small = {**TINY, **TINY_OF_OTHERS}.get(network["type"], {})
     return {key: value for key, value in small.items() if key not in ("upscale",)}
 
 

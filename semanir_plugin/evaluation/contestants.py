@@ -172,10 +172,8 @@ class Classical(Contestant):
             "identity": lambda image: image,
             "malvar": lambda image: demosaic_malvar(mosaic_rggb(image)),
         }
-        run = methods[self.options.classical]
-        return Restorer(
-            restore=lambda sample, _: run(sample.input), as_is=self.options.classical == "identity", run=run
-        )
+        run, is_input = methods[self.options.classical], self.options.classical == "identity"
+        return Restorer(restore=lambda sample, _: run(sample.input), as_is=is_input, run=None if is_input else run)
 
 
 class Folder(Contestant):
