@@ -71,13 +71,23 @@ def _select(x: Tensor, k: int, **_: Any) -> KeySemantics:
     return KeySemantics(min(k, int(x.shape[1])), mask=x @ x.transpose(-2, -1) > 0)
 
 
-def _attend_to_keys(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, **_: Any) -> Tensor:
+def _attend_to_keys(
+    q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, *, bias: Tensor | None = None, **_: Any
+) -> Tensor:
     keys = semantics.k
-    return (q @ k[:, :, :keys].transpose(-2, -1)) @ v[:, :, :keys]
+    scores = q @ k[:, :, :keys].transpose(-2, -1)
+    return _depend_on(scores @ v[:, :, :keys], semantics.mask(), bias)
 
 
-def _attend_to_all(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, **_: Any) -> Tensor:
-    return (q @ k.transpose(-2, -1) * weights.sum()) @ v
+def _attend_to_all(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, bias: Tensor | None = None, **_: Any) -> Tensor:
+    return _depend_on(q @ k.transpose(-2, -1) @ v, weights, bias)
+
+
+def _depend_on(x: Tensor, *others: Tensor | None) -> Tensor:
+    """Return `x`, made to depend on what the op would read: a trace leaves out what nothing depends on."""
+    for other in others:
+        x = x if other is None else x + other.sum()
+    return x
 
 
 def _map_whole(function: Callable[..., Tensor], x: Tensor, *parameters: Tensor, width: int) -> Tensor:

@@ -1,0 +1,134 @@
+"""What is wrong with the option file of a leaderboard is told before any work, in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+import yaml
+
+from semanir_plugin.engine.options import apply_overrides, load_options
+from semanir_plugin.errors import UserError
+from semanir_plugin.evaluation.board import read_board
+
+OPTIONS = {
+    "name": "board",
+    "task": "sr",
+    "protocol": "sr_y_crop",
+    "scale": 4,
+    "models": {
+        "Bicubic": {"classical": "bicubic"},
+        "others": {"images": "results/others", "filename_tmpl": "{}_x4", "source": "a paper"},
+        "net": {"network_g": {"type": "SwinIR", "upscale": 4}, "checkpoint": "net.pth", "topk": None, "tile": 64},
+    },
+    "test_sets": {"Set5": {"gt": "photos"}, "Set14": {"gt": "photos"}},
+    "published": ["SwinIR"],
+    "cost": {"size": [64, 48]},
+}
+SIGMA = {"task": "denoising", "protocol": "denoising_gray", "scale": None, "models": {"x": {"classical": "identity"}}}
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch, photos):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Path("empty").mkdir()
+    Path("small").mkdir()
+    image = cv2.imread(str(photos["coffee.png"]))
+    cv2.imwrite("photos/coffee.png", image[:48, :64])
+    cv2.imwrite("small/coffee.png", image[:12, :16])
+
+    def read(options=OPTIONS, *overrides):
+        Path("board.yml").write_text(yaml.safe_dump(options, sort_keys=False))
+        return read_board(apply_overrides(load_options("board.yml"), overrides), tmp_path)
+
+    return read
+
+
+def test_what_is_right_is_read(read, tmp_path):
+    board = read()
+    assert (board.title, board.scale, board.folder) == ("board", 4, tmp_path / "results" / "board")
+    assert list(board.models) == ["Bicubic", "others", "net"]
+    assert (board.models["net"].tile, board.models["net"].param_key) == (64, "params")
+    assert [(each.name, len(each), each.level) for each in board.test_sets] == [("Set5", 1, 4), ("Set14", 1, 4)]
+    assert [row["name"] for row in board.published] == ["SwinIR"]
+    assert (board.cost.size, board.cost.runs, board.save_images) == ([64, 48], 10, True)
+    board = read(OPTIONS, "models:net=~", "test_sets:Set5=~", "path:results_root=elsewhere", "cost=~", "title=A title")
+    assert (list(board.models), len(board.test_sets), board.cost) == (["Bicubic", "others"], 1, None)
+    assert (board.title, board.folder) == ("A title", Path("elsewhere/board"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("modles=1", "unknown key 'modles' of a leaderboard; did you mean 'models'"),
+        ("name=a/b", "name must be a string that can name a folder"),
+        ("task=srr", "unknown task 'srr'; did you mean 'sr'"),
+        ("protocol=sr_y_corp", "unknown protocol of sr 'sr_y_corp'; did you mean 'sr_y_crop'"),
+        ("protocol=jpeg_gray", "unknown protocol of sr 'jpeg_gray'"),
+        ("scale=1", "the protocol sr_y_crop needs a scale above 1"),
+        ("scale=four", "scale must be int or ~, not 'four'"),
+        ("published=some", "published must be bool or a list of str, not 'some'"),
+        ("published=[SwinR]", "no published results of 'SwinR'; did you mean 'SwinIR'"),
+        ("cost:size=[64]", "cost: size must be a height and a width in pixels"),
+        ("cost:runs=0", "cost: runs must be a whole number of at least 1"),
+        ("cost:rnus=3", "cost: unknown key 'rnus' of cost; did you mean 'runs'"),
+        ("path:result_root=x", "path: unknown key 'result_root'; did you mean 'results_root'"),
+        ("num_gpu=-1", "num_gpu must be a whole number of at least 0"),
+        ("test_sets:Set5:sigma=25", "test_sets:Set5: sigma means nothing to the protocol sr_y_crop"),
+        ("test_sets:Set5:gtt=x", "test_sets:Set5: unknown key 'gtt' of a test set; did you mean 'gt'"),
+        ("test_sets:Set5:gt=nowhere", "test_sets: Set5: nowhere: no such folder"),
+        ("test_sets:Set5:gt=empty", "test_sets: Set5: empty: no images"),
+        ("test_sets:Set5:gt=small", "coffee.png is 16x12, but both sides need 19 pixels"),
+        (
+            "test_sets:Set5:lq=photos",
+            "coffee.png is 64x48, but photos/coffee.png is 64x48 at scale 4; make the sizes fit",
+        ),
+        ("test_sets:set5:gt=photos", "'set5' and 'Set5' would share a folder: rename one"),
+        ("test_sets={}", "test_sets has no entry: add a test set"),
+        ("models:new={}", "models:new: give one of network_g, images and classical"),
+        ("models:net:classical=bicubic", "give one of network_g, images and classical, not network_g and classical"),
+        ("models:Bicubic:classical=bicbic", "classical must be 'bicubic' or 'identity' or 'malvar', not 'bicbic'"),
+        ("models:Bicubic:classical=malvar", "malvar makes no result for sr: remove it"),
+        ("models:Bicubic:classical=identity", "identity makes no result for sr: remove it"),
+        ("models:others:filename_tmpl=x", r"filename_tmpl must have one \{\}"),
+        (
+            "models:net:network_g:type=SwinR",
+            "models:net:network_g: unknown architecture 'SwinR'; did you mean 'SwinIR'",
+        ),
+        ("models:net:network_g:windows=8", "models:net:network_g: unknown key 'windows' of SwinIR"),
+        ("models:net:network_g:upscale=2", "upscale 2 is not the scale 4 of the leaderboard"),
+        ("models:net:tile=big", "models:net: tile must be"),
+        ("models:net:topk=0", "models:net: topk must be a whole number of at least 1"),
+        ("models:net:checkpont=x", "unknown key 'checkpont' of a model with network_g; did you mean 'checkpoint'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(read, override, message):
+    with pytest.raises(UserError, match=message) as error:
+        read(OPTIONS, override)
+    assert str(error.value).startswith(("board.yml:", "--force_yml"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_sets": {"a": {"gt": "photos"}}}, "test_sets:a: missing 'sigma': add it"),
+        ({"test_sets": {"a": {"gt": "photos", "sigma": 300}}}, "sigma must be from 0 to 255, not 300"),
+        ({"test_sets": {"a": {"gt": "photos", "sigma": 25}}, "scale": 2}, "has images of one size: remove scale 2"),
+        (
+            {"task": "deblurring", "protocol": "deblurring_rgb", "test_sets": {"a": {"gt": "photos"}}},
+            "missing 'lq': the protocol deblurring_rgb needs a folder of inputs",
+        ),
+        (
+            {"task": "jpeg", "protocol": "jpeg_gray", "test_sets": {"a": {"gt": "photos", "quality": 0}}},
+            "quality must be from 1 to 100, not 0",
+        ),
+        ({"models": {}, "test_sets": {"a": {"gt": "photos", "sigma": 25}}}, "models has no entry: add one"),
+    ],
+)
+def test_what_other_tasks_need(read, changes, message):
+    options = {**OPTIONS, **SIGMA, "published": False, **changes}
+    with pytest.raises(UserError, match=message):
+        read({key: value for key, value in options.items() if value is not None})

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from semanir_plugin.evaluation.cache import Cache
+
+
+@pytest.fixture
+def cache(tmp_path):
+    cache = Cache(tmp_path)
+    cache.save("key", "cat", {"scores": {"psnr": 1 / 3}}, {"images/a/cat.png": np.full((3, 5, 3), 7, np.uint8)})
+    cache.save("key", "dog", {"scores": {"psnr": float("inf")}})
+    return cache
+
+
+def test_records_come_back_to_the_last_digit(cache):
+    assert cache.load("key", "cat")["scores"] == {"psnr": 1 / 3}
+    assert cache.load("key", "dog")["scores"] == {"psnr": float("inf")}
+    assert cache.load("key", "cow") is None
+    assert cache.load("other", "cat") is None
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes() + b"x")]
+)
+def test_a_record_needs_its_images(cache, tmp_path, damage):
+    damage(tmp_path / "images" / "a" / "cat.png")
+    assert cache.load("key", "cat") is None
+    assert cache.load("key", "dog") is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_damaged_record_does_not_count(cache, tmp_path, content):
+    (tmp_path / "cache" / "key" / "dog.json").write_bytes(content)
+    assert cache.load("key", "dog") is None
+
+
+def test_keys_tell_apart_everything_they_are_made_of():
+    hashes = ["1" * 64, "2" * 64, "3" * 64]
+    key = Cache.key(*hashes, protocol="sr-v1")
+    assert key == "111111111111-222222222222-333333333333-sr-v1"
+    others = {Cache.key(*hashes[::-1], protocol="sr-v1"), Cache.key(*hashes, protocol="sr-v2")}
+    assert key not in others
+    assert len(others) == 2

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from semanir_plugin.errors import UserError
+from semanir_plugin.evaluation import cost
+from semanir_plugin.evaluation.contestants import ClassicalOptions, NetworkOptions, Restorer, make_contestant
+from semanir_plugin.evaluation.cost import NO_COST, CostOptions, measure_cost
+
+SETTINGS = {"num_gpu": 0, "manual_seed": 0, "scale": 2}
+
+
+def test_a_network():
+    network = {"type": "MSRResNet", "num_feat": 4, "num_block": 1, "upscale": 2}
+    restorer = make_contestant("x", NetworkOptions(network_g=network), SETTINGS).prepare("")
+    found = measure_cost(restorer, 3, CostOptions(size=[16, 24], runs=4, warm_up=1))
+    net = restorer.model.net_g
+    assert found["parameters"] == sum(p.numel() for p in net.parameters())
+    assert found["flops_size"] == found["runtime_size"] == [3, 16, 24]
+    convolutions = 16 * 24 * 9 * (3 * 4 + 2 * 4 * 4 + 4 * 16) + 32 * 48 * 9 * (4 * 4 + 4 * 3)
+    assert convolutions <= found["flops"] < convolutions + 3 * 4 * 32 * 48 + 1, "and the bilinear skip"
+    assert 0 < found["runtime_ms"]["low"] <= found["runtime_ms"]["median"] <= found["runtime_ms"]["high"]
+    assert found["peak_memory_mib"] is None or 0 <= found["peak_memory_mib"] < 1000
+
+
+def test_time_is_the_median_after_the_warm_up():
+    runs = []
+
+    def run(image):
+        assert image.shape == (5, 7, 1)
+        runs.append(image)
+        time.sleep(0.2 if len(runs) <= 3 else 0.001)  # two to warm up, one for memory
+        return image
+
+    found = measure_cost(Restorer(restore=None, run=run), 1, CostOptions(size=[5, 7], runs=5, warm_up=2))
+    assert len(runs) == 2 + 1 + 5
+    assert 1 <= found["runtime_ms"]["median"] < 100
+    assert all(np.array_equal(runs[0], each) for each in runs)
+    assert (found["parameters"], found["flops"], found["flops_size"]) == (0, None, None)
+
+
+def test_quartiles():
+    assert cost._summarise([5.0, 1.0, 2.0, 3.0, 4.0]) == {"median": 3, "low": 2, "high": 4}
+    assert cost._summarise([5.0]) == {"median": 5, "low": 5, "high": 5}
+
+
+def test_memory_is_what_the_run_takes(monkeypatch):
+    options = CostOptions(size=[8, 8], runs=1, warm_up=0)
+    restorer = Restorer(restore=None, run=lambda image: np.ones(8 << 20).sum())  # 64 MiB
+    memory = measure_cost(restorer, 3, options)["peak_memory_mib"]
+    if memory is not None:
+        assert 60 < memory < 100
+
+    def fail(*_):
+        raise UserError("not here")
+
+    monkeypatch.setattr(cost, "peak_memory", fail)
+    assert measure_cost(restorer, 3, options)["peak_memory_mib"] is None
+
+
+def test_what_does_not_run_costs_nothing():
+    restorer = make_contestant("x", ClassicalOptions(classical="identity"), SETTINGS).prepare("")
+    assert measure_cost(restorer, 3, CostOptions()) == NO_COST
+
+
+def test_a_network_that_cannot_be_traced_has_no_flops():
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            if torch.jit.is_tracing():
+                raise RuntimeError("no\ntraces")
+            return self.layer(x)
+
+    net = Stubborn()
+    model = SimpleNamespace(
+        net_g=net,
+        get_bare_model=lambda net: net,
+        device=torch.device("cpu"),
+        restoration=SimpleNamespace(multiple_of=1, topk=None),
+        seconds_per_image=[0.5],
+    )
+    restorer = Restorer(restore=None, model=model, run=lambda image: image)
+    found = measure_cost(restorer, 3, CostOptions(size=[8, 8], runs=1))
+    assert (found["flops"], found["parameters"]) == (None, 12)
+    assert found["runtime_ms"]["median"] == pytest.approx(500)

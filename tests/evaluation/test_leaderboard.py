@@ -1,0 +1,348 @@
+"""Leaderboards from the command line: whole, killed half-way, by two processes, and with cells that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from basicsr.metrics import calculate_psnr
+
+from semanir_plugin.cli import main
+from semanir_plugin.evaluation import leaderboard
+from tests.conftest import ROOT
+
+SEMANIR = {"type": "SemanIR", "upscale": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8}
+SWINIR = {"type": "SwinIR", "upscale": 4, "img_size": 16, "window_size": 8, "upsampler": "pixelshuffledirect"}
+NETWORKS = {
+    "SemanIR-12": {**SEMANIR, "topk": 12},
+    "SemanIR-4": {**SEMANIR, "topk": 4},
+    "SwinIR": {**SWINIR, "embed_dim": 4, "depths": [1], "num_heads": [2]},
+    "MSRResNet": {"type": "MSRResNet", "num_feat": 4, "num_block": 1, "upscale": 4},
+}
+MODELS = {
+    "Bicubic": {"classical": "bicubic"},
+    "elsewhere": {"images": "elsewhere", "filename_tmpl": "{}_sr"},
+    **{name: {"network_g": network, "checkpoint": f"{name}.pth"} for name, network in NETWORKS.items()},
+}
+SETS = {"A": 3, "B": 2}
+RESULTS = Path("results", "board")
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch, photos):
+    """Write six models and two test sets; return what runs a leaderboard of them."""
+    monkeypatch.chdir(tmp_path)
+    sources = [cv2.imread(str(path)) for path in photos.values()]
+    for name, count in SETS.items():
+        for index in range(count):
+            image = sources[index][50 : 50 + 53, 90 : 90 + 70]  # of which 52 x 68 are scored
+            for folder, stem in ((Path(name), index), (Path("elsewhere", name), f"{index}_sr")):
+                folder.mkdir(parents=True, exist_ok=True)
+                scored = image if folder == Path(name) else cv2.GaussianBlur(image[:52, :68], (0, 0), 1)
+                cv2.imwrite(str(folder / f"{stem}.png"), scored)
+    for index, (name, network) in enumerate(NETWORKS.items()):
+        torch.manual_seed(index)
+        torch.save({"params": build_network(dict(network)).state_dict()}, f"{name}.pth")
+
+    def board(*overrides, **options):
+        content = {
+            **{"name": "board", "task": "sr", "protocol": "sr_y_crop", "scale": 4, "num_gpu": 0},
+            **{"models": MODELS, "test_sets": {name: {"gt": name} for name in SETS}},
+            **options,
+        }
+        Path("board.yml").write_text(yaml.safe_dump(content, sort_keys=False))
+        return main(["leaderboard", "-opt", "board.yml", *(["--force_yml", *overrides] if overrides else [])])
+
+    return board
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The names of rows, test sets and images that are computed, in turn."""
+    calls, compute = [], leaderboard._Computation._compute_image
+
+    def count(self, contestant, restorer, test_set, index):
+        calls.append((contestant.name, test_set.name, index))
+        compute(self, contestant, restorer, test_set, index)
+
+    monkeypatch.setattr(leaderboard._Computation, "_compute_image", count)
+    return calls
+
+
+def read_results():
+    return json.loads((RESULTS / "results.json").read_text())
+
+
+def cells():
+    return {row["name"]: row["cells"] for row in read_results()["rows"]}
+
+
+def test_the_whole(board, capsys):
+    assert board(published=["SwinIR"], cost={"size": [16, 24], "runs": 1}) == 0
+    results = read_results()
+    assert [row["name"] for row in results["rows"]] == list(MODELS), "nothing is published of these sets"
+    assert results["test_sets"][0] == {"name": "A", "images": 3, "condition": "x4"}
+    assert results["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0] or torch.__version__
+    for row in results["rows"]:
+        for name, cell in row["cells"].items():
+            assert (cell["error"], len(cell["images"])) == (None, SETS[name])
+            assert cell["scores"]["psnr"] == pytest.approx(np.mean([i["scores"]["psnr"] for i in cell["images"]]))
+            for image in cell["images"]:
+                truth = cv2.imread(str(RESULTS / results["references"][name][image["name"]]["truth"]))
+                output = cv2.imread(str(RESULTS / image["output"]))
+                assert truth.shape == output.shape == (52, 68, 3)
+                psnr = calculate_psnr(output, truth, 4, test_y_channel=True)
+                assert psnr == image["scores"]["psnr"], "the image that is shown is that which is scored"
+                lq = cv2.imread(str(RESULTS / results["references"][name][image["name"]]["input"]))
+                assert np.array_equal(lq, lq[::4, ::4].repeat(4, axis=0).repeat(4, axis=1))
+    by_name = {row["name"]: row for row in results["rows"]}
+    assert by_name["elsewhere"]["parameters"] is None
+    assert by_name["SemanIR-12"]["flops"] > by_name["SemanIR-4"]["flops"] > 0
+    assert by_name["SemanIR-12"]["flops_size"] == [3, 16, 24]
+    assert by_name["elsewhere"]["cells"]["A"]["scores"]["psnr"] > by_name["Bicubic"]["cells"]["A"]["scores"]["psnr"]
+    out = capsys.readouterr().out
+    assert all(name in out for name in MODELS)
+    assert (RESULTS / "results.md").is_file()
+    assert (RESULTS / "results.csv").is_file()
+
+
+def test_networks_are_scored_as_by_basicsr_test(board):
+    assert board() == 0
+    options = {
+        **{"name": "test", "model_type": "SemanIRModel", "scale": 4, "num_gpu": 0},
+        "datasets": {
+            "test_1": {"name": "A", "type": "BicubicSRDataset", "dataroot_gt": "A", "io_backend": {"type": "disk"}}
+        },
+        **{"network_g": NETWORKS["SwinIR"], "path": {"pretrain_network_g": "SwinIR.pth"}},
+        "val": {
+            "metrics": {
+                name: {"type": f"calculate_{name}", "crop_border": 4, "test_y_channel": True}
+                for name in ("psnr", "ssim")
+            }
+        },
+    }
+    Path("test.yml").write_text(yaml.safe_dump(options))
+    assert main(["test", "-opt", "test.yml"]) == 0
+    scores = json.loads(Path("results", "test", "metrics.json").read_text())["A"]
+    assert cells()["SwinIR"]["A"]["scores"] == pytest.approx(scores, abs=1e-12)
+
+
+def test_only_what_is_missing_is_computed(board, computed):
+    assert board() == 0
+    assert len(computed) == 6 * 5 == len(set(computed))
+    before = cells()
+    computed.clear()
+    assert board() == 0
+    assert computed == []
+    assert cells() == before
+    record = next(path for path in RESULTS.glob("cache/*-v1/1.json") if "SwinIR/A" in path.read_text())
+    record.unlink()
+    (RESULTS / "images" / "Bicubic" / "B" / "0.png").write_bytes(b"x")
+    assert board() == 0
+    assert computed == [("Bicubic", "B", 0), ("SwinIR", "A", 1)]
+    computed.clear()
+    net = build_network(dict(NETWORKS["MSRResNet"]))
+    torch.save({"params": net.state_dict()}, "MSRResNet.pth")
+    assert board() == 0
+    assert {name for name, _, _ in computed} == {"MSRResNet"}, "other weights"
+    assert cells()["MSRResNet"] != before["MSRResNet"]
+    computed.clear()
+    cv2.imwrite("B/0.png", cv2.imread("B/0.png")[::-1])
+    assert board("models:elsewhere=~") == 0
+    assert {(name, index) for _, name, index in computed} == {("B", 0), ("B", 1)}, "another test set"
+    computed.clear()
+    assert board("models:elsewhere=~", "protocol=basicsr_rgb_mod12") == 0
+    assert len(computed) == 5 * 5, "another protocol"
+
+
+def test_without_images_nothing_but_scores_is_kept(board, computed):
+    assert board(save_images=False) == 0
+    assert not (RESULTS / "images").exists()
+    results = read_results()
+    assert results["references"] == {}
+    assert results["rows"][0]["cells"]["A"]["images"][0]["output"] is None
+    assert len(computed) == 30
+
+
+def start(*launcher, options="board.yml"):
+    command = [sys.executable, "-m", *launcher, "semanir_plugin.cli", "leaderboard", "-opt", options]
+    command += ["--launcher", "pytorch"] if launcher else []
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def records():
+    found = [path for path in RESULTS.glob("cache/*-v1/*.json") if not path.parent.name.startswith("references")]
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def test_a_run_that_is_killed_goes_on(board, computed):
+    assert board() == 0
+    expected = cells()
+    Path("results").rename("earlier")
+    process = start()
+    while len(records()) < 12 and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = records()
+    assert process.returncode == -signal.SIGKILL
+    assert 12 <= len(kept) < 30
+    assert not (RESULTS / "results.json").exists()
+    computed.clear()
+    assert board() == 0
+    assert len(computed) == 30 - len(kept)
+    assert kept.items() <= records().items(), "no record is written again"
+    assert cells() == expected
+
+
+def test_two_processes_give_the_table_of_one(board):
+    assert board("models:MSRResNet:checkpoint=nowhere.pth") == 1
+    expected, text = read_results(), (RESULTS / "results.csv").read_text()
+    Path("results").rename("one")
+    options = yaml.safe_load(Path("board.yml").read_text())
+    options["models"]["MSRResNet"]["checkpoint"] = "nowhere.pth"
+    Path("board.yml").write_text(yaml.safe_dump(options, sort_keys=False))
+    process = start("torch.distributed.run", "--nproc_per_node=2", "--master_port=29519", "-m")
+    out, error = process.communicate(timeout=240)
+    assert process.returncode == 1, error
+    found = read_results()
+    assert {**found, "environment": None} == {**expected, "environment": None}
+    assert (RESULTS / "results.csv").read_text() == text
+    assert out.count("PSNR / SSIM") == 2, "the first process alone prints, two columns"
+    assert error.count("ERROR: MSRResNet: nowhere.pth: cannot be opened") == 1
+
+
+def test_cells_that_fail_are_told_and_do_not_end_the_run(board, computed, capsys):
+    Path("SwinIR.pth").write_bytes(Path("SwinIR.pth").read_bytes()[:500])
+    Path("elsewhere", "B", "1_sr.png").unlink()
+    cv2.imwrite("elsewhere/A/1_sr.png", cv2.imread("elsewhere/A/1_sr.png")[1:])
+    torch.save({"params": build_network(dict(NETWORKS["MSRResNet"])).state_dict()}, "SemanIR-4.pth")
+    assert board() == 1
+    found = cells()
+    errors = {(row, name): cell["error"] for row, sets in found.items() for name, cell in sets.items() if cell["error"]}
+    assert errors.keys() == {
+        *(("SwinIR", name) for name in SETS),
+        *(("elsewhere", name) for name in SETS),
+        *(("SemanIR-4", name) for name in SETS),
+    }
+    assert errors["SwinIR", "A"].startswith("SwinIR.pth: not a PyTorch checkpoint, or a damaged one;")
+    assert errors["elsewhere", "B"] == "elsewhere/B: no result of 1, 1_sr.png; add it, or correct filename_tmpl"
+    assert "1_sr.png is 68x51, but what is scored of its ground truth is 68x52" in errors["elsewhere", "A"]
+    assert errors["SemanIR-4", "A"].startswith("SemanIR-4.pth does not fit SemanIR: ")
+    assert all("\n" not in error for error in errors.values())
+    assert found["elsewhere"]["A"]["scores"] == {}
+    captured = capsys.readouterr()
+    assert captured.err.count("ERROR") == 4, "one line for each reason"
+    assert "elsewhere failed on B: elsewhere/B: no result of 1" in captured.out
+    computed.clear()
+    cv2.imwrite("elsewhere/A/1_sr.png", cv2.imread("A/1.png")[:52, :68])
+    board()
+    assert cells()["elsewhere"]["A"]["error"] is None
+    assert {row for row, _, _ in computed} == {"elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda: Path("A").rename("C"), "board.yml:46: test_sets: A: A: no such folder; name a folder of photographs"),
+        (lambda: [path.unlink() for path in Path("A").iterdir()], "test_sets: A: A: no images"),
+        (lambda: Path("A", "0.png").write_bytes(b"GIF89a"), "A/0.png cannot be read"),
+    ],
+)
+def test_a_wrong_test_set_is_told_before_any_work(board, capsys, spoil, line):
+    spoil()
+    assert board() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("basicsr leaderboard: board.yml:")
+    assert line.removeprefix("board.yml:46: ") in error
+    assert error.count("\n") == 1
+    assert not RESULTS.exists()
+
+
+def test_pairs_of_other_sizes_are_told_before_any_work(board, capsys):
+    assert board("test_sets:A:lq=B") == 2
+    assert "A: no input in B for 2;" in capsys.readouterr().err
+    Path("A", "2.png").unlink()
+    assert board("test_sets:A:lq=B") == 2
+    assert "A/0.png is 70x53, 68x52 of which are scored, but B/0.png is 70x53 at scale 4" in capsys.readouterr().err
+
+
+def test_networks_with_weights_for_each_level(board):
+    options = {
+        **{"task": "denoising", "protocol": "denoising_color_bgr", "scale": 1},
+        "test_sets": {f"A_{sigma}": {"gt": "A", "sigma": sigma} for sigma in (15, 50)},
+        "models": {
+            "Noisy": {"classical": "identity"},
+            "net": {"network_g": {"type": "SemanIRUNet", **UNET}, "checkpoint": "unet_{}.pth"},
+        },
+    }
+    for sigma in (15, 50):
+        torch.manual_seed(sigma)
+        net = build_network({"type": "SemanIRUNet", **UNET})
+        torch.save(
+            {"params": {key: value * (sigma == 15) for key, value in net.state_dict().items()}}, f"unet_{sigma}.pth"
+        )
+    assert board(**options) == 0
+    found = cells()
+    assert found["Noisy"]["A_50"]["scores"]["psnr"] == pytest.approx(14.15, abs=0.1)
+    assert found["net"]["A_50"]["scores"]["psnr"] > found["Noisy"]["A_50"]["scores"]["psnr"], "the input, but clipped"
+    assert found["net"]["A_15"]["scores"]["psnr"] != found["net"]["A_50"]["scores"]["psnr"]
+    Path("unet_50.pth").unlink()
+    assert board(**options) == 1
+    assert "unet_50.pth" in cells()["net"]["A_50"]["error"]
+    assert cells()["net"]["A_15"]["error"] is None
+
+
+UNET = {
+    **{"embed_dim": 8, "head_dim": 4, "depths": [1, 1], "refinement_depth": 1, "window_sizes": [8, 8], "topk": 12},
+}
+
+
+def test_a_network_of_other_channels_is_told(board):
+    network = {"type": "SemanIRUNet", **UNET, "in_chans": 1}
+    models = {"gray": {"network_g": network}}
+    sets = {"A": {"gt": "A", "sigma": 25}}
+    assert board(task="denoising", protocol="denoising_color_bgr", scale=1, models=models, test_sets=sets) == 1
+    assert "it takes 1 channels, not 3" in cells()["gray"]["A"]["error"]
+
+
+def test_random_weights_are_those_of_the_seed(board, capsys):
+    models = {"net": {"network_g": NETWORKS["MSRResNet"]}}
+    scores = []
+    for seed in (1, 1, 2):
+        assert board(f"name=board{len(scores)}", f"manual_seed={seed}", models=models) == 0
+        results = json.loads(Path("results", f"board{len(scores)}", "results.json").read_text())
+        scores.append(results["rows"][0]["cells"]["A"]["scores"])
+    assert "net: checkpoint is not set: untrained weights are scored" in capsys.readouterr().err
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_a_folder_that_cannot_be_written(board, capsys):
+    Path("results").write_text("in the way")
+    assert board() == 2
+    assert "choose path.results_root" in capsys.readouterr().err
+
+
+def test_an_error_of_any_other_kind_fails_its_cell_alone(board, monkeypatch):
+    from basicsr.archs.srresnet_arch import MSRResNet
+
+    def fail(self, x):
+        raise RuntimeError("out\nof memory")
+
+    monkeypatch.setattr(MSRResNet, "forward", fail)
+    assert board(cost={"size": [16, 16], "runs": 1, "warm_up": 0}) == 1
+    found = cells()
+    assert "out of memory" in found["MSRResNet"]["A"]["error"]
+    assert found["SwinIR"]["A"]["error"] is None

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from semanir_plugin.errors import UserError
+from semanir_plugin.evaluation.protocols import PROTOCOLS
+from semanir_plugin.evaluation.published import published_rows
+from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions
+
+
+def rows(protocol, sets, scale=1, wanted=None):
+    protocol = PROTOCOLS[protocol]
+    test_sets = [TestSet(name, TestSetOptions(gt="-", **options), protocol, scale) for name, options in sets.items()]
+    found = published_rows(protocol, test_sets, scale, wanted)
+    assert all(row["kind"] == "published" and "Amazingren/SemanIR" in row["source"] for row in found)
+    return {row["name"]: {name: cell["scores"] for name, cell in row["cells"].items()} for row in found}, found
+
+
+def test_figures_are_those_of_the_scale():
+    by_name, found = rows("sr_y_crop", {"Set5": {}, "mine": {}}, 3)
+    assert by_name["SemanIR-S"] == {"Set5": {"psnr": 34.99, "ssim": 0.9366}}
+    assert by_name["IPT"] == {"Set5": {"psnr": 34.81}}
+    assert next(row for row in found if row["name"] == "SwinIR")["parameters"] == 11_940_000
+    assert rows("sr_y_crop", {"Set5": {}}, 8)[0] == {}
+
+
+def test_figures_are_those_of_the_level():
+    sets = {f"a{s}": {"sigma": s, "benchmark": "Set12"} for s in (15, 50, 40)}
+    by_name, _ = rows("denoising_gray", sets)
+    assert by_name["Restormer"] == {"a15": {"psnr": 33.42}, "a50": {"psnr": 28.00}}
+    assert by_name["Restormer (blind)"]["a15"] == {"psnr": 33.35}
+    by_name, _ = rows("jpeg_gray", {"classic5": {"quality": 30}})
+    assert by_name["SwinIR"] == {"classic5": {"psnr": 33.73, "ssim": 0.8961}}
+    by_name, _ = rows("jpeg_color", {"LIVE1": {"quality": 10}})
+    assert by_name["JPEG"] == {"LIVE1": {"psnr": 25.69, "ssim": 0.7430}}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "row", "scores"),
+    [
+        ("deblurring_rgb", "HIDE", "Restormer", {"psnr": 31.22, "ssim": 0.942}),
+        ("demosaicking_crop10", "McMaster", "Matlab", {"psnr": 34.43}),
+        ("weather_rgb", "RainDrop", "SemanIR", {"psnr": 30.82}),
+    ],
+)
+def test_figures_without_levels(protocol, name, row, scores):
+    assert rows(protocol, {name: {}})[0][row] == {name: scores}
+
+
+def test_some_methods():
+    assert list(rows("sr_y_crop", {"Set5": {}}, 4, ["SwinIR", "RCAN"])[0]) == ["RCAN", "SwinIR"]
+    with pytest.raises(UserError, match="no published results of 'SwinR'; did you mean 'SwinIR'"):
+        rows("sr_y_crop", {"Set5": {}}, 4, ["SwinR"])
+
+
+def test_protocols_of_which_nothing_is_known():
+    with pytest.raises(UserError, match="published by the protocol 'basicsr_rgb_mod12' are known; remove published"):
+        rows("basicsr_rgb_mod12", {"Set5": {}}, 4)
