@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "near_match", "one_line"]
+__all__ = ["UserError", "describe_unknown", "near_match", "one_line"]
 
 
 class UserError(Exception):
@@ -24,6 +24,14 @@ def near_match(name: str, known: Iterable[str]) -> str | None:
     spelt = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), spelt, n=1)
     return spelt[close[0]] if close else None
+
+
+def describe_unknown(kind: str, name: str, known: Iterable[str], owner: str | None = None) -> str:
+    """Return that a name is not known, with the nearest one and all that are."""
+    known = sorted(known)
+    near = near_match(name, known)
+    hint = f"did you mean '{near}'? " if near else ""
+    return f"unknown {kind} '{name}'{f' of {owner}' if owner else ''}; {hint}known: {', '.join(known)}"
 
 
 def one_line(error: BaseException) -> str:

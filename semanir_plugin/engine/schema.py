@@ -22,7 +22,7 @@ from semanir_plugin.data.dataset_options import DatasetOptions, pick_options
 from semanir_plugin.engine.options import COUNT_LISTS, COUNTS, OptionFile
 from semanir_plugin.engine.phases import PHASE_LISTS
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
-from semanir_plugin.errors import UserError, near_match
+from semanir_plugin.errors import UserError, describe_unknown
 
 __all__ = ["Section", "option_lookups", "validate_options"]
 
@@ -159,7 +159,7 @@ class Section:
         """Refuse keys that are not known."""
         for key in self.values:
             if key not in known:
-                raise self.error(_unknown("key", key, known, owner), at=key)
+                raise self.error(describe_unknown("key", key, known, owner), at=key)
 
     def require(self, *keys: str) -> None:
         """Refuse a section without these keys."""
@@ -196,7 +196,7 @@ class Section:
         known = {name.removesuffix("_basicsr"): target for name, target in sorted(table, reverse=True)}
         name = str(self.values[key])
         if name.removesuffix("_basicsr") not in known:
-            raise self.error(_unknown(kind, name, known), at=key)
+            raise self.error(describe_unknown(kind, name, known), at=key)
         return known[name.removesuffix("_basicsr")]
 
     def check_call(self, kind: str, table: Table, *, given: Collection[str] = (), extra: Collection[str] = ()) -> None:
@@ -230,12 +230,6 @@ class Section:
 def _is_count(value: Any, least: int) -> bool:
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     return whole and value >= least
-
-
-def _unknown(kind: str, name: str, known: Iterable[str], owner: str | None = None) -> str:
-    near = near_match(name, known)
-    hint = f"did you mean '{near}'? " if near else ""
-    return f"unknown {kind} '{name}'{f' of {owner}' if owner else ''}; {hint}known: {', '.join(sorted(known))}"
 
 
 def _uses_extra_keywords(target: Callable) -> bool:

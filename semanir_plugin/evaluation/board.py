@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from semanir_plugin.engine.options import OptionFile
 from semanir_plugin.engine.schema import Section
-from semanir_plugin.errors import UserError, near_match
+from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.contestants import (
     ClassicalOptions,
     FolderOptions,
@@ -123,21 +123,15 @@ def _read_protocol(top: Section) -> tuple[Protocol, int]:
     name, task = top.values["protocol"], top.values["task"]
     fitting = {key: each for key, each in PROTOCOLS.items() if each.task == task}
     if not fitting:
-        raise top.error(_unknown("task", task, {each.task for each in PROTOCOLS.values()}), at="task")
+        raise top.error(describe_unknown("task", task, {each.task for each in PROTOCOLS.values()}), at="task")
     if name not in fitting:
-        raise top.error(_unknown(f"protocol of {task}", name, fitting), at="protocol")
+        raise top.error(describe_unknown("protocol", name, fitting, task), at="protocol")
     top.count("scale", 1)
     scale = int(top.values.get("scale") or 1)
     if (PROTOCOLS[name].condition == "scale") != (scale > 1):
         needed = "needs a scale above 1" if scale == 1 else f"has images of one size: remove scale {scale}"
         raise top.error(f"the protocol {name} {needed}", at="scale" if scale > 1 else "protocol")
     return PROTOCOLS[name], scale
-
-
-def _unknown(kind: str, name: str, known: Any) -> str:
-    near = near_match(name, known)
-    hint = f"did you mean '{near}'? " if near else ""
-    return f"unknown {kind} '{name}'; {hint}known: {', '.join(sorted(known))}"
 
 
 def _entries(top: Section, key: str) -> dict[str, Section]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -45,14 +46,16 @@ class Cache:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def save(self, key: str, name: str, record: Mapping[str, Any], images: Mapping[str, Image] | None = None) -> None:
+    def save(
+        self, key: str, name: str, record: Mapping[str, Any], images: Mapping[str, Image] = MappingProxyType({})
+    ) -> None:
         """Write images, by paths below the folder, and then their record.
 
         Raises:
             OSError: Something cannot be written.
         """
         files = {}
-        for path, image in (images or {}).items():
+        for path, image in images.items():
             content = cv2.imencode(".png", image)[1].tobytes()
             self._write(self.folder / path, content)
             files[path] = hashlib.sha256(content).hexdigest()

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from basicsr.utils.dist_util import get_dist_info
 from tqdm import tqdm
 
-from semanir_plugin.data.images import to_uint8
+from semanir_plugin.data.images import FloatImage, to_uint8
 from semanir_plugin.engine.distributed import init_distributed
 from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import apply_overrides, load_options
@@ -177,23 +177,22 @@ class _Computation:
     def _compute_cell(
         self, contestant: Contestant, restorer: Restorer, test_set: TestSet, indices: Sequence[int]
     ) -> None:
-        row, index = contestant.name, indices[0]
+        row, key = contestant.name, self.keys[contestant.name, test_set.name]
         self.logger.debug(f"{row} on {test_set.name}: {len(indices)} images to compute.")
-        try:
-            for index in self._progress(indices, f"{row} on {test_set.name}"):
-                self._compute_image(contestant, restorer, test_set, index)
-        except OSError:  # there is no use in going on
-            raise
-        except Exception as error:  # as of cost: the other cells do without
-            self._fail(row, test_set.name, one_line(error), index)
+        for index in self._progress(indices, f"{row} on {test_set.name}"):
+            try:
+                output, scores = self._compute_image(restorer, test_set, index)
+            except Exception as error:  # as of cost: the other cells do without
+                self._fail(row, test_set.name, one_line(error), index)
+                return
+            name = test_set.found[index].name
+            images = {image_path(contestant.slug, test_set, name): to_uint8(output)} if self.board.save_images else {}
+            self.cache.save(key, name, {"scores": scores}, images)
 
-    def _compute_image(self, contestant: Contestant, restorer: Restorer, test_set: TestSet, index: int) -> None:
+    def _compute_image(self, restorer: Restorer, test_set: TestSet, index: int) -> tuple[FloatImage, dict[str, float]]:
         sample = test_set.sample(index)
         output = restorer.restore(sample, test_set)
-        scores = test_set.protocol.score(output, sample.truth, test_set.scale, as_is=restorer.as_is)
-        images = {image_path(contestant.slug, test_set, sample.name): to_uint8(output)}
-        key = self.keys[contestant.name, test_set.name]
-        self.cache.save(key, sample.name, {"scores": scores}, images if self.board.save_images else None)
+        return output, test_set.protocol.score(output, sample.truth, test_set.scale, as_is=restorer.as_is)
 
     def _meet(self) -> None:
         if self.world > 1:

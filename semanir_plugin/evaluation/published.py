@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from semanir_plugin.errors import UserError, near_match
+from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.protocols import Protocol
 from semanir_plugin.evaluation.test_sets import TestSet
 
@@ -78,9 +78,7 @@ def _entries(protocol: Protocol, scale: int) -> Iterator[tuple[str, str, Mapping
 def _check_wanted(wanted: Iterable[str], known: set[str]) -> None:
     for name in wanted:
         if name not in known:
-            near = near_match(name, known)
-            hint = f"did you mean '{near}'? " if near else ""
-            raise UserError(f"no published results of '{name}'; {hint}known: {', '.join(sorted(known))}")
+            raise UserError(describe_unknown("method", name, known))
 
 
 def _make_row(name: str, entry: Mapping[str, Any], protocol: Protocol, test_sets: Sequence[TestSet]) -> dict[str, Any]:

@@ -125,7 +125,10 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """Return the commit that the package is of, where it runs from a clone."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    clone = Path(__file__).resolve().parents[2]
+    if not (clone / ".git").exists():  # installed elsewhere, perhaps within a clone of something else
+        return None
+    command = ["git", "-C", str(clone), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

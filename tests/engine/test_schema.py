@@ -12,7 +12,11 @@ from semanir_plugin.engine.options import apply_overrides, load_options
 from semanir_plugin.engine.schema import option_lookups, validate_options
 from semanir_plugin.errors import UserError
 
-SHIPPED = sorted(Path(__file__).parents[2].glob("options/*.yml"))
+SHIPPED = sorted(
+    path
+    for path in Path(__file__).parents[2].glob("options/*.yml")
+    if not path.stem.startswith("leaderboard_")  # which semanir_plugin.evaluation.board checks
+)
 
 # The SwinIR recipe of BasicSR's repository, in full.
 TRAIN = """\

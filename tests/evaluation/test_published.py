@@ -49,7 +49,7 @@ def test_figures_without_levels(protocol, name, row, scores):
 
 def test_some_methods():
     assert list(rows("sr_y_crop", {"Set5": {}}, 4, ["SwinIR", "RCAN"])[0]) == ["RCAN", "SwinIR"]
-    with pytest.raises(UserError, match="no published results of 'SwinR'; did you mean 'SwinIR'"):
+    with pytest.raises(UserError, match="unknown method 'SwinR'; did you mean 'SwinIR'"):
         rows("sr_y_crop", {"Set5": {}}, 4, ["SwinR"])
 
 
