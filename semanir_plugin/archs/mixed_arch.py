@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.mixing import mix, translate_host_weights
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["MixedArch"]
 
