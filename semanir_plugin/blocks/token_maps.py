@@ -176,22 +176,27 @@ def choose_topk(topk: int | None, tokens: int) -> int:
 
 
 def _assa(dim: int, *, num_heads: int | None = None, window_size: int = 8, shift: int = 0) -> MapAttention:
+    """Adaptive sparse attention: a softmax and a squared-ReLU branch in learned shares (AST, section 3.2)."""
     return MapAttention(dim, kind="assa", num_heads=num_heads, window_size=window_size, shift=shift)
 
 
 def _window(dim: int, *, num_heads: int | None = None, window_size: int = 8, shift: int = 0) -> MapAttention:
+    """Softmax attention among all tokens of a window (Swin, section 3.2)."""
     return MapAttention(dim, kind="window", num_heads=num_heads, window_size=window_size, shift=shift)
 
 
 def _frfn(dim: int, *, mlp_ratio: float = 2.0) -> FRFN | LeFF | Mlp:
+    """Feature refinement feed-forward network (AST, section 3.3)."""
     return build_feed_forward("frfn", dim, mlp_ratio)
 
 
 def _leff(dim: int, *, mlp_ratio: float = 2.0) -> FRFN | LeFF | Mlp:
+    """Feed-forward network with a depthwise convolution in the middle (Uformer, section 3.2)."""
     return build_feed_forward("leff", dim, mlp_ratio)
 
 
 def _mlp(dim: int, *, mlp_ratio: float = 2.0) -> FRFN | LeFF | Mlp:
+    """Linear, GELU, Linear on each token."""
     return build_feed_forward("mlp", dim, mlp_ratio)
 
 
