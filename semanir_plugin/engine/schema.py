@@ -17,14 +17,16 @@ from typing import Any, Literal
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
+from semanir_plugin.archs.mixed_arch import MixedArch
 from semanir_plugin.compat.host import known_optimizers, known_schedulers
 from semanir_plugin.data.dataset_options import DatasetOptions, pick_options
 from semanir_plugin.engine.options import COUNT_LISTS, COUNTS, OptionFile
 from semanir_plugin.engine.phases import PHASE_LISTS
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, describe_unknown
+from semanir_plugin.mixing import MixEntry
 
-__all__ = ["Section", "option_lookups", "validate_options"]
+__all__ = ["Section", "check_network", "option_lookups", "validate_options"]
 
 Keys = tuple[str, ...]
 Table = Iterable[tuple[str, Any]]  # what iterating one of BasicSR's registries gives
@@ -90,7 +92,7 @@ def validate_options(option_file: OptionFile, *, is_train: bool) -> None:
     _check_name(top)
     _check_top_values(top)
     for key in networks:
-        _check_network(top, key)
+        check_network(top.sub(key), top.values.get("scale"))
     _check_datasets(top, is_train=is_train)
     _check_path(top, networks, known.of("path"))
     _check_train(top, known.of("train"), is_train=is_train)
@@ -269,14 +271,30 @@ def _check_top_values(top: Section) -> None:
         raise top.error("manual_seed must be below 2**32, as NumPy needs it", at="manual_seed")
 
 
-def _check_network(top: Section, key: str) -> None:
-    network = top.sub(key)
+def check_network(network: Section, scale: Any) -> None:
+    """Refuse a network of unknown architecture or options, or of another scale than that of the images; None: of any.
+
+    Raises:
+        UserError: As `validate_options`.
+    """
     network.check_call("architecture", ARCH_REGISTRY)
-    scale, upscale = top.values.get("scale"), _find_upscale(network)
+    if network.look_up("architecture", ARCH_REGISTRY) is MixedArch:
+        _check_mix(network)
+        network = network.sub("base")
+        network.check_call("architecture", ARCH_REGISTRY)
+    upscale = _find_upscale(network)
     if scale is not None and upscale is not None and scale != upscale:
         by_default = "" if "upscale" in network.values else ", the default,"
         message = f"upscale {upscale}{by_default} is not the scale {scale} of the datasets: make them equal"
         raise network.error(message, at="upscale")
+
+
+def _check_mix(network: Section) -> None:
+    for index, entry in enumerate(network.values["mix"]):
+        try:
+            MixEntry.parse(entry)
+        except ValueError as error:
+            raise network.error(f"mix[{index}]: {error}", at="mix") from error
 
 
 def _find_upscale(network: Section) -> Any:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from basicsr.utils.registry import ARCH_REGISTRY
-
 from semanir_plugin.engine.options import OptionFile
-from semanir_plugin.engine.schema import Section
+from semanir_plugin.engine.schema import Section, check_network
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.contestants import (
     ClassicalOptions,
@@ -190,11 +188,7 @@ def _read_model(section: Section, protocol: Protocol, scale: int) -> NetworkOpti
 
 
 def _check_network(section: Section, scale: int) -> None:
-    network = section.sub("network_g")
-    network.check_call("architecture", ARCH_REGISTRY)
-    upscale = network.values.get("upscale")
-    if upscale is not None and upscale != scale:
-        raise network.error(f"upscale {upscale} is not the scale {scale} of the leaderboard", at="upscale")
+    check_network(section.sub("network_g"), scale)
     for key in ("topk", "tile_overlap"):
         section.count(key, 1 if key == "topk" else 0)
     if section.values.get("tile") != "auto":

@@ -98,7 +98,7 @@ def test_what_is_right_is_read(read, tmp_path):
             "models:net:network_g: unknown architecture 'SwinR'; did you mean 'SwinIR'",
         ),
         ("models:net:network_g:windows=8", "models:net:network_g: unknown key 'windows' of SwinIR"),
-        ("models:net:network_g:upscale=2", "upscale 2 is not the scale 4 of the leaderboard"),
+        ("models:net:network_g:upscale=2", "upscale 2 is not the scale 4 of the datasets"),
         ("models:net:tile=big", "models:net: tile must be"),
         ("models:net:topk=0", "models:net: topk must be a whole number of at least 1"),
         ("models:net:checkpont=x", "unknown key 'checkpont' of a model with network_g; did you mean 'checkpoint'"),
