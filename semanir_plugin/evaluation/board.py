@@ -15,7 +15,7 @@ from semanir_plugin.evaluation.contestants import (
     FolderOptions,
     NetworkOptions,
 )
-from semanir_plugin.evaluation.cost import CostOptions
+from semanir_plugin.evaluation.model_cost import CostOptions
 from semanir_plugin.evaluation.protocols import PROTOCOLS, Protocol
 from semanir_plugin.evaluation.published import published_rows
 from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions, slugify

@@ -21,7 +21,7 @@ from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.board import Board, read_board
 from semanir_plugin.evaluation.cache import Cache
 from semanir_plugin.evaluation.contestants import Contestant, NetworkOptions, Restorer, make_contestant
-from semanir_plugin.evaluation.cost import NO_COST, describe_device, measure_cost
+from semanir_plugin.evaluation.model_cost import NO_COST, describe_device, measure_cost
 from semanir_plugin.evaluation.references import image_path, write_references
 from semanir_plugin.evaluation.report import write_reports
 from semanir_plugin.evaluation.results import Cells, Failures, assemble

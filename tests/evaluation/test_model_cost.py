@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation import cost
+from semanir_plugin.evaluation import model_cost
 from semanir_plugin.evaluation.contestants import ClassicalOptions, NetworkOptions, Restorer, make_contestant
-from semanir_plugin.evaluation.cost import NO_COST, CostOptions, measure_cost
+from semanir_plugin.evaluation.model_cost import NO_COST, CostOptions, measure_cost
 
 SETTINGS = {"num_gpu": 0, "manual_seed": 0, "scale": 2}
 
@@ -46,8 +46,8 @@ def test_time_is_the_median_after_the_warm_up():
 
 
 def test_quartiles():
-    assert cost._summarise([5.0, 1.0, 2.0, 3.0, 4.0]) == {"median": 3, "low": 2, "high": 4}
-    assert cost._summarise([5.0]) == {"median": 5, "low": 5, "high": 5}
+    assert model_cost._summarise([5.0, 1.0, 2.0, 3.0, 4.0]) == {"median": 3, "low": 2, "high": 4}
+    assert model_cost._summarise([5.0]) == {"median": 5, "low": 5, "high": 5}
 
 
 def test_memory_is_what_the_run_takes(monkeypatch):
@@ -60,7 +60,7 @@ def test_memory_is_what_the_run_takes(monkeypatch):
     def fail(*_):
         raise UserError("not here")
 
-    monkeypatch.setattr(cost, "peak_memory", fail)
+    monkeypatch.setattr(model_cost, "peak_memory", fail)
     assert measure_cost(restorer, 3, options)["peak_memory_mib"] is None
 
 
