@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Sequence
 
 from semanir_plugin import __version__
-from semanir_plugin.cli import lmdb, test, train
+from semanir_plugin.cli import lmdb, restore, test, train
 from semanir_plugin.cli.parser import OneLineParser
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["main"]
 
-SUBCOMMANDS = (train, test, lmdb)
+SUBCOMMANDS = (train, test, restore, lmdb)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     args = build_parser().parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except UserError as error:
         return _say(f"basicsr {args.subcommand}: {error}", 2)
     except KeyboardInterrupt:
@@ -47,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, "debug", False):
             traceback.print_exc()
         return _say(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
-    return 0
 
 
 def _say(line: str, code: int) -> int:

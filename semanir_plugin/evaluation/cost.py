@@ -15,9 +15,10 @@ from mmengine.analysis.jit_handles import get_shape
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.bands import map_bands
+from semanir_plugin.models.requirements import input_channels
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, build_key_semantics, key_semantic_attention
 
-__all__ = ["analyze_flops", "count_flops", "count_parameters", "find_channels"]
+__all__ = ["analyze_flops", "count_flops", "count_parameters"]
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -42,7 +43,7 @@ def count_flops(network: nn.Module, size: tuple[int, int], *, channels: int | No
 
 def analyze_flops(network: nn.Module, size: tuple[int, int], *, channels: int | None = None) -> Any:
     """Return mmengine's analysis, which also knows the operations `by_module`, in the terms of `count_flops`."""
-    shape = (1, find_channels(network) if channels is None else channels, *size)
+    shape = (1, input_channels(network) if channels is None else channels, *size)
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network = copy.deepcopy(network).eval()
     for module in network.modules():
@@ -54,11 +55,6 @@ def analyze_flops(network: nn.Module, size: tuple[int, int], *, channels: int | 
     with torch.no_grad(), _swapped(STAND_INS):
         analyzer.total()
     return analyzer
-
-
-def find_channels(network: nn.Module) -> int:
-    """Return how many channels the first convolution takes; 3 where there is none."""
-    return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def _count_attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
