@@ -24,6 +24,8 @@ FORMATS = {
 # Lossy formats: visibly no loss, at a size that a photograph may have. 4:4:4 keeps what was restored of the colours.
 QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 
+GRAY_WITH_ALPHA = 4  # a colour type of PNG
+
 ORIENTATION = 0x0112  # EXIF's tag; how to turn the pixels of each of its values upright
 UPRIGHT = {
     2: lambda x: x[:, ::-1],
@@ -67,8 +69,6 @@ def decode_photograph(content: bytes) -> Photograph:
     turn = UPRIGHT.get(exif.pop(ORIENTATION, 1)) if image.format != "TIFF" else None  # of TIFF it is done already
     samples = _read_16_bit(content) if _is_16_bit(content, image) else _read_8_bit(image)
     gray = samples.shape[2] < 3
-    if image.mode == "LA" and not gray:  # OpenCV has no gray with transparency
-        samples, gray = samples[..., [0, 3]], True
     if turn is not None:
         samples = turn(samples)
     pixels, alpha = np.split(np.ascontiguousarray(samples), [1 if gray else 3], axis=2)
@@ -102,6 +102,8 @@ def _read_16_bit(content: bytes) -> NDArray[Any]:
     if samples is None or samples.dtype != np.uint16:
         raise ValueError("cannot be decoded at 16 bit; save it as a plain 16-bit PNG or TIFF")
     samples = samples.reshape(*samples.shape[:2], -1)
+    if content.startswith(b"\x89PNG") and content[25] == GRAY_WITH_ALPHA:  # which OpenCV makes colours of
+        return samples[..., [0, 3]]
     return samples[..., {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[samples.shape[2]]]
 
 
@@ -143,16 +145,21 @@ def encode_photograph(photograph: Photograph, suffix: str) -> bytes:
     if kind == "TIFF":
         return _encode_tiff(samples, photograph)
     if kind == "PNG" and samples.dtype == np.uint16:
-        return _encode_deep_png(samples, photograph)
+        return _describe_png(_encode_with_opencv(samples, ".png"), photograph)
     if samples.dtype == np.uint16:
         samples = np.round(samples / 257).astype(np.uint8)
+    if kind == "BMP":  # Pillow's are not transparent
+        return _encode_with_opencv(samples, ".bmp")
     file = io.BytesIO()
     image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
-    if kind == "BMP" and image.mode == "LA":
-        image = image.convert("RGBA")
-    about = {"icc_profile": photograph.icc, "exif": photograph.exif or b""} if kind != "BMP" else {}
-    image.save(file, kind, **QUALITY.get(kind, {}), **about)
+    image.save(file, kind, icc_profile=photograph.icc, exif=photograph.exif or b"", **QUALITY.get(kind, {}))
     return file.getvalue()
+
+
+def _encode_with_opencv(samples: NDArray[Any], suffix: str) -> bytes:
+    """Return a file without profile and EXIF; gray with transparency becomes equal colours."""
+    order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[samples.shape[2]]
+    return cv2.imencode(suffix, np.ascontiguousarray(samples[..., order]))[1].tobytes()
 
 
 def _encode_tiff(samples: NDArray[Any], photograph: Photograph) -> bytes:
@@ -170,10 +177,7 @@ def _encode_tiff(samples: NDArray[Any], photograph: Photograph) -> bytes:
     return file.getvalue()
 
 
-def _encode_deep_png(samples: NDArray[np.uint16], photograph: Photograph) -> bytes:
-    """Write with OpenCV, which knows no gray with transparency and no profiles."""
-    order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[samples.shape[2]]
-    png = cv2.imencode(".png", np.ascontiguousarray(samples[..., order]))[1].tobytes()
+def _describe_png(png: bytes, photograph: Photograph) -> bytes:
     about = b""
     if photograph.icc:
         about += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photograph.icc))

@@ -54,8 +54,8 @@ def plan_jobs(
     there = [job for job in jobs if os.path.lexists(job.target)]
     if there and not (overwrite or skip_existing):
         raise UserError(
-            f"{there[0].target} is there already, as are {len(there) - 1} more of {len(jobs)}; give --skip-existing to "
-            "leave them, or --overwrite to replace them"
+            f"{len(there)} of {len(jobs)} results are there already, {there[0].target} the first; give --skip-existing "
+            "to leave them, or --overwrite to replace them"
         )
     return [job for job in jobs if job not in there] if skip_existing else jobs
 
