@@ -20,6 +20,8 @@ def input_channels(net: nn.Module, options: Mapping[str, Any] | None = None) -> 
     By its options, by the defaults of its constructor, or else as many as its first convolution takes; 3 where it has
     none.
     """
+    if options is not None and isinstance(options.get("base"), Mapping):  # a MixedArch is its network, changed
+        net, options = getattr(net, "network", net), options["base"]
     told: dict[str, Any] = {}
     if options is not None:  # then what they leave out is at its default
         told = {name: each.default for name, each in inspect.signature(type(net)).parameters.items()} | dict(options)
