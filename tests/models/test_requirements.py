@@ -6,7 +6,7 @@ from basicsr.archs import build_network
 from semanir_plugin.models.requirements import input_channels, size_multiple
 
 GRAY = {"in_chans": 1, "embed_dim": 8, "depths": [1], "num_heads": [2]}
-COMPACT = {"type": "SRVGGNetCompact", "num_in_ch": 1, "num_out_ch": 1, "num_feat": 8, "num_conv": 1}
+RRDB = {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "scale": 2, "num_block": 1, "num_feat": 8}
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ COMPACT = {"type": "SRVGGNetCompact", "num_in_ch": 1, "num_out_ch": 1, "num_feat
         ({"type": "AST", "embed_dim": 4, "depths": [1] * 3, "num_heads": [1] * 3, "img_size": 32, "dd_in": 1}, 1, 16),
         ({"type": "AST", "embed_dim": 4, "depths": [1] * 3, "num_heads": [1] * 3, "img_size": 32}, 3, 16),
         ({"type": "SwinIR", **GRAY, "window_size": 4, "img_size": 8}, 1, 4),
-        ({"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "scale": 2, "num_block": 1, "num_feat": 4}, 3, 1),
+        (RRDB, 3, 1),
         ({"type": "Bicubic"}, 3, 1),
-        ({"type": "MixedArch", "base": COMPACT, "mix": [{"where": "body.0", "what": "frfn"}]}, 1, 1),
+        ({"type": "MixedArch", "base": RRDB, "mix": [{"where": "body.0", "what": "frfn"}]}, 3, 1),
     ],
     ids=lambda value: value["type"] if isinstance(value, dict) else "",
 )
