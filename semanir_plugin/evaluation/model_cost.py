@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from basicsr.utils import get_root_logger, img2tensor
+from basicsr.utils import get_root_logger
+from torch import Tensor, nn
 
 from semanir_plugin.data.images import FloatImage
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.complexity import count_multiply_adds
 from semanir_plugin.evaluation.contestants import Restorer
+from semanir_plugin.evaluation.cost import count_flops, count_parameters
 from semanir_plugin.models.tile_memory import peak_memory
 
 __all__ = ["NO_COST", "CostOptions", "describe_device", "measure_cost"]
@@ -53,12 +54,12 @@ def measure_cost(restorer: Restorer, channels: int, options: CostOptions) -> dic
         return NO_COST
     size = [channels, *options.size]
     image = np.random.default_rng(0).random((*options.size, channels), np.float32)
-    flops = _count(restorer, image)
+    flops, net = _count(restorer, size), _network(restorer)
     for _ in range(options.warm_up):
         restorer.run(image)
     memory = _measure_memory(restorer, image)
     return {
-        "parameters": _count_parameters(restorer),
+        "parameters": 0 if net is None else count_parameters(net),
         "flops": flops,
         "flops_size": size if flops is not None else None,
         "runtime_ms": _summarise([1000 * _time(restorer, image) for _ in range(options.runs)]),
@@ -74,20 +75,32 @@ def describe_device(num_gpu: int) -> str:
     return f"CPU, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
-def _count_parameters(restorer: Restorer) -> int:
-    net = restorer.model and restorer.model.get_bare_model(restorer.model.net_g)
-    return sum(parameter.numel() for parameter in net.parameters()) if net is not None else 0
+def _network(restorer: Restorer) -> nn.Module | None:
+    return None if restorer.model is None else restorer.model.get_bare_model(restorer.model.net_g)
 
 
-def _count(restorer: Restorer, image: FloatImage) -> int | None:
-    """Return the multiply-adds of a network; None of one that cannot be traced, which is said."""
-    if restorer.model is None or _count_parameters(restorer) == 0:
+class _WithKeys(nn.Module):
+    """A network at a number of keys per query."""
+
+    def __init__(self, net: nn.Module, topk: int) -> None:
+        super().__init__()
+        self.net = net
+        self.topk = topk
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x, topk=self.topk)
+
+
+def _count(restorer: Restorer, size: Sequence[int]) -> int | None:
+    """Return the multiply-adds of a network on (C, H, W); None of one that cannot be traced, which is said."""
+    net = _network(restorer)
+    if net is None or count_parameters(net) == 0:
         return None
-    model = restorer.model
-    net, restoration = model.get_bare_model(model.net_g), model.restoration
-    lq = img2tensor(image.copy())[None].to(model.device)
+    channels, *sides = size
+    multiple, topk = restorer.model.restoration.multiple_of, restorer.model.restoration.topk
+    height, width = (-(-side // multiple) * multiple for side in sides)  # as the input is padded
     try:
-        return count_multiply_adds(net, lq, multiple_of=restoration.multiple_of, topk=restoration.topk)
+        return int(count_flops(net if topk is None else _WithKeys(net, topk), (height, width), channels=channels))
     except Exception as error:  # tracing runs any network's own code
         get_root_logger().warning(f"{type(net).__name__}: FLOPs cannot be counted: {one_line(error)}")
         return None

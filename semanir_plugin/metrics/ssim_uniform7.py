@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from semanir_plugin.metrics.images import InputOrder, prepare
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["calculate_ssim_uniform7"]
 

@@ -17,8 +17,8 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.data.seeding import derive_seed, get_rng_state, set_rng_state
+from semanir_plugin.models.requirements import size_multiple
 from semanir_plugin.models.restoration import Restoration
 from semanir_plugin.registration import register
 
@@ -153,10 +153,8 @@ class SemanIRModel(SRModel):
         options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
         if isinstance(options.get("topk"), list):
             options["topk"] = max(options["topk"])
-        sizes = getattr(self.get_bare_model(self.net_g), "size_requirements", None)
-        if sizes is None:  # BasicSR's own window architectures tell it through their options alone
-            sizes = SizeRequirements(multiple_of=self.opt["network_g"].get("window_size", 1))
-        return Restoration(multiple_of=sizes.multiple_of, **options)
+        multiple_of = size_multiple(self.get_bare_model(self.net_g), self.opt["network_g"])
+        return Restoration(multiple_of=multiple_of, **options)
 
     def nondist_validation(self, *args: Any, **kwargs: Any) -> None:
         """Validate as SRModel, and keep the seconds that each image took."""
