@@ -34,12 +34,18 @@ class Comparison:
     versions: Mapping[str, Pixels]
 
 
-def most_detailed_crop(image: Pixels, size: int) -> tuple[int, int]:
-    """Return (top, left) of the `size` x `size` crop of an (H, W, 3) image with the most squared gradient."""
+def most_detailed_crop(image: Pixels, size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (top, left) of the crop of an (H, W, 3) image with the most squared gradient.
+
+    Args:
+        image: The image.
+        size: Side of the crop, or its height and width; at most the image's.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     energy = cv2.Sobel(gray, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(gray, cv2.CV_32F, 0, 1) ** 2
     total = cv2.integral(energy)
-    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(np.argmax(sums), sums.shape)
     return int(top), int(left)
 
