@@ -12,9 +12,10 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors_layout
-from semanir_plugin.archs.key_semantic_network import check_positive, finish
+from semanir_plugin.archs.staged_network import StagedNetwork, check_positive
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
+from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import register
 
 __all__ = ["AST"]
@@ -23,7 +24,7 @@ NEGATIVE_SLOPE = 0.01
 
 
 @register(ARCH_REGISTRY)
-class AST(nn.Module):
+class AST(StagedNetwork):
     """U-shaped transformer whose attention weighs a softmax against a squared ReLU of the same scores.
 
     Zhou et al., "Adapt or Perish: Adaptive Sparse Transformer with Attentive Feature Refinement for Image Restoration",
@@ -43,7 +44,13 @@ class AST(nn.Module):
         num_heads: Attention heads of each stage; those of the encoder are not used.
         win_size: Side of the attention windows in tokens.
         mlp_ratio: Hidden channels of the feed-forward networks, as a multiple of the stage's.
-        token_mlp: Kind of feed-forward network: "frfn", as published, "leff" or "mlp".
+        token_mlp: Kind of feed-forward network: "frfn", as published and by default, "leff" or "mlp".
+        ffn: Another name of `token_mlp`, that of the other architectures here.
+        attn: Kind of attention of bottleneck and decoder: "assa", as published, "key_semantic" (SemanIR's) or "window"
+            (Swin's).
+        topk: With key-semantic attention, keys per query; or several, of which training draws one per forward pass and
+            evaluation takes the largest.
+        similarity: With key-semantic attention, what makes two tokens alike: "dot" or "cosine".
         drop_path_rate: Largest probability of leaving out a residual branch in training, at the bottleneck; it grows
             from zero over the encoder and falls to zero over the decoder.
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
@@ -64,12 +71,17 @@ class AST(nn.Module):
         num_heads: Sequence[int] = (1, 2, 4, 8, 16, 16, 8, 4, 2),
         win_size: int = 8,
         mlp_ratio: float = 4.0,
-        token_mlp: str = "frfn",
+        token_mlp: str | None = None,
+        ffn: str | None = None,
+        attn: str = "assa",
+        topk: int | Sequence[int] = 32,
+        similarity: Similarity = "dot",
         drop_path_rate: float = 0.1,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(attn, topk)
+        ffn = _one_of_two_names(ffn, token_mlp)
         dd_in = in_chans if dd_in is None else dd_in
         check_positive(in_chans=in_chans, dd_in=dd_in, embed_dim=embed_dim, win_size=win_size, mlp_ratio=mlp_ratio)
         _check(img_size, depths, num_heads, drop_path_rate)
@@ -89,12 +101,12 @@ class AST(nn.Module):
             at, stage_dims, num_heads, _drop_path_rates(depths, drop_path_rate), strict=True
         ):
             shift = windows[level] // 2 if img_size // 2**level > windows[level] else 0
-            attention = Attention(windows[level], heads, shift) if len(stages) >= levels else None
+            attention = Attention(attn, windows[level], heads, shift) if len(stages) >= levels else None
             layers = [
-                _layer(dim, attention, index, mlp_ratio=mlp_ratio, token_mlp=token_mlp, drop_path=rate)
+                _layer(dim, attention, index, mlp_ratio=mlp_ratio, ffn=ffn, drop_path=rate)
                 for index, rate in enumerate(rates)
             ]
-            stages.append(AdaptiveSparseStage(layers, use_checkpoint=use_checkpoint))
+            stages.append(AdaptiveSparseStage(layers, similarity=similarity, use_checkpoint=use_checkpoint))
 
         self.conv_first = nn.Conv2d(dd_in, embed_dim, 3, padding=1)
         self.encoder = nn.ModuleList(stages[:levels])
@@ -106,13 +118,14 @@ class AST(nn.Module):
         )
         self.decoder = nn.ModuleList(stages[levels + 1 :])
         self.conv_last = nn.Conv2d(2 * embed_dim, in_chans, 3, padding=1)
-        finish(self, AdaptiveSparseStage, compile_backend)
+        self.finish(AdaptiveSparseStage, compile_backend)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, topk: int | None = None) -> Tensor:
         """Restore a batch of images.
 
         Args:
             x: (B, dd_in, H, W) in about [0, 1], any H and W.
+            topk: With key-semantic attention, keys per query for this pass, instead of the constructor's.
 
         Returns:
             (B, in_chans, H, W), in about [0, 1].
@@ -125,17 +138,18 @@ class AST(nn.Module):
                 f"the network takes images of {self.dd_in} channels, got {x.shape[1]}; set in_chans and dd_in"
             )
         height, width = x.shape[-2:]
+        topk = self.choose_topk(topk)
         image = pad_to_multiple(x, self.size_requirements.multiple_of)
         # Channels last throughout: maps and tokens are views of each other.
         features = self.conv_first(image.contiguous(memory_format=torch.channels_last))
         features, skips = F.leaky_relu(features, NEGATIVE_SLOPE), []
         for stage, down in zip(self.encoder, self.downs, strict=True):
-            features = _apply(stage, features)
+            features = _apply(stage, features, topk)
             skips.append(features)
             features = down(features)
-        features = _apply(self.bottom, features)
+        features = _apply(self.bottom, features, topk)
         for up, stage in zip(self.ups, self.decoder, strict=True):
-            features = _apply(stage, torch.cat([up(features), skips.pop()], dim=1))
+            features = _apply(stage, torch.cat([up(features), skips.pop()], dim=1), topk)
         out = self.conv_last(features)
         return crop_to(image + out if self.adds_to_input else out, height, width)
 
@@ -152,8 +166,9 @@ class AST(nn.Module):
 
 
 class Attention(NamedTuple):
-    """Attention of a stage: side of its windows, heads, and by how much every second layer shifts the windows."""
+    """Attention of a stage: its kind, side of its windows, heads, and by how much every second layer shifts them."""
 
+    kind: str
     window_size: int
     num_heads: int
     shift: int
@@ -164,7 +179,15 @@ def _layer(dim: int, attention: Attention | None, index: int, **options: Any) ->
     if attention is None:
         return FeedForwardLayer(dim, **options)
     shift = attention.shift * (index % 2)
-    return AdaptiveSparseLayer(dim, attention.window_size, attention.num_heads, shift=shift, **options)
+    return AdaptiveSparseLayer(
+        dim, attention.window_size, attention.num_heads, shift=shift, attn=attention.kind, **options
+    )
+
+
+def _one_of_two_names(ffn: str | None, token_mlp: str | None) -> str:
+    if ffn is not None and token_mlp is not None and ffn != token_mlp:
+        raise ValueError(f"ffn {ffn!r} and token_mlp {token_mlp!r} are two names of one option: give one")
+    return ffn or token_mlp or "frfn"
 
 
 def _check(img_size: int, depths: Sequence[int], num_heads: Sequence[int], drop_path_rate: float) -> None:
@@ -192,5 +215,5 @@ def _ramp(steps: int, last: float) -> list[float]:
     return [last * step / max(steps - 1, 1) for step in range(steps)]
 
 
-def _apply(stage: nn.Module, x: Tensor) -> Tensor:
-    return stage(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+def _apply(stage: nn.Module, x: Tensor, topk: int) -> Tensor:
+    return stage(x.permute(0, 2, 3, 1), topk).permute(0, 3, 1, 2)

@@ -8,7 +8,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from semanir_plugin.archs.key_semantic_network import KeySemanticNetwork, Shift, check_positive, shift_pattern
+from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import residual_conv
@@ -27,7 +27,7 @@ HEADS: dict[str, type[PixelShuffleHead | PixelShuffleDirectHead]] = {
 
 
 @register(ARCH_REGISTRY)
-class SemanIR(KeySemanticNetwork):
+class SemanIR(StagedNetwork):
     """Transformer whose stages share a key-semantic dictionary: each token attends to its k most similar ones.
 
     Ren et al., "Sharing Key Semantics in Transformer Makes Efficient Image Restoration", NeurIPS 2024. The defaults are
@@ -49,6 +49,8 @@ class SemanIR(KeySemanticNetwork):
         similarity: "dot", as published, or "cosine".
         shift: "stage": the windows of every second stage are shifted, one dictionary per stage; "layer": those of every
             second layer, two dictionaries per stage; "none".
+        attn: Kind of attention: "key_semantic", as published, "assa" (AST's) or "window" (Swin's).
+        ffn: Kind of feed-forward network: "mlp", as published, "frfn" (AST's) or "leff" (Uformer's).
         interpolating_init: Start as bilinear enlargement instead of noise (x4 and x8 with "pixelshuffle": x2 in turn).
             Not in the paper; it makes short trainings useful, whose time would go into learning to enlarge.
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
@@ -76,11 +78,13 @@ class SemanIR(KeySemanticNetwork):
         topk: int | Sequence[int] = 512,
         similarity: Similarity = "dot",
         shift: Shift = "stage",
+        attn: str = "key_semantic",
+        ffn: str = "mlp",
         interpolating_init: bool = False,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
-        super().__init__(topk)
+        super().__init__(attn, topk)
         check_positive(
             in_chans=in_chans, embed_dim=embed_dim, window_size=window_size, mlp_ratio=mlp_ratio, img_range=img_range
         )
@@ -105,6 +109,8 @@ class SemanIR(KeySemanticNetwork):
                 shifted=shifted,
                 similarity=similarity,
                 resi_connection=resi_connection,
+                attn=attn,
+                ffn=ffn,
                 use_checkpoint=use_checkpoint,
             )
             for shifted, heads in zip(shift_pattern(shift, depths), num_heads, strict=True)
@@ -112,7 +118,7 @@ class SemanIR(KeySemanticNetwork):
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = residual_conv(embed_dim, resi_connection)
         self.head = HEADS[upsampler](embed_dim, in_chans, upscale)
-        self.finish(compile_backend)
+        self.finish(KeySemanticStage, compile_backend)
         if interpolating_init:
             self._init_as_interpolation()
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from semanir_plugin.archs.key_semantic_network import KeySemanticNetwork, Shift, check_positive, shift_pattern
+from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.resampling import EnlargingConv
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
@@ -20,7 +20,7 @@ __all__ = ["SemanIRUNet"]
 
 
 @register(ARCH_REGISTRY)
-class SemanIRUNet(KeySemanticNetwork):
+class SemanIRUNet(StagedNetwork):
     """U-shaped SemanIR for denoising, JPEG artifacts, demosaicking, deblurring and adverse weather.
 
     Ren et al., "Sharing Key Semantics in Transformer Makes Efficient Image Restoration", NeurIPS 2024, section 3.1.
@@ -40,6 +40,8 @@ class SemanIRUNet(KeySemanticNetwork):
             Windows of fewer tokens offer all they have.
         similarity: "dot", as published, or "cosine".
         shift: "stage": the windows of every second stage are shifted; "layer": those of every second layer; "none".
+        attn: Kind of attention: "key_semantic", as published, "assa" (AST's) or "window" (Swin's).
+        ffn: Kind of feed-forward network: "mlp", as published, "frfn" (AST's) or "leff" (Uformer's).
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
         compile_backend: Compile the stages by `torch.compile` with this backend, such as "inductor".
 
@@ -60,10 +62,12 @@ class SemanIRUNet(KeySemanticNetwork):
         topk: int | Sequence[int] = 512,
         similarity: Similarity = "dot",
         shift: Shift = "stage",
+        attn: str = "key_semantic",
+        ffn: str = "mlp",
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
-        super().__init__(topk)
+        super().__init__(attn, topk)
         check_positive(in_chans=in_chans, embed_dim=embed_dim, head_dim=head_dim, mlp_ratio=mlp_ratio)
         if len(depths) != len(window_sizes) or len(depths) < 2:
             raise ValueError(
@@ -87,6 +91,8 @@ class SemanIRUNet(KeySemanticNetwork):
                 mlp_ratio=mlp_ratio,
                 shifted=shifted,
                 similarity=similarity,
+                attn=attn,
+                ffn=ffn,
                 use_checkpoint=use_checkpoint,
             )
             for level, dim, shifted in zip(at, stage_dims, shift_pattern(shift, stage_depths), strict=True)
@@ -101,7 +107,7 @@ class SemanIRUNet(KeySemanticNetwork):
         self.decoder = nn.ModuleList(stages[levels:-1])
         self.refinement = stages[-1]
         self.conv_last = nn.Conv2d(2 * embed_dim, in_chans, 3, padding=1)
-        self.finish(compile_backend)
+        self.finish(KeySemanticStage, compile_backend)
 
     def forward(self, x: Tensor, topk: int | None = None) -> Tensor:
         """Restore a batch of images.

@@ -1,7 +1,7 @@
 """Modules that architectures are built from. Tokens are (B, H, W, C) unless a docstring says otherwise."""
 
 from semanir_plugin.blocks.adaptive_sparse import AdaptiveSparseLayer, AdaptiveSparseStage, DropPath, FeedForwardLayer
-from semanir_plugin.blocks.attention import AdaptiveSparseAttention, KeySemanticAttention
+from semanir_plugin.blocks.attention import AdaptiveSparseAttention, KeySemanticAttention, WindowAttention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias
 from semanir_plugin.blocks.resampling import PixelShuffleDirectHead, PixelShuffleHead
@@ -24,6 +24,7 @@ __all__ = [
     "PixelShuffleDirectHead",
     "PixelShuffleHead",
     "SizeRequirements",
+    "WindowAttention",
     "crop_to",
     "pad_to_multiple",
 ]

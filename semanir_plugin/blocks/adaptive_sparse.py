@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semanir_plugin.blocks.attention import AdaptiveSparseAttention
-from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp
-from semanir_plugin.blocks.windows import merge_windows, partition_windows, shifted_regions
+from semanir_plugin.blocks.attention import KeySemanticAttention, build_attention
+from semanir_plugin.blocks.feed_forward import build_feed_forward
+from semanir_plugin.blocks.shared_semantics import build_in_windows
+from semanir_plugin.blocks.windows import WindowGrid
+from semanir_plugin.ops import KeySemantics
+from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = ["AdaptiveSparseLayer", "AdaptiveSparseStage", "DropPath", "FeedForwardLayer"]
-
-FEED_FORWARDS: dict[str, type[FRFN | LeFF | Mlp]] = {"frfn": FRFN, "leff": LeFF, "mlp": Mlp}
 
 
 class DropPath(nn.Module):
@@ -46,36 +47,35 @@ class FeedForwardLayer(nn.Module):
     Args:
         dim: Channels.
         mlp_ratio: Hidden channels of the feed-forward network, as a multiple of `dim`.
-        token_mlp: Kind of feed-forward network: "frfn", "leff" or "mlp".
+        ffn: Kind of feed-forward network: "frfn", "leff" or "mlp".
         drop_path: Probability of leaving out a residual branch in training.
 
     Raises:
         ValueError: There is no such kind.
     """
 
-    def __init__(self, dim: int, *, mlp_ratio: float = 4.0, token_mlp: str = "frfn", drop_path: float = 0.0) -> None:
+    def __init__(self, dim: int, *, mlp_ratio: float = 4.0, ffn: str = "frfn", drop_path: float = 0.0) -> None:
         super().__init__()
-        if token_mlp not in FEED_FORWARDS:
-            raise ValueError(f"token_mlp must be one of {list(FEED_FORWARDS)}, got {token_mlp!r}")
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = FEED_FORWARDS[token_mlp](dim, int(dim * mlp_ratio))
+        self.mlp = build_feed_forward(ffn, dim, mlp_ratio)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, dim) to the same shape."""
+    def forward(self, x: Tensor, semantics: KeySemantics | None = None) -> Tensor:
+        """Map (B, H, W, dim) to the same shape; without attention, there is no use for `semantics`."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class AdaptiveSparseLayer(FeedForwardLayer):
-    """Transformer layer with pre-normalisation and adaptive sparse attention in windows (AST, section 3.1).
+    """Transformer layer with pre-normalisation and, by default, adaptive sparse attention (AST, section 3.1).
 
     Args:
         dim: Channels, a multiple of `num_heads`.
         window_size: Side of the windows in tokens.
         num_heads: Attention heads.
         shift: By how many tokens the windows are shifted.
+        attn: Kind of attention: "assa", "key_semantic" or "window".
         mlp_ratio: Hidden channels of the feed-forward network, as a multiple of `dim`.
-        token_mlp: Kind of feed-forward network: "frfn", "leff" or "mlp".
+        ffn: Kind of feed-forward network: "frfn", "leff" or "mlp".
         drop_path: Probability of leaving out a residual branch in training.
 
     Raises:
@@ -89,45 +89,66 @@ class AdaptiveSparseLayer(FeedForwardLayer):
         num_heads: int,
         *,
         shift: int = 0,
+        attn: str = "assa",
         mlp_ratio: float = 4.0,
-        token_mlp: str = "frfn",
+        ffn: str = "frfn",
         drop_path: float = 0.0,
     ) -> None:
-        super().__init__(dim, mlp_ratio=mlp_ratio, token_mlp=token_mlp, drop_path=drop_path)
+        super().__init__(dim, mlp_ratio=mlp_ratio, ffn=ffn, drop_path=drop_path)
         self.window_size = window_size
         self.shift = (shift, shift)
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = AdaptiveSparseAttention(dim, window_size, num_heads)
+        self.attn = build_attention(attn, dim, window_size, num_heads)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, dim), H and W multiples of the window, to the same shape."""
-        height, width = x.shape[1:3]
-        regions = None
-        if any(self.shift):  # also in an image of a single window, as the authors do
-            regions = shifted_regions(height, width, self.window_size, self.shift, x.device)
-        windows = self.attn(partition_windows(self.norm1(x), self.window_size, self.shift), regions)
-        x = x + self.drop_path(merge_windows(windows, self.window_size, height, width, self.shift))
+    def grid(self, x: Tensor) -> WindowGrid:
+        """Return where the layer's windows are on (B, H, W, C)."""
+        # Shifted also in an image of a single window, as the authors do.
+        return WindowGrid(self.window_size, x.shape[1], x.shape[2], self.shift)
+
+    def forward(self, x: Tensor, semantics: KeySemantics | None = None) -> Tensor:
+        """Map (B, H, W, dim), H and W multiples of the window, to the same shape.
+
+        Args:
+            x: Tokens.
+            semantics: The dictionary of the layer's windows, for key-semantic attention.
+        """
+        grid = self.grid(x)
+        keys = semantics if isinstance(self.attn, KeySemanticAttention) else grid.regions(x.device)
+        x = x + self.drop_path(grid.merge(self.attn(grid.partition(self.norm1(x)), keys)))
         return super().forward(x)
 
 
 class AdaptiveSparseStage(nn.Module):
-    """Layers in turn.
+    """Layers in turn; those with key-semantic attention share dictionaries, built from the stage's input.
 
     Args:
         layers: What it consists of.
+        similarity: What makes two tokens alike, see `build_key_semantics`.
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
     """
 
-    def __init__(self, layers: Sequence[FeedForwardLayer], *, use_checkpoint: bool = False) -> None:
+    def __init__(
+        self, layers: Sequence[FeedForwardLayer], *, similarity: Similarity = "dot", use_checkpoint: bool = False
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.similarity = similarity
         self.use_checkpoint = use_checkpoint
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the same shape."""
+    def forward(self, x: Tensor, topk: int = 1) -> Tensor:
+        """Map (B, H, W, C) to the same shape, with `topk` keys per query where there are dictionaries."""
+        out = x
+        dictionaries: dict[tuple[int, int], KeySemantics] = {}
         for layer in self.layers:
-            if self.use_checkpoint and torch.is_grad_enabled():
-                x = checkpoint(layer, x, use_reentrant=False)
-            else:
-                x = layer(x)
-        return x
+            semantics = None
+            if isinstance(layer, AdaptiveSparseLayer) and isinstance(layer.attn, KeySemanticAttention):
+                if layer.shift not in dictionaries:
+                    dictionaries[layer.shift] = build_in_windows(x, layer.grid(x), topk, self.similarity)
+                semantics = dictionaries[layer.shift]
+            out = self._run(layer, out, semantics)
+        return out
+
+    def _run(self, layer: nn.Module, x: Tensor, semantics: KeySemantics | None) -> Tensor:
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(layer, x, semantics, use_reentrant=False)
+        return layer(x, semantics)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, key_semantic_attention
 
-__all__ = ["AdaptiveSparseAttention", "KeySemanticAttention"]
+__all__ = ["ATTENTIONS", "AdaptiveSparseAttention", "KeySemanticAttention", "WindowAttention", "build_attention"]
 
 
 class KeySemanticAttention(nn.Module):
@@ -53,8 +53,8 @@ class KeySemanticAttention(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(b, n, -1))
 
 
-class AdaptiveSparseAttention(nn.Module):
-    """Self-attention of a softmax and a squared-ReLU branch, in learned shares (AST, CVPR 2024, section 3.2).
+class WindowAttention(nn.Module):
+    """Softmax attention among all tokens of a window, with a learned bias of relative positions (Swin, section 3.2).
 
     Args:
         dim: Channels of the tokens, a multiple of `num_heads`.
@@ -73,14 +73,47 @@ class AdaptiveSparseAttention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.position_table = nn.Parameter(torch.empty(num_heads, side, side))
-        self.branch_logits = nn.Parameter(torch.ones(2))
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.position_table, std=0.02)
+
+    def branch_shares(self) -> Tensor:
+        """Return the shares of softmax and squared ReLU, (2,)."""
+        return self.position_table.new_tensor((1.0, 0.0))
 
     def forward(self, x: Tensor, regions: Tensor | None = None) -> Tensor:
         """Map (B, N, C) windows to (B, N, C); tokens of different `regions`, (R, N), hardly see each other."""
         b, n, _ = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
-        shares = self.branch_logits.softmax(0)
-        out = adaptive_sparse_attention(q, k, v, shares, bias=self.position_table, regions=regions)
+        out = adaptive_sparse_attention(q, k, v, self.branch_shares(), bias=self.position_table, regions=regions)
         return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+
+
+class AdaptiveSparseAttention(WindowAttention):
+    """Window attention of a softmax and a squared-ReLU branch, in learned shares (AST, CVPR 2024, section 3.2)."""
+
+    def __init__(self, dim: int, window_size: int, num_heads: int) -> None:
+        super().__init__(dim, window_size, num_heads)
+        self.branch_logits = nn.Parameter(torch.ones(2))
+
+    def branch_shares(self) -> Tensor:
+        """Return the shares of softmax and squared ReLU, (2,)."""
+        return self.branch_logits.softmax(0)
+
+
+# By the names that options give them.
+ATTENTIONS: dict[str, type[KeySemanticAttention | WindowAttention]] = {
+    "key_semantic": KeySemanticAttention,
+    "assa": AdaptiveSparseAttention,
+    "window": WindowAttention,
+}
+
+
+def build_attention(kind: str, dim: int, window_size: int, num_heads: int) -> KeySemanticAttention | WindowAttention:
+    """Return the attention on windows of that kind.
+
+    Raises:
+        ValueError: There is no such kind, or `dim` is not a multiple of `num_heads`.
+    """
+    if kind not in ATTENTIONS:
+        raise ValueError(f"unknown attention {kind!r}: it is one of {list(ATTENTIONS)}")
+    return ATTENTIONS[kind](dim, window_size, num_heads)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks.bands import map_bands
 
-__all__ = ["FRFN", "LeFF", "Mlp"]
+__all__ = ["FEED_FORWARDS", "FRFN", "LeFF", "Mlp", "build_feed_forward"]
 
 
 class Mlp(nn.Sequential):
@@ -75,6 +75,21 @@ class FRFN(nn.Module):
         refined = self.partial_conv(x[..., :quarter].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         x = torch.cat([refined, x[..., quarter:].to(refined.dtype)], dim=-1)
         return map_bands(_frfn_rows, x, *_parameters(self), width=self.dwconv.out_channels)
+
+
+# By the names that options give them.
+FEED_FORWARDS: dict[str, type[FRFN | LeFF | Mlp]] = {"frfn": FRFN, "leff": LeFF, "mlp": Mlp}
+
+
+def build_feed_forward(kind: str, dim: int, mlp_ratio: float) -> FRFN | LeFF | Mlp:
+    """Return the feed-forward network of that kind, `mlp_ratio` times as wide inside.
+
+    Raises:
+        ValueError: There is no such kind, or it needs more channels.
+    """
+    if kind not in FEED_FORWARDS:
+        raise ValueError(f"unknown feed-forward network {kind!r}: it is one of {list(FEED_FORWARDS)}")
+    return FEED_FORWARDS[kind](dim, int(dim * mlp_ratio))
 
 
 def _parameters(net: LeFF | FRFN) -> tuple[Tensor, ...]:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semanir_plugin.blocks.attention import KeySemanticAttention
-from semanir_plugin.blocks.feed_forward import Mlp
-from semanir_plugin.blocks.windows import merge_windows, partition_windows, shifted_regions
-from semanir_plugin.ops import KeySemantics, build_key_semantics
+from semanir_plugin.blocks.attention import build_attention
+from semanir_plugin.blocks.feed_forward import Mlp, build_feed_forward
+from semanir_plugin.blocks.shared_semantics import build_in_windows
+from semanir_plugin.blocks.windows import WindowGrid
+from semanir_plugin.ops import KeySemantics
 from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = ["KeySemanticLayer", "KeySemanticStage", "residual_conv"]
@@ -25,22 +26,39 @@ class KeySemanticLayer(nn.Module):
         dim: Channels.
         window_size: Side of the window in tokens.
         num_heads: Attention heads.
-        mlp_ratio: Hidden channels of the MLP, as a multiple of `dim`.
+        mlp_ratio: Hidden channels of the feed-forward network, as a multiple of `dim`.
         shifted: Whether the layer's windows are shifted by half their size.
+        attn: Kind of attention: "key_semantic", "assa" or "window".
+        ffn: Kind of feed-forward network: "mlp", "frfn" or "leff".
     """
 
-    def __init__(self, dim: int, window_size: int, num_heads: int, *, mlp_ratio: float, shifted: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        window_size: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float,
+        shifted: bool,
+        attn: str = "key_semantic",
+        ffn: str = "mlp",
+    ) -> None:
         super().__init__()
         self.shifted = shifted
-        self.attn = KeySemanticAttention(dim, window_size, num_heads)
+        self.attn = build_attention(attn, dim, window_size, num_heads)
         self.norm1 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = build_feed_forward(ffn, dim, mlp_ratio)
         self.norm2 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, semantics: KeySemantics) -> Tensor:
-        """Map (B, N, C) windows to (B, N, C)."""
-        x = x + self.norm1(self.attn(x, semantics))
-        return x + self.norm2(self.mlp(x))
+    def forward(self, x: Tensor, grid: WindowGrid, keys: KeySemantics | Tensor | None) -> Tensor:
+        """Map (B, N, C) windows to (B, N, C); `keys` are what the attention may look at: a dictionary or regions."""
+        x = x + self.norm1(self.attn(x, keys))
+        return x + self.norm2(self._feed_forward(x, grid))
+
+    def _feed_forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
+        if isinstance(self.mlp, Mlp):  # sees each token alone
+            return self.mlp(x)
+        return grid.partition(self.mlp(grid.merge(x)))
 
 
 class KeySemanticStage(nn.Module):
@@ -52,10 +70,12 @@ class KeySemanticStage(nn.Module):
         dim: Channels.
         num_heads: Attention heads.
         window_size: Side of the window in tokens.
-        mlp_ratio: Hidden channels of the MLPs, as a multiple of `dim`.
+        mlp_ratio: Hidden channels of the feed-forward networks, as a multiple of `dim`.
         shifted: For each layer, whether its windows are shifted by half their size.
         similarity: What makes two tokens alike, see `build_key_semantics`.
         resi_connection: "1conv" or "3conv", the convolution that closes the stage.
+        attn: Kind of attention: "key_semantic"; "assa" or "window", which need no dictionary.
+        ffn: Kind of feed-forward network: "mlp", "frfn" or "leff".
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
     """
 
@@ -69,46 +89,52 @@ class KeySemanticStage(nn.Module):
         shifted: Sequence[bool],
         similarity: Similarity = "dot",
         resi_connection: str = "1conv",
+        attn: str = "key_semantic",
+        ffn: str = "mlp",
         use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
         self.use_checkpoint = use_checkpoint
         self.window_size = window_size
         self.similarity = similarity
+        self.attn = attn
         self.layers = nn.ModuleList(
-            KeySemanticLayer(dim, window_size, num_heads, mlp_ratio=mlp_ratio, shifted=each) for each in shifted
+            KeySemanticLayer(dim, window_size, num_heads, mlp_ratio=mlp_ratio, shifted=each, attn=attn, ffn=ffn)
+            for each in shifted
         )
         self.conv = residual_conv(dim, resi_connection)
 
     def forward(self, x: Tensor, topk: int) -> Tensor:
         """Map (B, H, W, C), H and W multiples of the window, to the same shape, with `topk` keys per query."""
-        height, width = x.shape[1:3]
         out = x
-        dictionaries: dict[bool, KeySemantics] = {}
+        keys: dict[bool, KeySemantics | Tensor | None] = {}
         for shifted, layers in groupby(self.layers, key=lambda layer: layer.shifted):
-            shift = self._shift(height, width) if shifted else (0, 0)
-            if shifted not in dictionaries:
-                dictionaries[shifted] = self._build(x, topk, shift)
-            windows = partition_windows(out, self.window_size, shift)
+            grid = self.grid(x, shifted=shifted)
+            if shifted not in keys:
+                keys[shifted] = self._choose_keys(x, topk, grid)
+            windows = grid.partition(out)
             for layer in layers:
-                windows = self._run(layer, windows, dictionaries[shifted])
-            out = merge_windows(windows, self.window_size, height, width, shift)
+                windows = self._run(layer, windows, grid, keys[shifted])
+            out = grid.merge(windows)
         return x + self.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
-    def _run(self, layer: nn.Module, windows: Tensor, semantics: KeySemantics) -> Tensor:
-        if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(layer, windows, semantics, use_reentrant=False)
-        return layer(windows, semantics)
-
-    def _shift(self, height: int, width: int) -> tuple[int, int]:
+    def grid(self, x: Tensor, *, shifted: bool) -> WindowGrid:
+        """Return where the windows of a map (B, H, W, C) are, in the layers that shift them or in the others."""
+        height, width = x.shape[1:3]
         # A single window along an axis already sees all of it.
-        half = self.window_size // 2
-        return (half if height > self.window_size else 0, half if width > self.window_size else 0)
+        half = self.window_size // 2 if shifted else 0
+        shift = (half if height > self.window_size else 0, half if width > self.window_size else 0)
+        return WindowGrid(self.window_size, height, width, shift)
 
-    def _build(self, x: Tensor, topk: int, shift: tuple[int, int]) -> KeySemantics:
-        windows = partition_windows(x, self.window_size, shift)
-        regions = shifted_regions(x.shape[1], x.shape[2], self.window_size, shift, x.device) if any(shift) else None
-        return build_key_semantics(windows, topk, regions=regions, similarity=self.similarity)
+    def _choose_keys(self, x: Tensor, topk: int, grid: WindowGrid) -> KeySemantics | Tensor | None:
+        if self.attn == "key_semantic":
+            return build_in_windows(x, grid, topk, self.similarity)
+        return grid.regions(x.device)
+
+    def _run(self, layer: nn.Module, windows: Tensor, *given: WindowGrid | KeySemantics | Tensor | None) -> Tensor:
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(layer, windows, *given, use_reentrant=False)
+        return layer(windows, *given)
 
 
 def residual_conv(dim: int, kind: str) -> nn.Module:

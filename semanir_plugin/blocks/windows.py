@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-__all__ = ["merge_windows", "partition_windows", "shifted_regions"]
+__all__ = ["WindowGrid", "merge_windows", "partition_windows", "shifted_regions"]
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """How windows lie on a token map.
+
+    Attributes:
+        size: Side of the windows in tokens.
+        height: Rows of the map, a multiple of `size`.
+        width: Columns of the map, a multiple of `size`.
+        shift: By how many rows and columns the windows are shifted.
+    """
+
+    size: int
+    height: int
+    width: int
+    shift: tuple[int, int] = (0, 0)
+
+    def partition(self, x: Tensor) -> Tensor:
+        """Cut (B, height, width, C) into windows, (B * windows, N, C)."""
+        return partition_windows(x, self.size, self.shift)
+
+    def merge(self, windows: Tensor) -> Tensor:
+        """Undo `partition`."""
+        return merge_windows(windows, self.size, self.height, self.width, self.shift)
+
+    def regions(self, device: torch.device) -> Tensor | None:
+        """Return `shifted_regions`, (windows, N), or None where nothing is shifted."""
+        if not any(self.shift):
+            return None
+        return shifted_regions(self.height, self.width, self.size, self.shift, device)
 
 
 def partition_windows(x: Tensor, size: int, shift: tuple[int, int] = (0, 0)) -> Tensor:

@@ -293,7 +293,7 @@ def test_small_patches_have_small_windows():
         ({"img_size": 100}, "img_size must be a multiple of 16"),
         ({"img_size": 0}, "img_size must be a multiple of 16"),
         ({"num_heads": [1] * 4 + [3] * 5}, "not a multiple of the 3 heads"),
-        ({"token_mlp": "ffn"}, r"token_mlp must be one of \['frfn', 'leff', 'mlp'\]"),
+        ({"token_mlp": "ffn"}, "unknown feed-forward network .ffn.: it is one of"),
         ({"embed_dim": 2}, "at least 4 channels"),
         ({"win_size": 0}, "win_size must be positive"),
         ({"mlp_ratio": 0}, "mlp_ratio must be positive"),
@@ -310,3 +310,12 @@ def test_wrong_arguments_are_named(change, message):
 def test_images_of_other_channels_are_refused(channels):
     with pytest.raises(ValueError, match=f"takes images of 3 channels, got {channels}; set in_chans"):
         AST(**TINY)(torch.rand(1, channels, 128, 128))
+
+
+def test_ffn_is_another_name_of_token_mlp():
+    tiny = {"img_size": 16, "embed_dim": 4, "depths": [1, 1, 1], "num_heads": [1, 2, 2], "win_size": 4}
+    by_either = [AST(**tiny, **{name: "leff"}).state_dict().keys() for name in ("ffn", "token_mlp")]
+    assert by_either[0] == by_either[1] != AST(**tiny).state_dict().keys()
+    AST(**tiny, ffn="mlp", token_mlp="mlp")
+    with pytest.raises(ValueError, match="two names of one option"):
+        AST(**tiny, ffn="mlp", token_mlp="frfn")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from semanir_plugin.archs.key_semantic_network import KeySemanticNetwork
+from semanir_plugin.archs.staged_network import StagedNetwork
+from semanir_plugin.blocks.attention import ATTENTIONS
+from semanir_plugin.blocks.feed_forward import FEED_FORWARDS
 
 TINY = {
     # Without chance: outputs are compared.
@@ -93,13 +95,48 @@ def test_state_dict_round_trip(make):
     assert not [key for key in net.state_dict() if "mean" in key or "coordinates" in key]
 
 
+@pytest.mark.parametrize("ffn", FEED_FORWARDS)
+@pytest.mark.parametrize("attn", ATTENTIONS)
+def test_every_attention_goes_with_every_feed_forward(make, attn, ffn):
+    plain, x = make(attn=attn, ffn=ffn, topk=5), torch.rand(2, 3, 19, 33)
+    kinds = {type(module) for module in plain.modules()}
+    assert {ATTENTIONS[attn], FEED_FORWARDS[ffn]} <= kinds
+    assert not kinds & ({*ATTENTIONS.values(), *FEED_FORWARDS.values()} - {ATTENTIONS[attn], FEED_FORWARDS[ffn]})
+    assert hasattr(plain, "topk") == (attn == "key_semantic")
+    net = make(attn=attn, ffn=ffn, topk=5, use_checkpoint=True)
+    net.load_state_dict(plain.state_dict())
+    out, again = plain(x), net(x)
+    assert torch.equal(out, again)
+    for each in (out, again):
+        each.square().mean().backward()
+    for (name, ours_), theirs in zip(plain.named_parameters(), net.parameters(), strict=True):
+        assert ours_.grad.abs().sum() > 0, name
+        torch.testing.assert_close(ours_.grad, theirs.grad, msg=name)
+
+
+def test_unknown_kinds_are_refused_with_the_known_ones(make):
+    for option, known in (("attn", ATTENTIONS), ("ffn", FEED_FORWARDS)):
+        with pytest.raises(ValueError, match=f"unknown .* 'dense': it is one of .*{list(known)[-1]}"):
+            make(**{option: "dense"})
+
+
+@pytest.mark.parametrize("attn", ATTENTIONS)
+def test_keys_are_those_of_the_stage_and_only_key_semantic_attention_chooses(make, attn):
+    net = make(attn=attn, topk=6).eval()
+    x = torch.rand(1, 3, 24, 40)
+    if attn == "key_semantic":
+        assert not torch.equal(net(x), net(x, topk=2))
+    else:
+        assert torch.equal(net(x), net(x, topk=2))
+
+
 @pytest.mark.parametrize("name", [name for name, options in TINY.items() if "topk" in options])
 def test_topk_is_drawn_in_training_and_largest_in_evaluation(name):
     def make(**more):
         return ours()[name](**{**TINY[name], **more})
 
     net = make(topk=[2, 5, 9])
-    assert isinstance(net, KeySemanticNetwork)
+    assert isinstance(net, StagedNetwork)
     assert {net.choose_topk(None) for _ in range(50)} == {2, 5, 9}
     assert net.eval().choose_topk(None) == 9
     assert net.choose_topk(7) == 7

@@ -70,7 +70,7 @@ def test_dictionaries_are_built_once_per_window_position(monkeypatch, shifted, b
         calls.append(args)
         return build_key_semantics(*args, **kwargs)
 
-    monkeypatch.setattr("semanir_plugin.blocks.stage.build_key_semantics", spy)
+    monkeypatch.setattr("semanir_plugin.blocks.shared_semantics.build_key_semantics", spy)
     stage(shifted)(torch.randn(1, 8, 8, 8), 5)
     assert len(calls) == built
 

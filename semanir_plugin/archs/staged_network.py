@@ -1,4 +1,4 @@
-"""What SemanIR's two skeletons share: top-k strategies, shifts of windows, initialisation, compilation."""
+"""What the architectures share: top-k strategies, shifts of windows, initialisation, compilation."""
 
 from __future__ import annotations
 
@@ -10,50 +10,48 @@ from typing import Literal
 import torch
 from torch import nn
 
-from semanir_plugin.blocks import KeySemanticStage
-
-__all__ = ["KeySemanticNetwork", "Shift", "check_positive", "finish", "shift_pattern"]
+__all__ = ["Shift", "StagedNetwork", "check_positive", "shift_pattern"]
 
 Shift = Literal["stage", "layer", "none"]
 
 
-class KeySemanticNetwork(nn.Module):
-    """A network of key-semantic stages.
+class StagedNetwork(nn.Module):
+    """A network of stages, whose layers attend to key-semantic dictionaries or otherwise.
 
     Args:
+        attn: Kind of attention. Without key-semantic attention, there is no attribute `topk`.
         topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
 
     Raises:
         ValueError: `topk` is not a positive int or a list of them.
     """
 
-    def __init__(self, topk: int | Sequence[int]) -> None:
+    topk: tuple[int, ...]
+
+    def __init__(self, attn: str, topk: int | Sequence[int]) -> None:
         super().__init__()
         choices = tuple(topk) if isinstance(topk, Sequence) else (topk,)
         if not choices or any(not isinstance(k, int) or k < 1 for k in choices):
             raise ValueError(f"topk must be a positive int or a list of them, got {topk!r}")
-        self.topk = choices
+        if attn == "key_semantic":
+            self.topk = choices
 
     def choose_topk(self, topk: int | None) -> int:
         """Return the keys per query for one pass: what was asked for, else by the strategy of the constructor."""
         if topk is not None:
             return topk
-        return random.choice(self.topk) if self.training else max(self.topk)
+        choices = getattr(self, "topk", (1,))
+        return random.choice(choices) if self.training else max(choices)
 
-    def finish(self, compile_backend: str | None) -> None:
-        """Initialise the linear layers, and compile every stage where a backend is given."""
-        finish(self, KeySemanticStage, compile_backend)
-
-
-def finish(net: nn.Module, stage: type[nn.Module], compile_backend: str | None) -> None:
-    """Initialise the linear layers of a network, and compile every `stage` in it where a backend is given."""
-    for index, module in enumerate(net.modules()):
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        if isinstance(module, stage) and compile_backend is not None:
-            _compile(module, index, compile_backend)
+    def finish(self, stage: type[nn.Module], compile_backend: str | None) -> None:
+        """Initialise the linear layers, and compile every `stage` where a backend is given."""
+        for index, module in enumerate(self.modules()):
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, stage) and compile_backend is not None:
+                _compile(module, index, compile_backend)
 
 
 def _compile(stage: nn.Module, index: int, backend: str) -> None:
