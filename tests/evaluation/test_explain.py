@@ -178,6 +178,7 @@ def test_the_command_draws(files, capsys, figures):
     assert run(files, "-opt", files / "net.yml", "--topk", "9", "5", "--part", "8", output="cut.svg") == 0
     assert capsys.readouterr().out == f"{files / 'cut.svg'}: rows 8 to 30, columns 16 to 39\n"
     assert [axes.get_title() for axes in figures[1].axes[:4]] == ["image", "window", "k = 5", "k = 9"]
+    assert np.array_equal(figures[0].axes[0].images[0].get_array(), PHOTO), "in colours of the right order"
     assert "row 17, column 20" in figures[1].get_suptitle()
     assert figures[1].axes[0].lines[0].get_xydata().tolist() == [[4, 9]]
     assert "<svg" in (files / "cut.svg").read_text()

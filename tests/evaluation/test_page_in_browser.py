@@ -120,8 +120,8 @@ def test_a_failed_cell_tells_why_and_sizes_that_differ_are_told(opened):
     assert f"at 3 {TIMES} 80 {TIMES} 80" in table
     assert f"at 3 {TIMES} 64 {TIMES} 64" in table
     note = opened.find_element("css selector", "#results p.note").text
-    assert f"Runtime: for an input of 3 {TIMES} 64 {TIMES} 64." in note
-    assert "FLOPs: for" not in note
+    assert f"Runtime: the median and, below it, the quartiles, for an input of 3 {TIMES} 64 {TIMES} 64." in note
+    assert "FLOPs: a multiplication and its addition counted as one. Runtime" in note
 
 
 def choose(browser, label, text):
@@ -140,6 +140,17 @@ def test_metrics_can_be_chosen(opened):
     assert len(opened.find_elements("css selector", "#results table td")) == count - 9 * 3
 
 
+def test_published_rows_name_their_source_once(browser, opened, shown, invented, tmp_path):
+    assert HOSTILE in texts(opened, ".source")
+    assert len(texts(opened, ".source")) == 3
+    write_page(invented[1], invented[0], tmp_path / "page.html")
+    browser.get((tmp_path / "page.html").as_uri())
+    assert texts(browser, ".source") == []
+    assert texts(browser, ".body-title span")[0].endswith("not measured here: README of the authors' repository")
+
+
+BOXES = """return [...document.querySelectorAll('#plot text.label')].map(each => {
+    const {x, y, width, height} = each.getBBox(); return [x + 1, y + 3, x + width - 1, y + height - 3]})"""
 MARKS = """return Object.fromEntries([...document.querySelectorAll('#plot .mark[tabindex]')].map(mark => {
     const {e, f} = mark.transform.baseVal[0].matrix; return [mark.dataset.row, [e, f]]}))"""
 
@@ -165,6 +176,14 @@ def test_the_plot_places_models_by_cost_and_quality(opened, shown, cost, unit, k
     assert (len(opened.find_elements("css selector", "#plot .mark.published[tabindex]")) > 0) == (count == 9)
     title = opened.find_element("css selector", "#plot .axis-title").text
     assert title.startswith(f"{cost} [{unit}], logarithmic")
+    assert sorted(texts(opened, "#plot text.label")) == sorted(shorten(row["name"]) for row in rows.values())
+    boxes = opened.execute_script(BOXES)
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        assert all(x >= right or left >= r or y >= bottom or top >= b for x, y, r, b in boxes[:index]), "names overlap"
+
+
+def shorten(name):
+    return name if len(name) <= 26 else f"{name[:25]}…"
 
 
 def test_a_mark_tells_its_figures_to_mouse_and_keyboard(opened):
@@ -174,6 +193,9 @@ def test_a_mark_tells_its_figures_to_mouse_and_keyboard(opened):
     assert text == mark.get_attribute("aria-label")
     assert text.startswith("SRCNN-like: PSNR on Set5 2")
     assert text.endswith("parameters 0.0570 M")
+    choose(opened, "Published", "hidden")
+    assert len(opened.find_elements("css selector", "#plot .mark[tabindex]")) == 6
+    choose(opened, "Published", "shown")
     choose(opened, "Quality", "PSNR on B/100")
     assert len(opened.find_elements("css selector", "#plot .mark[tabindex]")) == 7, (
         "what is infinite or missing has no place"
@@ -327,7 +349,6 @@ def test_hostile_names_are_text(opened):
     assert opened.find_element("css selector", "h1").get_attribute("textContent") == HOSTILE
     assert opened.find_elements("css selector", "img[onerror], img[src='x']") == []
     assert HOSTILE in opened.find_element("css selector", "footer code").get_attribute("textContent")
-    assert HOSTILE in texts(opened, ".source")
 
 
 @pytest.mark.parametrize("width", [360, 1300])

@@ -2,11 +2,19 @@
 
 const COSTS = [
   { key: "parameters", label: "Parameters", unit: "M", get: (row) => scaled(row.parameters, 1e6) },
-  { key: "flops", label: "FLOPs", unit: "G", get: (row) => scaled(row.flops, 1e9), at: (row) => row.flops_size },
+  {
+    key: "flops",
+    label: "FLOPs",
+    unit: "G",
+    about: "a multiplication and its addition counted as one",
+    get: (row) => scaled(row.flops, 1e9),
+    at: (row) => row.flops_size,
+  },
   {
     key: "runtime",
     label: "Runtime",
     unit: "ms",
+    about: "the median and, below it, the quartiles",
     get: (row) => (row.runtime_ms ? number(row.runtime_ms.median) : null),
     range: (row) => (row.runtime_ms ? [number(row.runtime_ms.low), number(row.runtime_ms.high)] : null),
     at: (row) => row.runtime_size,

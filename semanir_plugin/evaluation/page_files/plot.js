@@ -2,9 +2,12 @@
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]; // Okabe and Ito
 const SHAPES = ["circle", "square", "triangle", "diamond", "wedge", "cross", "star"];
+// In pixels, as wide as the page, so that a phone shows all of it in letters of the same size.
 const FRAME = { width: 860, height: 470, left: 66, right: 24, top: 18, bottom: 58, zero: 64 };
 
-const plot = { score: scoreColumns[0].key, cost: null };
+const RADII = [13, 24, 36, 50, 66]; // from a mark to its name
+
+const plot = { published: "shown", score: scoreColumns[0].key, cost: null };
 
 function plotSection() {
   const section = document.getElementById("cost");
@@ -16,6 +19,8 @@ function plotSection() {
   const holder = make("div", { id: "plot" });
   const detail = make("p", { class: "note", role: "status", id: "point" });
   const redraw = () => {
+    FRAME.width = Math.min(1000, Math.max(300, holder.clientWidth));
+    FRAME.height = FRAME.width < 600 ? 380 : 470;
     holder.replaceChildren(plotPicture(detail));
     detail.textContent = "Point at a mark, or go through them with the tab key, for its figures.";
   };
@@ -26,7 +31,17 @@ function plotSection() {
   const quality = scoreColumns.map((column) => [column.key, title(column)]);
   const cost = costColumns.map((column) => [column.key, column.label]);
   const choices = [choice("Quality", quality, plot.score, choose("score")), choice("Cost", cost, plot.cost, choose("cost"))];
+  if (!results.rows.every(isMeasured)) {
+    const options = [["shown", "shown"], ["hidden", "hidden"]];
+    choices.push(choice("Published", options, plot.published, choose("published")));
+  }
   section.append(make("div", { class: "choices" }, choices), holder, detail);
+  let drawn = holder.clientWidth;
+  window.addEventListener("resize", () => {
+    if (holder.clientWidth === drawn) return;
+    drawn = holder.clientWidth;
+    redraw();
+  });
   redraw();
 }
 
@@ -35,6 +50,7 @@ function plotPicture(detail) {
   const cost = costColumns.find((column) => column.key === plot.cost);
   const points = results.rows
     .map((row, index) => ({ row, index, x: cost.get(row), y: score.get(row) }))
+    .filter((point) => plot.published === "shown" || isMeasured(point.row))
     .filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y) && point.x !== null && point.y !== null);
   if (!points.length) {
     return make("p", { class: "note" }, `No model has both ${title(score)} and ${cost.label.toLowerCase()}.`);
@@ -48,12 +64,12 @@ function plotPicture(detail) {
     {},
     draw(
       "svg",
-      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${title(score)} against ${cost.label}` },
+      { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": `${title(score)} against ${cost.label}` },
       axes(x, y, cost, score),
       frontLine(points, score),
       x.hasRange ? points.map((point) => whisker(point, cost, x)) : [],
-      points.map((point) => mark(point, cost, score, detail)),
       labels(points),
+      points.map((point) => mark(point, cost, score, detail)),
     ),
     plotLegend(points),
   );
@@ -116,7 +132,7 @@ function axes(x, y, cost, score) {
     x.break ? draw("path", { class: "break", d: `M${x.break - 3},${floor + 6}l6,-12m4,0l-6,12` }) : null,
   ];
   const text = (attributes, ...words) => draw("text", attributes, ...words);
-  const better = cost.better === "lower" ? "← less is better" : "";
+  const scale = width < 600 ? "" : `, logarithmic${commonSize(cost) ? `, input ${commonSize(cost)}` : ""}  ← less is better`;
   return draw(
     "g",
     { "aria-hidden": "true" },
@@ -125,7 +141,7 @@ function axes(x, y, cost, score) {
     shown.map(([at, words]) => text({ class: "tick", x: at, y: floor + 20, "text-anchor": "middle" }, words)),
     text(
       { class: "axis-title", x: (left + width - right) / 2, y: height - 12, "text-anchor": "middle" },
-      `${withUnit(cost.label, `[${cost.unit}]`)}, logarithmic${commonSize(cost) ? `, input ${commonSize(cost)}` : ""}  ${better}`,
+      `${withUnit(cost.label, `[${cost.unit}]`)}${scale}`,
     ),
     text(
       { class: "axis-title", transform: `translate(16 ${(top + floor) / 2}) rotate(-90)`, "text-anchor": "middle" },
@@ -192,29 +208,42 @@ function mark(point, cost, score, detail) {
   return symbol(row, index, { ...attributes, onpointerenter: tell, onfocus: tell, onclick: tell });
 }
 
-/** Names beside the marks, each where it covers least of what is there already. */
+/** Names around the marks, each where it covers least of what is there already; far ones are tied by a line. */
 function labels(points) {
   const taken = points.map((point) => box(point.left - 9, point.top - 9, 18, 18));
   return points.map((point) => {
     const name = point.row.name.length > 26 ? `${point.row.name.slice(0, 25)}…` : point.row.name;
-    const width = 7.3 * name.length;
-    const places = [
-      [point.left + 13, point.top - 8],
-      [point.left - 13 - width, point.top - 8],
-      [point.left - width / 2, point.top - 28],
-      [point.left - width / 2, point.top + 12],
-      [point.left + 11, point.top - 24],
-      [point.left + 11, point.top + 8],
-      [point.left - 11 - width, point.top - 24],
-      [point.left - 11 - width, point.top + 8],
-      [point.left - width / 2, point.top - 44],
-      [point.left - width / 2, point.top + 28],
-    ].map(([left, top]) => box(left, top, width, 16));
-    const cost = (place) => outside(place) + taken.reduce((sum, other) => sum + overlap(place, other), 0);
-    const best = places.reduce((a, b) => (cost(b) < cost(a) ? b : a));
+    const cost = (place) => outside(place) + place.distance + 4 * taken.reduce((sum, other) => sum + overlap(place, other), 0);
+    const best = places(point, textWidth(name)).reduce((a, b) => (cost(b) < cost(a) ? b : a));
     taken.push(best);
-    return draw("text", { class: `label ${point.row.kind}`, "aria-hidden": "true", x: best.left, y: best.top + 13 }, name);
+    const attributes = { class: `label ${point.row.kind}`, "aria-hidden": "true", x: best.left, y: best.top + 12 };
+    return [best.distance > RADII[0] ? leader(point, best) : null, draw("text", attributes, name)];
   });
+}
+
+function textWidth(text) {
+  const ruler = document.createElement("canvas").getContext("2d");
+  ruler.font = `italic 13px ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(text).width + 2;
+}
+
+/** Boxes for a text of some width around a mark, at every angle and distance. */
+function places(point, width) {
+  const height = 15;
+  return RADII.flatMap((distance) =>
+    Array.from({ length: 16 }, (_, index) => {
+      const [x, y] = [Math.cos((index * Math.PI) / 8), Math.sin((index * Math.PI) / 8)];
+      const left = point.left + distance * x + (x - 1) * (width / 2);
+      const top = point.top + distance * y + (y - 1) * (height / 2);
+      return { ...box(left, top, width, height), distance };
+    }),
+  );
+}
+
+function leader(point, place) {
+  const nearest = (value, low, high) => Math.min(high, Math.max(low, value));
+  const end = [nearest(point.left, place.left, place.right), nearest(point.top, place.top + 3, place.bottom - 3)];
+  return draw("line", { class: "leader", x1: point.left, y1: point.top, x2: end[0], y2: end[1] });
 }
 
 const box = (left, top, width, height) => ({ left, top, right: left + width, bottom: top + height });

@@ -22,7 +22,7 @@ function headSection() {
 
 function footSection() {
   const { command, versions, ...rest } = results.environment;
-  const entries = Object.entries(rest).map(([key, value]) => [key, [String(value)]]);
+  const entries = Object.entries(rest).filter(([, value]) => value !== null).map(([key, value]) => [key, [String(value)]]);
   const packages = Object.entries(versions || {}).map(([name, version]) => `${name} ${version}`);
   if (packages.length) entries.push(["versions", [packages.join(", ")]]);
   if (command) entries.push(["command", [make("code", {}, command)]]);

@@ -31,8 +31,13 @@ function legend() {
   if (results.rows.some((row) => !isMeasured(row))) {
     notes.push(" ", make("span", { class: "tag" }, "published"), " rows were taken from papers, and are not ranked.");
   }
-  const sizes = costColumns.filter(commonSize).map((cost) => `${cost.label}: for an input of ${commonSize(cost)}.`);
-  return make("p", { class: "note" }, ...notes, sizes.length ? ` ${sizes.join(" ")}` : "", " A column's name sorts by it.");
+  notes.push(...costColumns.map(costNote), " A column's name sorts by it.");
+  return make("p", { class: "note" }, notes);
+}
+
+function costNote(cost) {
+  const parts = [cost.about, commonSize(cost) && `for an input of ${commonSize(cost)}`].filter(Boolean);
+  return parts.length ? ` ${cost.label}: ${parts.join(", ")}.` : "";
 }
 
 function failures() {
@@ -86,7 +91,7 @@ function heads(name, scores, sorted, sort) {
     return make(
       "th",
       { scope: "col", "aria-sort": column.key === sorted.key ? direction : null, ...extra },
-      make("button", attributes, column.label, column.unit ? make("small", {}, ` ${column.unit}`) : null),
+      make("button", attributes, make("span", { class: "key" }, column.label), make("small", {}, column.unit || "\u00a0")),
     );
   };
   return make(
@@ -110,8 +115,16 @@ const starts = (scores) =>
   scores.map((column, index) => [column, index && scores[index - 1].testSet === column.testSet ? null : "start"]);
 const about = (set) => ` ${[set.condition, `${set.images} images`].filter(Boolean).join(", ")}`;
 
-const bodyTitle = (span) =>
-  make("tr", { class: "body-title" }, make("th", { scope: "rowgroup", colspan: span }, make("span", {}, "Published figures, not measured here")));
+/** The source of all published rows, where they have the same. */
+const commonSource = () => {
+  const sources = new Set(results.rows.filter((row) => !isMeasured(row)).map((row) => row.source));
+  return sources.size === 1 ? [...sources][0] : null;
+};
+
+function bodyTitle(span) {
+  const words = ["Published figures, not measured here", commonSource()].filter(Boolean).join(": ");
+  return make("tr", { class: "body-title" }, make("th", { scope: "rowgroup", colspan: span }, make("span", {}, words)));
+}
 
 /** Sorted by a column, best first; rows without a figure stay last either way. */
 function inOrder(rows, column) {
@@ -126,7 +139,8 @@ function inOrder(rows, column) {
 
 function line(row, scores, marks) {
   const tag = isMeasured(row) ? null : make("span", { class: "tag" }, "published");
-  const source = row.source ? make("small", { class: "source" }, row.source) : null;
+  const known = !row.source || (!isMeasured(row) && commonSource());
+  const source = !known ? make("small", { class: "source" }, row.source) : null;
   return make(
     "tr",
     { class: row.kind },
