@@ -7,9 +7,9 @@ import argparse
 from semanir_plugin.cli.parser import Subparsers, add_run_arguments
 
 EPILOG = """\
-Tables (results.md, .csv, .json), images and a cache go to results/<name>, under the working directory or under
-path.results_root. Run again, after any interruption, it computes what is missing. Exit code 1: some cells have failed,
-and the tables say why.
+results.html, a page in one file, tables (results.md, .csv, .json), images and a cache go to results/<name>, under the
+working directory or under path.results_root. Run again, after any interruption, it computes what is missing. Exit code
+1: some cells have failed, and the tables say why.
 
   basicsr leaderboard -opt options/leaderboard_SRx4.yml
   basicsr leaderboard -opt options/leaderboard_SRx4.yml --force_yml test_sets:Urban100=~ models:SwinIR=~

@@ -31,7 +31,7 @@ __all__ = ["run_leaderboard"]
 
 
 def run_leaderboard(args: RunArguments) -> dict[str, Any]:
-    """Compute a leaderboard as an option file says; `results.json`, `.md`, `.csv` and images go to its folder.
+    """Compute a leaderboard as an option file says; `results.html`, `.json`, `.md`, `.csv` and images go to its folder.
 
     Returns:
         The results, as `results.json` holds them; nothing on processes but the first.

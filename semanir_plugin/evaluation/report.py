@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from semanir_plugin.evaluation.page import write_page
 from semanir_plugin.files import write_atomic
 
 __all__ = ["format_csv", "format_markdown", "print_table", "rank_scores", "write_reports"]
@@ -32,7 +33,7 @@ _WIDE = 10_000
 
 
 def write_reports(results: Results, folder: Path) -> None:
-    """Write `results.json`, `results.md` and `results.csv`.
+    """Write `results.json`, `results.md`, `results.csv` and `results.html`.
 
     Raises:
         OSError: One cannot be written.
@@ -40,6 +41,7 @@ def write_reports(results: Results, folder: Path) -> None:
     text = json.dumps(results, indent=1, allow_nan=False) + "\n"
     for name, content in (("json", text), ("md", format_markdown(results)), ("csv", format_csv(results))):
         write_atomic(content.encode(), folder / f"results.{name}")
+    write_page(results, folder, folder / "results.html")
 
 
 def rank_scores(results: Results) -> dict[tuple[int, str, str], int]:

@@ -121,6 +121,7 @@ def test_the_whole(board, capsys):
     assert all(name in out for name in MODELS)
     assert (RESULTS / "results.md").is_file()
     assert (RESULTS / "results.csv").is_file()
+    assert all(name in (RESULTS / "results.html").read_text() for name in MODELS)
 
 
 def test_networks_are_scored_as_by_basicsr_test(board):

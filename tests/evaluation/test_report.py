@@ -118,7 +118,7 @@ def test_the_terminal_marks_best_second_best_and_published(results, monkeypatch)
 def test_reports_are_valid_json(results, tmp_path):
     write_reports(results, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == results
-    assert {path.name for path in tmp_path.iterdir()} >= {"results.json", "results.md", "results.csv"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"results.json", "results.md", "results.csv", "results.html"}
     results["rows"][0]["cells"]["Set5"]["scores"]["psnr"] = float("nan")
     with pytest.raises(ValueError, match="Out of range"):
         write_reports(results, tmp_path)
