@@ -1,1 +1,1 @@
-"""Comparing results: pictures, and later protocols and leaderboards."""
+"""Comparing results: protocols, leaderboards and pictures."""

@@ -197,7 +197,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             name="sr_y_crop",
             task="sr",
             description="Ground truth cropped to a multiple of the scale, input by MATLAB's bicubic at 8 bit; PSNR and "
-            "SSIM on the Y channel, not rounded, without `scale` border pixels.",
+            "SSIM on the Y channel, not rounded, without as many border pixels as the scale.",
             condition="scale",
             degrade=_bicubic,
             border="scale",
@@ -211,7 +211,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             name="basicsr_rgb_mod12",
             task="sr",
             description="BasicSR's own: ground truth cropped to a multiple of 12, input by MATLAB's bicubic at 8 bit; "
-            "PSNR and SSIM on RGB, without `scale` border pixels.",
+            "PSNR and SSIM on RGB, without as many border pixels as the scale.",
             condition="scale",
             degrade=_bicubic,
             border="scale",

@@ -14,6 +14,7 @@ from semanir_plugin.evaluation.contestants import ClassicalOptions, make_contest
 from semanir_plugin.evaluation.protocols import PROTOCOLS
 from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions
 from semanir_plugin.metrics import calculate_psnr_b, calculate_psnr_y_matlab, calculate_ssim_rgb3d
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -157,6 +158,15 @@ def test_another_shape_is_refused(photo):
     truth = to_float(photo)
     with pytest.raises(ValueError, match="the result is 93x66 with 3 channels, but the ground truth is 93x67 with 3"):
         PROTOCOLS["weather_rgb"].score(truth[1:], truth, 1)
+
+
+def test_the_documentation_has_every_protocol():
+    text = (ROOT / "docs" / "leaderboard.md").read_text()
+    for protocol in PROTOCOLS.values():
+        scores = ", ".join(metric.label for metric in protocol.metrics)
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{protocol.name}` |"))
+        assert f"| {protocol.version} | {protocol.task} |" in row
+        assert f"| {scores} | {protocol.description} |" in row
 
 
 def test_every_protocol_names_itself():
