@@ -215,7 +215,12 @@ def test_a_run_that_is_killed_goes_on(board, computed):
 
 
 def test_two_processes_give_the_table_of_one(board):
+    for path, rows in (("A/1", 1), ("A/2", 2), ("B/1", 3)):  # of which each process meets some
+        image = cv2.imread(f"elsewhere/{path}_sr.png")
+        cv2.imwrite(f"elsewhere/{path}_sr.png", image[rows:])
     assert board("models:MSRResNet:checkpoint=nowhere.pth") == 1
+    assert "68x51" in cells()["elsewhere"]["A"]["error"]
+    assert "68x49" in cells()["elsewhere"]["B"]["error"]
     expected, text = read_results(), (RESULTS / "results.csv").read_text()
     Path("results").rename("one")
     options = yaml.safe_load(Path("board.yml").read_text())
@@ -255,8 +260,10 @@ def test_cells_that_fail_are_told_and_do_not_end_the_run(board, computed, capsys
     assert "elsewhere failed on B: elsewhere/B: no result of 1" in captured.out
     computed.clear()
     cv2.imwrite("elsewhere/A/1_sr.png", cv2.imread("A/1.png")[:52, :68])
-    board()
-    assert cells()["elsewhere"]["A"]["error"] is None
+    assert board() == 1
+    found = cells()["elsewhere"]["A"]
+    assert (found["error"], found["images"][1]["scores"]["psnr"], found["scores"]["psnr"]) == (None, None, None)
+    assert found["scores"]["ssim"] > 0.8, "equal images have infinite decibels, which JSON cannot hold"
     assert {row for row, _, _ in computed} == {"elsewhere"}
 
 

@@ -29,6 +29,14 @@ def test_a_network():
     assert found["peak_memory_mib"] is None or 0 <= found["peak_memory_mib"] < 1000
 
 
+def test_the_input_is_padded_as_images_are():
+    options = {"upscale": 2, "img_size": 16, "window_size": 8, "embed_dim": 4, "depths": [1], "num_heads": [2]}
+    restorer = make_contestant("x", NetworkOptions(network_g={"type": "SwinIR", **options}), SETTINGS).prepare("")
+    found, padded = (measure_cost(restorer, 3, CostOptions(size=size, runs=1)) for size in ([13, 20], [16, 24]))
+    assert found["flops"] == padded["flops"] > 0
+    assert found["flops_size"] == [3, 13, 20]
+
+
 def test_time_is_the_median_after_the_warm_up():
     runs = []
 
