@@ -372,6 +372,17 @@ def test_the_same_block_is_appended_once_also_by_two_calls():
         mix(net, [{"where": "body.0", "what": "frfn"}])
 
 
+def test_a_sequence_with_a_forward_of_its_own_takes_nothing_behind_it():
+    class Twice(nn.Sequential):
+        def forward(self, x):
+            return super().forward(super().forward(x))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Twice(nn.Conv2d(4, 4, 1)))
+    with pytest.raises(ValueError, match=r"'1' \(Twice\), a sequence with a forward of its own"):
+        mix(net, [{"where": "1", "what": "frfn"}])
+    assert mix(net, [{"where": "1.0", "what": "frfn"}]).changes[0].block == "1.0.mixed_frfn"
+
+
 def test_two_blocks_may_follow_one_module():
     net = host("EDSR")
     changes = mix(net, [{"where": "body.0", "what": "frfn"}, {"where": "body.0", "what": "assa"}]).changes
