@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.cli import main
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 from tests.conftest import ROOT, tiny_overrides
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()

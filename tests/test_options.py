@@ -15,6 +15,7 @@ from basicsr.archs import build_network
 from semanir_plugin.cli import main
 from tests.archs.test_every_arch import TINY
 from tests.conftest import ROOT
+from tests.mixing.hosts import HOSTS
 
 OPTIONS = sorted((ROOT / "options").glob("*.yml"))
 HEIGHT, WIDTH = 48, 60  # of stand-ins of ground truths; multiples of 2, 3 and 4
@@ -94,13 +95,20 @@ def write_images(root, photo, scale):
 def tiny(options):
     """Return what makes the option file's network small, of the arguments that it sets."""
     network = options["network_g"]
-    small = TINY.get(network["type"], {})
-    return {key: value for key, value in small.items() if key not in ("upscale",)}
+    if network["type"] == "MixedArch":
+        return {"base": {**network["base"], **small(network["base"])}}
+    return small(network)
+
+
+def small(network):
+    """Return the tiny size of an architecture, at the option file's scale."""
+    known = {**HOSTS, **TINY}.get(network["type"], {})
+    return {key: value for key, value in known.items() if key not in ("upscale", "scale", "type")}
 
 
 def overrides(options):
     """Return the `--force_yml` entries that make any option file a matter of seconds."""
-    values = {f"network_g:{key}": value for key, value in tiny(options).items()}
+    values = {f"network_g:{key}": json.dumps(value) for key, value in tiny(options).items()}
     values |= {"num_gpu": 0, "logger:use_tb_logger": "false"} if "logger" in options else {"num_gpu": 0}
     train = options["datasets"].get("train")
     if train:

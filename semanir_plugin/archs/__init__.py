@@ -4,7 +4,8 @@ import basicsr  # noqa: F401  # the host comes first: it registers everything, t
 
 from semanir_plugin.archs.ast_arch import AST
 from semanir_plugin.archs.bicubic_arch import Bicubic
+from semanir_plugin.archs.mixed_arch import MixedArch
 from semanir_plugin.archs.semanir_arch import SemanIR
 from semanir_plugin.archs.semanir_unet_arch import SemanIRUNet
 
-__all__ = ["AST", "Bicubic", "SemanIR", "SemanIRUNet"]
+__all__ = ["AST", "Bicubic", "MixedArch", "SemanIR", "SemanIRUNet"]

@@ -7,7 +7,7 @@ from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["Bicubic"]
 

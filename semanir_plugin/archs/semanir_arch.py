@@ -13,7 +13,7 @@ from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, Pixe
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["SemanIR"]
 

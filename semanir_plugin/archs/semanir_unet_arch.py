@@ -14,7 +14,7 @@ from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.resampling import EnlargingConv
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["SemanIRUNet"]
 

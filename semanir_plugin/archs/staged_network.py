@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from semanir_plugin.blocks.feed_forward import init_linear
+
 __all__ = ["Shift", "StagedNetwork", "check_positive", "shift_pattern"]
 
 Shift = Literal["stage", "layer", "none"]
@@ -45,11 +47,8 @@ class StagedNetwork(nn.Module):
 
     def finish(self, stage: type[nn.Module], compile_backend: str | None) -> None:
         """Initialise the linear layers, and compile every `stage` where a backend is given."""
+        init_linear(self)
         for index, module in enumerate(self.modules()):
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
             if isinstance(module, stage) and compile_backend is not None:
                 _compile(module, index, compile_backend)
 

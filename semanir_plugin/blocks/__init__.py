@@ -5,10 +5,13 @@ from semanir_plugin.blocks.attention import AdaptiveSparseAttention, KeySemantic
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias
 from semanir_plugin.blocks.resampling import PixelShuffleDirectHead, PixelShuffleHead
+from semanir_plugin.blocks.shared_semantics import SharedSemantics
 from semanir_plugin.blocks.sizes import SizeRequirements, crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import KeySemanticLayer, KeySemanticStage
+from semanir_plugin.blocks.token_maps import BLOCKS, KeySemanticMapAttention, MapAttention, ResidualBlock
 
 __all__ = [
+    "BLOCKS",
     "FRFN",
     "AdaptiveSparseAttention",
     "AdaptiveSparseLayer",
@@ -18,11 +21,15 @@ __all__ = [
     "FeedForwardLayer",
     "KeySemanticAttention",
     "KeySemanticLayer",
+    "KeySemanticMapAttention",
     "KeySemanticStage",
     "LeFF",
+    "MapAttention",
     "Mlp",
     "PixelShuffleDirectHead",
     "PixelShuffleHead",
+    "ResidualBlock",
+    "SharedSemantics",
     "SizeRequirements",
     "WindowAttention",
     "crop_to",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks.bands import map_bands
 
-__all__ = ["FEED_FORWARDS", "FRFN", "LeFF", "Mlp", "build_feed_forward"]
+__all__ = ["FEED_FORWARDS", "FRFN", "LeFF", "Mlp", "build_feed_forward", "init_linear"]
 
 
 class Mlp(nn.Sequential):
@@ -90,6 +90,15 @@ def build_feed_forward(kind: str, dim: int, mlp_ratio: float) -> FRFN | LeFF | M
     if kind not in FEED_FORWARDS:
         raise ValueError(f"unknown feed-forward network {kind!r}: it is one of {list(FEED_FORWARDS)}")
     return FEED_FORWARDS[kind](dim, int(dim * mlp_ratio))
+
+
+def init_linear(net: nn.Module) -> None:
+    """Initialise the linear layers of a network as transformers do: weights of deviation 0.02, biases zero."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _parameters(net: LeFF | FRFN) -> tuple[Tensor, ...]:

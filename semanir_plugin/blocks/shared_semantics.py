@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 
 from torch import Tensor
@@ -33,18 +34,21 @@ class SharedSemantics:
     """
 
     def __init__(self) -> None:
-        self._built: dict[Hashable, KeySemantics] = {}
+        self._of_thread = threading.local()  # DataParallel runs its replicas, which share this, in threads
 
     def clear(self) -> None:
         """Forget the dictionaries of the last pass."""
-        self._built.clear()
+        self._of_thread.built = {}
 
     def get(self, position: Hashable, build: Callable[[], KeySemantics]) -> KeySemantics:
         """Return the dictionary of a window position, built if this is the first time."""
-        if position not in self._built:
-            self._built[position] = build()
-        return self._built[position]
+        if not hasattr(self._of_thread, "built"):
+            self.clear()
+        built: dict[Hashable, KeySemantics] = self._of_thread.built
+        if position not in built:
+            built[position] = build()
+        return built[position]
 
-    def __deepcopy__(self, memo: object) -> SharedSemantics:
-        # A copy of a network starts its own pass; tensors with a graph could not be copied either.
-        return SharedSemantics()
+    def __reduce__(self) -> tuple[type[SharedSemantics], tuple[()]]:
+        # A copy of a network has passes of its own.
+        return SharedSemantics, ()

@@ -19,7 +19,7 @@ from semanir_plugin.data.degradations.bicubic import downsample_bicubic, least_s
 from semanir_plugin.data.images import FloatImage, Image, decode_image, decode_pixels, to_float
 from semanir_plugin.errors import UserError
 from semanir_plugin.files import write_atomic
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["BicubicSRDataset", "BicubicSROptions"]
 

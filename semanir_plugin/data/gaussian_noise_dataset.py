@@ -12,7 +12,7 @@ from semanir_plugin.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.data.dataset_options import Problem, check_range, draw
 from semanir_plugin.data.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.data.images import Channels, FloatImage
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["GaussianNoiseDataset", "GaussianNoiseOptions"]
 

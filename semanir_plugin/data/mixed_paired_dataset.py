@@ -13,7 +13,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
 from semanir_plugin.data.dataset_options import Problem, read_options
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["MixedPairedDataset", "MixedPairedOptions", "Source", "source_options"]
 

@@ -17,12 +17,14 @@ from typing import Any, Literal
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
+from semanir_plugin.archs.mixed_arch import MixedArch
 from semanir_plugin.compat.host import known_optimizers, known_schedulers
 from semanir_plugin.data.dataset_options import DatasetOptions, pick_options
 from semanir_plugin.engine.options import COUNT_LISTS, COUNTS, OptionFile
 from semanir_plugin.engine.phases import PHASE_LISTS
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, near_match
+from semanir_plugin.mixing import MixEntry
 
 __all__ = ["option_lookups", "validate_options"]
 
@@ -278,11 +280,23 @@ def _check_top_values(top: _Section) -> None:
 def _check_network(top: _Section, key: str) -> None:
     network = top.sub(key)
     network.check_call("architecture", ARCH_REGISTRY)
+    if network.look_up("architecture", ARCH_REGISTRY) is MixedArch:
+        _check_mix(network)
+        network = network.sub("base")
+        network.check_call("architecture", ARCH_REGISTRY)
     scale, upscale = top.values.get("scale"), _find_upscale(network)
     if scale is not None and upscale is not None and scale != upscale:
         by_default = "" if "upscale" in network.values else ", the default,"
         message = f"upscale {upscale}{by_default} is not the scale {scale} of the datasets: make them equal"
         raise network.error(message, at="upscale")
+
+
+def _check_mix(network: _Section) -> None:
+    for index, entry in enumerate(network.values["mix"]):
+        try:
+            MixEntry.parse(entry)
+        except ValueError as error:
+            raise network.error(f"mix[{index}]: {error}", at="mix") from error
 
 
 def _find_upscale(network: _Section) -> Any:

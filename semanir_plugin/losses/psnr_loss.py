@@ -9,7 +9,7 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
 from semanir_plugin.losses.image_loss import ImageLoss, Reduction
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["PSNRLoss"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from semanir_plugin.losses.image_loss import ImageLoss, Reduction
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["SSIMLoss"]
 

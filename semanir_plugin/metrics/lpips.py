@@ -14,7 +14,7 @@ from torch import Tensor
 
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.metrics.images import InputOrder, prepare
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["calculate_lpips"]
 

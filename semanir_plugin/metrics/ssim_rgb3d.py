@@ -10,7 +10,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
 from semanir_plugin.metrics.images import InputOrder, prepare
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["calculate_ssim_rgb3d"]
 

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.data.seeding import derive_seed, get_rng_state, set_rng_state
 from semanir_plugin.models.restoration import Restoration
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 __all__ = ["SemanIRModel"]
 

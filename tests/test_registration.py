@@ -13,7 +13,7 @@ from basicsr.utils.registry import (
     Registry,
 )
 
-from semanir_plugin.registry import register
+from semanir_plugin.registration import register
 
 
 def test_importing_registers_in_the_hosts_registries():
@@ -45,5 +45,5 @@ def test_two_owners_of_a_name_are_told():
 
     register(registry)(net)
     other = type("net", (), {"__module__": "somewhere.else"})
-    with pytest.raises(KeyError, match=r"'net' is already registered by tests\.test_registry"):
+    with pytest.raises(KeyError, match=r"'net' is already registered by tests\.test_registration"):
         register(registry)(other)

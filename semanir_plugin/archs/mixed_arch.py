@@ -1,0 +1,94 @@
+"""Any architecture with this package's blocks mixed in, from an option file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from semanir_plugin.blocks import SizeRequirements
+from semanir_plugin.mixing import mix, translate_host_weights
+from semanir_plugin.registration import register
+
+__all__ = ["MixedArch"]
+
+PREFIX = "network."
+
+
+@register(ARCH_REGISTRY)
+class MixedArch(nn.Module):
+    """A registered architecture in which blocks replace modules, or follow them.
+
+    Checkpoints of the architecture itself load too: its weights are taken, and those of the blocks stay as they are.
+
+    Args:
+        base: The architecture: `type` and its options, as they would stand under `network_g`.
+        mix: Entries with `where`, `what` and `how`, see `semanir_plugin.mixing.MixEntry`.
+        example: Channels, height and another width of an image that the architecture takes; by default tried out.
+
+    Attributes:
+        network: The mixed network.
+        changes: What was changed, see `semanir_plugin.mixing.Change`.
+
+    Raises:
+        ValueError: An entry is wrong, matches nothing, or asks for a block where it cannot go.
+    """
+
+    def __init__(
+        self, *, base: Mapping[str, Any], mix: Sequence[Mapping[str, Any]], example: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        host = build_host(base)
+        self.network, self.changes = _mix(host, mix, example)
+        # BasicSR's own window architectures tell it through their options alone.
+        own = SizeRequirements(multiple_of=base.get("window_size", 1))
+        self.size_requirements = getattr(host, "size_requirements", own)
+        if hasattr(host, "topk"):
+            self.topk = host.topk
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        """Restore a batch of images, (B, C, H, W), as the architecture does; `options` are its own."""
+        return self.network(x, **options)
+
+    def translate_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights under this network's names; those of the architecture alone are completed."""
+        if any(name.startswith(PREFIX) for name in state) and not _is_own(self.network, state):
+            return state
+        translate = getattr(self.network, "translate_state", None)
+        if translate is not None:
+            state = translate(state)
+        translated, account = translate_host_weights(self.network, state)
+        get_root_logger().info(f"{type(self.network).__name__}: {account}.")
+        return {f"{PREFIX}{name}": value for name, value in translated.items()}
+
+    def extra_repr(self) -> str:
+        """Show what was changed."""
+        return "\n".join(map(str, self.changes))
+
+
+def build_host(options: Mapping[str, Any]) -> nn.Module:
+    """Build a registered architecture.
+
+    Raises:
+        ValueError: `options` name none.
+    """
+    if not isinstance(options, Mapping) or "type" not in options:
+        raise ValueError(f"base must have the type and options of an architecture, got {options!r}")
+    if options["type"] not in ARCH_REGISTRY:
+        raise ValueError(f"unknown architecture {options['type']!r}; known: {', '.join(sorted(ARCH_REGISTRY.keys()))}")
+    return ARCH_REGISTRY.get(options["type"])(**{key: value for key, value in options.items() if key != "type"})
+
+
+def _mix(host: nn.Module, entries: Any, example: Sequence[int] | None) -> tuple[nn.Module, tuple[Any, ...]]:
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise ValueError(f"mix must be a list of entries with where, what and how, got {entries!r}")
+    mixed = mix(host, entries, example=example)
+    return mixed.network, mixed.changes
+
+
+def _is_own(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether weights are those of a network whose own names begin as this module's prefix does."""
+    return any(name in network.state_dict() for name in state)

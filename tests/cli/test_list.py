@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from semanir_plugin.blocks import BLOCKS
+from semanir_plugin.cli import main
+from tests.conftest import ROOT
+
+
+def test_everything_is_listed_with_its_arguments(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    sections = [line for line in out.splitlines() if line and not line.startswith(" ")]
+    assert sections == ["archs", "blocks", "datasets", "losses", "metrics"]
+    for name in (*BLOCKS, "SemanIR", "SwinIR", "MixedArch", "PairedImageDataset", "FFTLoss", "calculate_psnr_b"):
+        assert f"\n  {name}" in out
+    lines = out.splitlines()
+    assert "num_heads=None, window_size=8, shift=0, topk=None, similarity='dot'" in out
+    at = next(index for index, line in enumerate(lines) if line.startswith("  GaussianNoiseDataset: "))
+    described = " ".join(line.strip() for line in lines[at + 1 : at + 4])
+    assert "sigma" in described
+    assert "noise_seed=0" in described
+    assert "dataroot_gt" in described
+    assert "_basicsr" not in out
+
+
+def test_some_kinds_are_listed(capsys):
+    assert main(["list", "losses", "blocks"]) == 0
+    out = capsys.readouterr().out
+    assert out.index("losses\n") < out.index("blocks\n")
+    assert "SemanIR:" not in out
+
+
+def test_modules_are_listed_with_their_features(capsys, tmp_path):
+    opt = tmp_path / "swinir.yml"
+    opt.write_text(
+        "network_g:\n  type: MixedArch\n  mix: []\n  base: {type: SwinIR, img_size: 16, window_size: 8, embed_dim: 12, "
+        "depths: [2], num_heads: [2], upsampler: pixelshuffledirect, upscale: 2}\n"
+    )
+    assert main(["list", "--modules", "-opt", str(opt)]) == 0
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
+    assert rows["layers.0"] == "RSTB sequence, 12 channels"
+    assert rows["layers.0.residual_group.blocks.1.attn"] == "WindowAttention windows of 64 tokens, 12 channels"
+    assert rows["layers.0.conv"] == "Conv2d map, 12 channels"
+    assert rows["upsample.1"] == "PixelShuffle 1 x 12 x 32 x 48 to 1 x 3 x 64 x 96"
+
+
+def test_modules_of_a_shipped_recipe_are_listed(capsys):
+    opt = ROOT / "options" / "train_SemanIR_SRx4.yml"
+    shrink = ["network_g:embed_dim=8", "network_g:depths=[1]", "network_g:num_heads=[2]", "network_g:window_size=8"]
+    assert main(["list", "--modules", "-opt", str(opt), "--force_yml", *shrink]) == 0
+    assert "stages.0.layers.0.mlp" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["archz"], "unknown kind 'archz'; known: archs, blocks"),
+        (["--modules"], "give both --modules and -opt FILE"),
+        (["-opt", "x.yml"], "give both --modules and -opt FILE"),
+        (["--modules", "-opt", "nowhere.yml"], "nowhere.yml"),
+        (["--modules", "-opt", "empty.yml"], "missing 'network_g'"),
+        (["--modules", "-opt", "unknown.yml"], r"unknown.yml:1: network_g: unknown architecture 'SwnIR'"),
+        (["--modules", "-opt", "wrong.yml"], r"wrong.yml:1: network_g: .*num_feet"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(args, message, capsys, tmp_path, monkeypatch):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.yml").write_text("name: x\n")
+    (tmp_path / "unknown.yml").write_text("network_g: {type: SwnIR}\n")
+    (tmp_path / "wrong.yml").write_text("network_g: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feet: 3}\n")
+    assert main(["list", *args]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert error.count("\n") == 1
