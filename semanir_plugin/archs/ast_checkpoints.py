@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["from_authors_layout", "is_authors_layout", "to_authors_layout"]
+__all__ = ["from_authors_layout", "infer_options", "is_authors_layout", "to_authors_layout"]
 
 # Theirs, ours; # is a number.
 NAMES = (
@@ -87,6 +88,48 @@ def to_authors_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             theirs[name] = value
     return theirs
+
+
+def infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the options of the `AST` that an authors' checkpoint is of, as its names and shapes tell them.
+
+    Heads of the encoder, which are not used, are the authors'. `img_size`, which decides whether the bottleneck shifts
+    its windows, leaves no trace in the weights: it is 128, as in their trainings.
+
+    Raises:
+        ValueError: This is no complete checkpoint of theirs.
+    """
+    shapes = {key.removeprefix("module."): tuple(value.shape) for key, value in state.items()}
+    stages = _stages(len({key.split(".")[0] for key in shapes if key.startswith("encoderlayer_")}))
+    depths = [len({key.split(".")[2] for key in shapes if key.startswith(stage)}) for stage in stages]
+    levels = len(depths) // 2
+    kinds = {"frfn": ".mlp.partial_conv3.", "leff": ".mlp.linear1.0.", "mlp": ".mlp.fc1."}
+    token_mlp = next((kind for kind, name in kinds.items() if any(name in key for key in shapes)), None)
+    try:
+        tables = [shapes[f"{stage}0.attn.relative_position_bias_table"] for stage in stages[levels:]]
+        embed_dim, dd_in = shapes["input_proj.proj.0.weight"][:2]
+        hidden = shapes["encoderlayer_0.blocks.0.mlp." + ("fc1" if token_mlp == "mlp" else "linear1.0") + ".weight"][0]
+        in_chans = shapes["output_proj.proj.0.weight"][0]
+    except KeyError as error:
+        raise ValueError(f"an AST of its authors without {error}") from error
+    return {
+        "type": "AST",
+        "img_size": 128,
+        "in_chans": in_chans,
+        "dd_in": dd_in,
+        "embed_dim": embed_dim,
+        "depths": depths,
+        "num_heads": [2**level for level in range(levels)] + [heads for _, heads in tables],
+        "win_size": max(round(entries**0.5) + 1 for entries, _ in tables) // 2,
+        "mlp_ratio": hidden / embed_dim / (2 if token_mlp == "frfn" else 1),
+        "token_mlp": token_mlp,
+    }
+
+
+def _stages(levels: int) -> list[str]:
+    """Return what the names in each stage begin with, in the order of `depths`."""
+    encoder, decoder = ([f"{part}layer_{level}.blocks." for level in range(levels)] for part in ("encoder", "decoder"))
+    return [*encoder, "conv.blocks.", *decoder]
 
 
 def _rename(key: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:

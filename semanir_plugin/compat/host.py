@@ -25,8 +25,9 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from semanir_plugin.checkpoints import describe_network, fit_weights, read_checkpoint, select_weights
 from semanir_plugin.errors import UserError, near_match
-from semanir_plugin.files import load_checkpoint, save_atomic
+from semanir_plugin.files import save_atomic
 
 __all__ = ["known_optimizers", "known_schedulers", "repair_host"]
 
@@ -215,64 +216,14 @@ def load_network(
         UserError: The file cannot be read or is refused, lacks `param_key`, or does not fit the network.
     """
     net = self.get_bare_model(net)
-    state = _select(load_checkpoint(load_path), param_key, load_path)
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    state: Mapping[str, Any] = select_weights(read_checkpoint(load_path), param_key, load_path)
     translate = getattr(net, "translate_state", None)  # a network may know the layout of others' files
     if translate is not None:
         state = translate(state)
     if not strict:
         self._print_different_keys_loading(net, state, strict)  # sets aside what differs in shape
-    try:
-        net.load_state_dict(state, strict=strict)
-    except RuntimeError as error:
-        raise UserError(
-            f"{load_path} does not fit {type(net).__name__}: {_differences(net.state_dict(), state)}; "
-            "check network_g, or set path.strict_load_g: false to load what fits"
-        ) from error
-
-
-def _select(checkpoint: Any, param_key: str | None, path: str) -> Mapping[str, Any]:
-    """Return what lies under `param_key`; all of it where it is weights.
-
-    'params' does for a missing 'params_ema', and 'state_dict' for either.
-    """
-    state, key = checkpoint, param_key
-    if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
-        if key == "params_ema" and key not in checkpoint:
-            get_root_logger().warning(f"{path} has no params_ema; its params are used.")
-            key = "params"
-        if key not in checkpoint and _are_weights(checkpoint.get("state_dict", {})):  # of other training codes
-            key = "state_dict"
-        state = checkpoint.get(key)
-    if not isinstance(state, Mapping):
-        held = _first(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
-        raise UserError(
-            f"{path}: holds no weights under '{param_key}', but {held}; "
-            "set path.param_key_g to the entry with the weights, or to ~ if they lie at the top"
-        )
-    get_root_logger().info(f"Loading {path}, param key: [{key}].")
-    return state
-
-
-def _are_weights(checkpoint: Any) -> bool:
-    values = checkpoint.values() if isinstance(checkpoint, Mapping) else ()
-    return len(values) > 0 and all(isinstance(value, torch.Tensor) for value in values)
-
-
-def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
-    """Count and exemplify the keys in which a network and a checkpoint differ."""
-    shared = own.keys() & loaded.keys()
-    kinds = {
-        "missing": sorted(own.keys() - loaded.keys()),
-        "unexpected": sorted(loaded.keys() - own.keys()),
-        "mis-shaped": sorted(key for key in shared if own[key].shape != loaded[key].shape),
-    }
-    return ", ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys)
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    """Join the first few names."""
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+    cure = "check network_g, or set path.strict_load_g: false to load what fits"
+    fit_weights(net, state, load_path, strict=strict, cure=cure)
 
 
 @master_only
@@ -285,14 +236,26 @@ def save_network(
 ) -> None:
     """`save_network` writes in place, so a crash destroys the last good file, and ignores that it could not write.
 
+    The network's options are written too, so that the file alone is enough to build it (`checkpoints`).
+
     Raises:
         OSError: The file cannot be written.
     """
     nets = net if isinstance(net, list) else [net]
     keys = param_key if isinstance(param_key, list) else [param_key]
     states = {key: _portable_state(self.get_bare_model(net)) for key, net in zip(keys, nets, strict=True)}
+    states |= _describe(self.opt, net_label.replace("net", "network", 1))
     label = "latest" if current_iter == -1 else current_iter
     save_atomic(states, os.path.join(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
+
+
+def _describe(opt: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the description of the network whose options lie under `key`; nothing where that cannot be told."""
+    try:
+        return describe_network(opt[key], key) if key in opt else {}
+    except TypeError as error:  # options made in Python, such as a dtype; the weights are worth saving all the same
+        get_root_logger().warning(f"{key} is not saved with its weights: {error}.")
+        return {}
 
 
 def _portable_state(net: nn.Module) -> dict[str, Any]:

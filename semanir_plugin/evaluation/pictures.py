@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["Comparison", "compare_crops", "most_detailed_crop"]
+from semanir_plugin.errors import UserError
+from semanir_plugin.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "check_picture_path", "compare_crops", "most_detailed_crop", "save_figure"]
 
 Pixels = NDArray[np.uint8]
 
 MARGIN = 12
 TEXT_SIZE = 20
 BOX_COLOUR = (230, 159, 0)  # orange of the colour-blind-safe Okabe-Ito palette
+
+
+KINDS = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -34,12 +46,46 @@ class Comparison:
     versions: Mapping[str, Pixels]
 
 
-def most_detailed_crop(image: Pixels, size: int) -> tuple[int, int]:
-    """Return (top, left) of the `size` x `size` crop of an (H, W, 3) image with the most squared gradient."""
+def check_picture_path(path: Path) -> None:
+    """Refuse a name that no picture can be written to, before any work.
+
+    Raises:
+        UserError: Its ending is of no known kind, or its folder is not there.
+    """
+    if path.suffix.lower() not in KINDS:
+        raise UserError(f"{path}: a picture's name ends in {', '.join(KINDS[:-1])} or {KINDS[-1]}; give it one of them")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or choose another")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure of matplotlib's, whole or not at all.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format=path.suffix.lower()[1:])
+    try:
+        write_atomic(content.getvalue(), path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def most_detailed_crop(image: Pixels, size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (top, left) of the crop of an (H, W, 3) image with the most squared gradient.
+
+    Args:
+        image: The image.
+        size: Side of the crop, or its height and width; at most the image's.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     energy = cv2.Sobel(gray, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(gray, cv2.CV_32F, 0, 1) ** 2
     total = cv2.integral(energy)
-    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(np.argmax(sums), sums.shape)
     return int(top), int(left)
 

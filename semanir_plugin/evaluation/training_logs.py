@@ -1,0 +1,194 @@
+"""Losses and validation scores by iteration, read back from what training wrote: logs, or TensorBoard's records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from semanir_plugin.errors import UserError, one_line
+
+__all__ = ["TrainingRun", "read_run", "read_runs"]
+
+Point = tuple[str, int, float]  # series, iteration, value
+
+_PROGRESS = re.compile(r"\[epoch: *[\d,]+, iter: *([\d,]+), lr:\([^)]*\)\]")
+_NUMBER = r"(-?(?:nan|inf|\d+\.\d+(?:e[+-]\d+)?))\s"  # with what follows it: a log may end within a number
+_LOSS = re.compile(rf"\b(l_\w+): {_NUMBER}")
+_START = re.compile(r"iterations ([\d,]+) to [\d,]+\.$|Start training from epoch: \d+, iter: (\d+)")
+_FREQUENCY = re.compile(r"^\s*val_freq: (\S+)$")
+_LAST = re.compile(r"^\s*total_iter: (\S+)$")
+_VALIDATION = re.compile(r"INFO: Validation (.+)$")
+_SCORE = re.compile(rf"^\t # ([^:]+): {_NUMBER}")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training wrote down.
+
+    Attributes:
+        name: The run's.
+        series: By name, the values by iteration, rising: `losses/l_pix`, `metrics/Set5/psnr`, as in TensorBoard.
+    """
+
+    name: str
+    series: dict[str, dict[int, float]]
+
+
+def read_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[TrainingRun]:
+    """Read several runs, under the names given or their own; runs of one name are told apart by their paths.
+
+    Raises:
+        UserError: As `read_run`; or there are not as many names as runs.
+    """
+    if names is not None and len(names) != len(paths):
+        raise UserError(f"--names: {len(names)} names for {len(paths)} runs; give as many")
+    runs = [read_run(path) for path in paths]
+    names = names or _tell_apart([run.name for run in runs], paths)
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def _tell_apart(names: list[str], paths: Sequence[Path]) -> list[str]:
+    """Return the names, or, where some are equal, as much of the ends of the paths as makes all of them different."""
+    parts = [path.resolve().parts for path in paths]
+    for count in range(max(map(len, parts))):
+        if len(set(names)) == len(names):
+            break
+        names = [str(Path(*each[-count - 1 :])) for each in parts]
+    return names
+
+
+def read_run(path: Path) -> TrainingRun:
+    """Read a run that was perhaps interrupted and resumed: what a later file says of an iteration holds.
+
+    Args:
+        path: A log, an event file of TensorBoard's, or a folder of one run with either.
+
+    Raises:
+        UserError: There is nothing to read, or nothing about a training in it.
+    """
+    files = _find_files(path)
+    series: dict[str, dict[int, float]] = {}
+    for file in files:
+        _add(series, list(_read_events(file) if _is_event_file(file) else _read_log(file)))
+    if not any(series.values()):
+        raise UserError(f"{path}: tells no loss and no validation score; name the log of a training")
+    return TrainingRun(_name(path), {name: dict(sorted(values.items())) for name, values in series.items() if values})
+
+
+def _find_files(path: Path) -> list[Path]:
+    """Return the files of a run in the order in which they were written."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such file or folder; name a log, or the folder of a run")
+    logs = sorted(path.glob("train_*.log")) or sorted(each for each in path.iterdir() if _is_event_file(each))
+    if not logs:
+        raise UserError(f"{path}: holds neither train_*.log nor TensorBoard's events; name the folder of one run")
+    return logs
+
+
+def _is_event_file(path: Path) -> bool:
+    return "tfevents" in path.name
+
+
+def _name(path: Path) -> str:
+    if path.is_dir():
+        return path.resolve().name
+    if _is_event_file(path):
+        return path.resolve().parent.name
+    return re.sub(r"^train_|_\d{8}_\d{6}$", "", path.stem)
+
+
+def _add(series: dict[str, dict[int, float]], points: list[Point]) -> None:
+    """Add what one file says; it took up where it starts, so what came after that before is forgotten."""
+    start = min((iteration for _, iteration, _ in points), default=0)
+    for values in series.values():
+        for iteration in [each for each in values if each >= start]:
+            del values[iteration]
+    for name, iteration, value in points:
+        series.setdefault(name, {})[iteration] = value
+
+
+def _read_events(path: Path) -> Iterator[Point]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0})  # 0: all of them
+    try:
+        events.Reload()
+    except Exception as error:  # of what it parses, tensorboard says little
+        raise UserError(f"{path}: cannot be read as TensorBoard's events ({one_line(error)})") from error
+    for name in events.Tags()["scalars"]:
+        if name.startswith(("losses/", "metrics/")):
+            for event in events.Scalars(name):
+                yield name, event.step, event.value
+
+
+def _read_log(path: Path) -> Iterator[Point]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            yield from _parse(lines)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no text; name a log, or TensorBoard's events by their own name") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+
+
+def _parse(lines: Iterable[str]) -> Iterator[Point]:
+    clock, dataset = _Clock(), None
+    for line in lines:
+        clock.read(line)
+        if progress := _PROGRESS.search(line):
+            clock.reach(_whole(progress[1]))
+            for name, value in _LOSS.findall(line[progress.end() :]):
+                yield f"losses/{name}", clock.iteration, float(value)
+        elif validation := _VALIDATION.search(line):
+            dataset = validation[1].strip()
+            clock.validate(dataset)
+        elif dataset and (score := _SCORE.match(line)):
+            yield f"metrics/{dataset}/{score[1]}", clock.validated[dataset], float(score[2])
+        else:
+            dataset = None
+
+
+@dataclass
+class _Clock:
+    """Tells when a validation was: logs do not, but they hold the options that say how often.
+
+    Attributes:
+        iteration: The last one that the log has told of.
+        validated: By validation set, the iteration of its last validation.
+    """
+
+    iteration: int = 0
+    validated: dict[str, int] = field(default_factory=dict)
+    _frequency: int | None = None
+    _last: int | None = None
+    _done: bool = True  # whether `iteration` has passed without a validation of it to come
+
+    def read(self, line: str) -> None:
+        """Take what a line says of times."""
+        if found := _FREQUENCY.match(line):
+            self._frequency = int(float(found[1]))
+        elif found := _LAST.match(line):
+            self._last = int(float(found[1]))
+        elif found := _START.search(line):
+            self.iteration, self._done = (_whole(found[1]) - 1 if found[1] else int(found[2])), True
+
+    def reach(self, iteration: int) -> None:
+        """Take note of an iteration, which may be validated next."""
+        self.iteration, self._done = iteration, False
+
+    def validate(self, dataset: str) -> None:
+        """Set the iteration of a validation: the first multiple of `val_freq` that it can be, or the end."""
+        if self._frequency is None:
+            self.validated[dataset] = self.iteration
+            return
+        least = max(self.iteration + self._done, self.validated.get(dataset, 0) + 1)
+        at = -(-least // self._frequency) * self._frequency
+        self.validated[dataset] = at if self._last is None else min(at, self._last)
+
+
+def _whole(text: str) -> int:
+    return int(text.replace(",", ""))

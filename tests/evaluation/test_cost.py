@@ -1,0 +1,112 @@
+"""Costs against counts by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from basicsr.archs import build_network
+from torch import nn
+
+from semanir_plugin.archs import AST, SemanIR
+from semanir_plugin.blocks import AdaptiveSparseLayer, KeySemanticStage, attention, bands
+from semanir_plugin.blocks.feed_forward import FRFN
+from semanir_plugin.evaluation.cost import analyze_flops, count_flops, count_parameters, find_channels
+
+HEIGHT, WIDTH = 16, 24
+PIXELS = HEIGHT * WIDTH
+
+
+class OnPixels(nn.Module):
+    """A block on (B, H, W, C) as a network of images."""
+
+    def __init__(self, block, *arguments):
+        super().__init__()
+        self.block, self.arguments = block, arguments
+
+    def forward(self, x):
+        return self.block(x.permute(0, 2, 3, 1), *self.arguments)
+
+
+def test_a_convolution():
+    net = nn.Conv2d(2, 5, 3, stride=2, padding=1)
+    assert count_parameters(net) == 2 * 5 * 9 + 5
+    assert count_flops(net, (HEIGHT, WIDTH)) == PIXELS / 4 * 2 * 5 * 9
+    assert find_channels(net) == 2
+
+
+def test_shared_parameters_count_once():
+    layer = nn.Linear(3, 4)
+    assert count_parameters(nn.ModuleList([layer, layer])) == 16
+
+
+class Fused(nn.Module):
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)[:, None]
+        return nn.functional.scaled_dot_product_attention(tokens, tokens[..., :100, :], tokens[..., :100, :])
+
+
+def test_attention_of_pytorch():
+    assert count_flops(Fused(), (HEIGHT, WIDTH), channels=6) == 2 * PIXELS * 100 * 6
+
+
+@pytest.mark.parametrize(("topk", "keys"), [(12, 12), (99, 64)])
+def test_a_key_semantic_stage_by_hand(topk, keys):
+    dim, side, heads, hidden = 12, 8, 3, 24
+    stage = KeySemanticStage(dim, heads, window_size=side, mlp_ratio=2.0, shifted=[True])
+    similarities = PIXELS * side**2 * dim
+    attention = 2 * PIXELS * keys * dim
+    linear = PIXELS * (4 * dim * dim + 2 * dim * hidden)
+    positions = (2 * side - 1) ** 2 * (2 * 512 + 512 * heads)
+    norms = 2 * 5 * PIXELS * dim
+    convolution = PIXELS * 9 * dim * dim
+    expected = similarities + attention + linear + positions + norms + convolution
+    assert count_flops(OnPixels(stage, topk), (HEIGHT, WIDTH), channels=dim) == expected
+
+
+def test_an_adaptive_sparse_layer_by_hand(monkeypatch):
+    monkeypatch.setattr(bands, "BAND_ELEMENTS", 1000)  # many bands, whose borders are computed twice
+    dim, side, hidden = 16, 8, 64
+    layer = AdaptiveSparseLayer(dim, side, 4, shift=4, mlp_ratio=4.0)
+    attention = 2 * PIXELS * side**2 * dim + 4 * PIXELS * dim * dim
+    refining = PIXELS * (9 * (dim // 4) ** 2 + 2 * dim * hidden + 9 * hidden + hidden * dim)
+    norms = 2 * 5 * PIXELS * dim
+    assert count_flops(OnPixels(layer), (HEIGHT, WIDTH), channels=dim) == attention + refining + norms
+
+
+def test_operations_by_module_add_up():
+    net = AST(embed_dim=4, depths=[1] * 5, num_heads=[1] * 5, img_size=32)
+    by_module = analyze_flops(net, (HEIGHT, WIDTH)).by_module()
+    top = [by_module[name] for name, _ in net.named_children()]
+    assert sum(top) == by_module[""] == count_flops(net, (HEIGHT, WIDTH))
+    assert all(top)
+
+
+TINY = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8, "topk": 12}
+
+
+def test_images_are_padded_to_whole_windows():
+    net = SemanIR(upscale=2, upsampler="pixelshuffledirect", **TINY)
+    assert count_flops(net, (9, 17)) == count_flops(net, (HEIGHT, WIDTH)) > count_flops(net, (8, 17))
+
+
+def test_a_compiled_network_costs_as_much():
+    plain, compiled = (SemanIR(**TINY, compile_backend=backend) for backend in (None, "eager"))
+    assert count_flops(compiled, (8, 16)) == count_flops(plain, (8, 16))
+    compiled.eval()(torch.rand(1, 3, 8, 16))
+    assert "forward" in vars(compiled.stages[0]), "the network itself is left as it was"
+
+
+def test_the_ops_are_back_even_after_a_failure():
+    ops = attention.key_semantic_attention, attention.adaptive_sparse_attention
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        count_flops(SemanIR(**TINY), (8, 8), channels=2)
+    assert (attention.key_semantic_attention, attention.adaptive_sparse_attention) == ops
+    assert FRFN.forward.__globals__["map_bands"] is bands.map_bands
+    assert "stand_in" not in str(ops)
+
+
+def test_an_architecture_of_basicsr():
+    net = build_network({"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2})
+    assert count_flops(net, (HEIGHT, WIDTH)) == PIXELS * (
+        9 * (3 * 4 + 4 * 4 + 4 * 12) + 4 * 3
+    )  # enlarging the input: 1 for a value
