@@ -11,6 +11,7 @@ from torch import nn
 
 from semanir_plugin.blocks import BLOCKS, KeySemanticAttention, SharedSemantics
 from semanir_plugin.mixing import MixEntry, load_host_weights, mix
+from semanir_plugin.mixing.stand_ins import SequenceSize
 from semanir_plugin.ops import build_key_semantics
 from tests.mixing.hosts import APPENDED, HOSTS, REPLACED
 
@@ -114,7 +115,7 @@ def test_layers_share_dictionaries_by_window_position(monkeypatch, share, built)
     monkeypatch.setattr("semanir_plugin.mixing.stand_ins.build_key_semantics", spy)
     alone = share in (False, "SwinTransformerBlock")
     for passes in (1, 2):
-        net(image(height=16, width=16 + 4 * passes))
+        net(image(height=16, width=20))
         assert len(calls) == passes * (8 if alone else built)
     owners = {change.shared_by for change in mixed.changes}
     assert (
@@ -155,6 +156,14 @@ def test_sequences_are_given_to_blocks_as_maps():
     assert seen[0][0].shape == (2, 12, 20, 12)
     assert torch.equal(seen[0][0].flatten(1, 2), around[0][0])
     assert torch.equal(seen[0][1].flatten(1, 2), around[0][1])
+
+
+def test_height_and_width_are_those_whose_product_is_the_number_of_tokens():
+    size = SequenceSize()
+    size(nn.Identity(), (torch.zeros(1), (3, 4), "ab"), {"window": (2, 2), "x_size": torch.Size([2, 5])})
+    assert [size.of(tokens) for tokens in (12, 4, 10)] == [(3, 4), (2, 2), (2, 5)]
+    with pytest.raises(RuntimeError, match="height and width of 11 tokens"):
+        size.of(11)
 
 
 def test_a_replaced_convolutional_module_becomes_a_residual_unless_told_otherwise():
