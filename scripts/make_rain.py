@@ -26,19 +26,22 @@ def main() -> int:
     parser.add_argument("images", metavar="IMAGES", help="folder of photographs")
     parser.add_argument("out", type=Path, metavar="OUT", help="where to write; must have neither GT nor LQ yet")
     parser.add_argument("--seed", type=int, default=0, help="decides what the rain is like; default: 0")
+    parser.add_argument("--amount", type=float, default=1.0, help="times the usual number of drops; 4 is a downpour")
     args = parser.parse_args()
+    if not 0 < args.amount <= 100:
+        parser.error(f"--amount must be above 0 and at most 100, not {args.amount}")
     run_in_venv()
     from semanir_plugin.errors import UserError
 
     try:
-        write_rain_pairs(args.images, args.out, args.seed)
+        write_rain_pairs(args.images, args.out, args.seed, args.amount)
     except UserError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def write_rain_pairs(images: str, out: Path, seed: int) -> None:
+def write_rain_pairs(images: str, out: Path, seed: int, amount: float = 1.0) -> None:
     """Write GT and LQ of every image in a folder.
 
     Raises:
@@ -58,13 +61,13 @@ def write_rain_pairs(images: str, out: Path, seed: int) -> None:
         for folder in folders:
             folder.mkdir(parents=True)
         for path in paths:
-            write_pair(path, folders[0], folders[1], seed)
+            write_pair(path, folders[0], folders[1], seed, amount)
     except OSError as error:
         raise UserError(f"{out}: cannot write there: {error}; mend that or choose another folder") from error
     print(f"{len(paths)} pairs written to {out.resolve()}")
 
 
-def write_pair(path: Path, gt: Path, lq: Path, seed: int) -> None:
+def write_pair(path: Path, gt: Path, lq: Path, seed: int, amount: float) -> None:
     """Write one image as it is and in the rain."""
     import cv2
 
@@ -76,7 +79,7 @@ def write_pair(path: Path, gt: Path, lq: Path, seed: int) -> None:
         image = decode_image(path.read_bytes(), "color")
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    rainy = add_rain_streaks(image, seed=zlib.crc32(f"{seed}/{path.stem}".encode()))
+    rainy = add_rain_streaks(image, seed=zlib.crc32(f"{seed}/{path.stem}".encode()), amount=amount)
     for folder, content in ((gt, image), (lq, rainy)):
         cv2.imencode(".png", to_uint8(content))[1].tofile(folder / f"{path.stem}.png")
 

@@ -25,8 +25,9 @@ class SemanIRUNet(StagedNetwork):
 
     Ren et al., "Sharing Key Semantics in Transformer Makes Efficient Image Restoration", NeurIPS 2024, section 3.1.
     Each level halves the size and doubles the channels; the decoder takes the encoder's features in by concatenation
-    and a 1x1 convolution, except at full size, where its stages keep both halves. The network adds to its input. Images
-    of any size are padded by reflection to a multiple of what the windows of all levels need, and the result cropped.
+    and a 1x1 convolution, except at full size, where its stages keep both halves. The network adds to its input, at
+    first little (not in the paper). Images of any size are padded by reflection to a multiple of what the windows of
+    all levels need, and the result cropped.
 
     Args:
         in_chans: Channels of the image: 3 for RGB, 1 for gray.
@@ -108,6 +109,13 @@ class SemanIRUNet(StagedNetwork):
         self.refinement = stages[-1]
         self.conv_last = nn.Conv2d(2 * embed_dim, in_chans, 3, padding=1)
         self.finish(KeySemanticStage, compile_backend)
+        self._init_near_identity()
+
+    @torch.no_grad()
+    def _init_near_identity(self) -> None:
+        """Let the network add little to its input at first: what it would add is noise, slow to unlearn."""
+        self.conv_last.weight.mul_(0.01)
+        nn.init.zeros_(self.conv_last.bias)
 
     def forward(self, x: Tensor, topk: int | None = None) -> Tensor:
         """Restore a batch of images.

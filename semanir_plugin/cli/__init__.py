@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from semanir_plugin import __version__
 from semanir_plugin.cli import curves, explain, leaderboard, lmdb, restore, test, train
 from semanir_plugin.cli import list as list_command
+from semanir_plugin.cli import list as list_command
 from semanir_plugin.cli.parser import OneLineParser
 from semanir_plugin.errors import UserError, one_line
 

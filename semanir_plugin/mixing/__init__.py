@@ -1,7 +1,7 @@
 """Mixing this package's blocks into other networks, without a change to their code.
 
-`places` finds out where blocks can go, `entries` reads what a user asks for, `mix` puts the blocks in, by way of
-`stand_ins`, and `weights` loads weights of the network as it was.
+`entries` reads what a user asks for, `places` finds out where blocks can go, `planning` decides, `mix` puts the blocks
+in, by way of `stand_ins`, and `weights` loads weights of the network as it was.
 """
 
 from semanir_plugin.mixing.entries import MixEntry

@@ -11,6 +11,7 @@ from torch import nn
 
 from semanir_plugin.blocks import BLOCKS, KeySemanticAttention, SharedSemantics
 from semanir_plugin.mixing import MixEntry, load_host_weights, mix
+from semanir_plugin.mixing.stand_ins import SequenceSize
 from semanir_plugin.ops import build_key_semantics
 from tests.mixing.hosts import APPENDED, HOSTS, REPLACED
 
@@ -114,7 +115,7 @@ def test_layers_share_dictionaries_by_window_position(monkeypatch, share, built)
     monkeypatch.setattr("semanir_plugin.mixing.stand_ins.build_key_semantics", spy)
     alone = share in (False, "SwinTransformerBlock")
     for passes in (1, 2):
-        net(image(height=16, width=16 + 4 * passes))
+        net(image(height=16, width=20))
         assert len(calls) == passes * (8 if alone else built)
     owners = {change.shared_by for change in mixed.changes}
     assert (
@@ -155,6 +156,14 @@ def test_sequences_are_given_to_blocks_as_maps():
     assert seen[0][0].shape == (2, 12, 20, 12)
     assert torch.equal(seen[0][0].flatten(1, 2), around[0][0])
     assert torch.equal(seen[0][1].flatten(1, 2), around[0][1])
+
+
+def test_height_and_width_are_those_whose_product_is_the_number_of_tokens():
+    size = SequenceSize()
+    size(nn.Identity(), (torch.zeros(1), (3, 4), "ab"), {"window": (2, 2), "x_size": torch.Size([2, 5])})
+    assert [size.of(tokens) for tokens in (12, 4, 10)] == [(3, 4), (2, 2), (2, 5)]
+    with pytest.raises(RuntimeError, match="height and width of 11 tokens"):
+        size.of(11)
 
 
 def test_a_replaced_convolutional_module_becomes_a_residual_unless_told_otherwise():
@@ -370,6 +379,17 @@ def test_the_same_block_is_appended_once_also_by_two_calls():
     mix(net, [{"where": "body.0", "what": "frfn"}])
     with pytest.raises(ValueError, match="appended already"):
         mix(net, [{"where": "body.0", "what": "frfn"}])
+
+
+def test_a_sequence_with_a_forward_of_its_own_takes_nothing_behind_it():
+    class Twice(nn.Sequential):
+        def forward(self, x):
+            return super().forward(super().forward(x))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Twice(nn.Conv2d(4, 4, 1)))
+    with pytest.raises(ValueError, match=r"'1' \(Twice\), a sequence with a forward of its own"):
+        mix(net, [{"where": "1", "what": "frfn"}])
+    assert mix(net, [{"where": "1.0", "what": "frfn"}]).changes[0].block == "1.0.mixed_frfn"
 
 
 def test_two_blocks_may_follow_one_module():

@@ -51,6 +51,16 @@ def test_pairs_follow_seed_and_name(run, folder, tmp_path):
     assert not np.array_equal(a, c)
 
 
+def test_the_amount_is_that_of_the_streaks(run, folder, tmp_path, capsys):
+    assert run(folder, tmp_path / "usual") == run(folder, tmp_path / "more", "--amount", 4) == 0
+    usual, more = (read(tmp_path / each / "LQ" / "chelsea.png").mean() for each in ("usual", "more"))
+    assert more > usual + 5
+    with pytest.raises(SystemExit) as ended:
+        run(folder, tmp_path / "none", "--amount", 0)
+    assert ended.value.code == 2
+    assert "--amount must be above 0" in capsys.readouterr().err
+
+
 def test_what_is_wrong_is_told_in_a_line(run, folder, tmp_path, capsys):
     (tmp_path / "old" / "LQ").mkdir(parents=True)
     assert run(folder, tmp_path / "old") == 2

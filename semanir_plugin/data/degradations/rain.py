@@ -19,7 +19,7 @@ WIDTH = (0.4, 1.2)
 BRIGHTNESS = (0.25, 0.7)
 
 
-def add_rain_streaks(image: FloatImage, *, seed: int) -> FloatImage:
+def add_rain_streaks(image: FloatImage, *, seed: int, amount: float = 1.0) -> FloatImage:
     """Add streaks as drops leave on a photograph while it is exposed: bright, thin, and nearly parallel.
 
     A stand-in where no rainy photographs are at hand; it follows no published set. One to three layers of random
@@ -28,6 +28,7 @@ def add_rain_streaks(image: FloatImage, *, seed: int) -> FloatImage:
     Args:
         image: (H, W, C) in [0, 1].
         seed: Decides everything that is drawn.
+        amount: How many times the usual number of drops fall; 4 is a downpour.
 
     Returns:
         The rainy image, of the same shape, nowhere darker, in [0, 1].
@@ -36,15 +37,15 @@ def add_rain_streaks(image: FloatImage, *, seed: int) -> FloatImage:
     angle = generator.uniform(*ANGLE)
     dry = np.ones(image.shape[:2], np.float32)
     for _ in range(generator.integers(*LAYERS, endpoint=True)):
-        dry *= 1 - _streaks(image.shape[:2], angle + generator.uniform(-SPREAD, SPREAD), generator)
+        dry *= 1 - _streaks(image.shape[:2], angle + generator.uniform(-SPREAD, SPREAD), amount, generator)
     return 1 - (1 - image) * dry[..., None]
 
 
-def _streaks(size: tuple[int, ...], angle: float, generator: np.random.Generator) -> FloatImage:
+def _streaks(size: tuple[int, ...], angle: float, amount: float, generator: np.random.Generator) -> FloatImage:
     """Return (H, W) in [0, 1]: one layer."""
     share, length, width = (generator.uniform(*limits) for limits in (DROPS, LENGTH, WIDTH))
     brightness = generator.uniform(*BRIGHTNESS)
-    drops = np.where(generator.random(size) < share, generator.uniform(0.3, 1.0, size), 0).astype(np.float32)
+    drops = np.where(generator.random(size) < amount * share, generator.uniform(0.3, 1.0, size), 0).astype(np.float32)
     kernel = _line(length, angle, width)
     return np.clip(brightness * cv2.filter2D(drops, -1, kernel, borderType=cv2.BORDER_REFLECT_101), 0, 1)
 

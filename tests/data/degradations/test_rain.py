@@ -49,3 +49,13 @@ def test_every_image_in_a_set_has_rain_of_another_strength():
     means = [add_rain_streaks(black, seed=seed).mean() for seed in range(20)]
     assert max(means) > 3 * min(means)
     assert max(means) < 0.6
+
+
+def test_more_drops_are_more_rain():
+    black = np.zeros((64, 64, 1), np.float32)
+    for seed in range(5):
+        few, usual, many = (add_rain_streaks(black, seed=seed, amount=amount) for amount in (0.5, 1, 4))
+        assert (few <= usual + 1e-6).all()
+        assert (usual <= many + 1e-6).all()
+        assert many.mean() > 2 * few.mean()
+    assert np.array_equal(usual, add_rain_streaks(black, seed=seed))
