@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Sequence
 
 from semanir_plugin import __version__
-from semanir_plugin.cli import lmdb, restore, test, train
+from semanir_plugin.cli import lmdb, profile, restore, test, train
 from semanir_plugin.cli.parser import OneLineParser
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["main"]
 
-SUBCOMMANDS = (train, test, restore, lmdb)
+SUBCOMMANDS = (train, test, restore, profile, lmdb)
 
 
 def build_parser() -> argparse.ArgumentParser:
