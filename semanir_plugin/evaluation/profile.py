@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,11 +37,13 @@ class Profile:
 
 def profile_network(network: nn.Module, size: tuple[int, int], *, channels: int, repeats: int = 3) -> Profile:
     """Measure a network at one size, as `profile_stages` and `profile_ops` do."""
-    return Profile(
-        size,
-        profile_stages(network, size, channels=channels, repeats=repeats),
-        profile_ops(network, size, channels=channels, repeats=repeats),
-    )
+    gc.collect()
+    gc.freeze()  # else each measure of memory would go through all that is loaded
+    try:
+        stages = profile_stages(network, size, channels=channels, repeats=repeats)
+        return Profile(size, stages, profile_ops(network, size, channels=channels, repeats=repeats))
+    finally:
+        gc.unfreeze()
 
 
 def format_profile(profile: Profile) -> str:

@@ -165,8 +165,13 @@ def test_a_call_of_seconds_is_made_once(monkeypatch):
     assert len(calls) == 1
 
 
-def test_the_tables_line_up():
-    profile = profile_network(semanir(), SIZE, channels=3, repeats=1)
+@pytest.fixture(scope="module")
+def profiles():
+    return [profile_network(semanir(), size, channels=3, repeats=1) for size in (SIZE, (16, 16))]
+
+
+def test_the_tables_line_up(profiles):
+    profile = profiles[0]
     text = format_profile(profile)
     assert text.startswith("9x21\n\npart ")
     stages, ops = text.split("\n\n")[1:]
@@ -180,9 +185,7 @@ def test_the_tables_line_up():
     assert "(its kernels are for GPUs)" in ops
 
 
-def test_the_picture(tmp_path, monkeypatch):
-    net = semanir()
-    profiles = [profile_network(net, size, channels=3, repeats=1) for size in (SIZE, (16, 16))]
+def test_the_picture(profiles, tmp_path, monkeypatch):
     figures = []
     from matplotlib.figure import Figure
 
@@ -193,7 +196,7 @@ def test_the_picture(tmp_path, monkeypatch):
         *("parameters (millions)", "operations (GFLOPs)", "time (ms)", "peak memory (MiB)")
     ]
     labels = [label.get_text() for label in stages.axes[0].get_yticklabels()]
-    assert labels == [*find_stages(net), "(rest)"]
+    assert labels == [*find_stages(semanir()), "(rest)"]
     assert len(stages.axes[1].patches) == 2 * len(labels)
     widths = [patch.get_width() for patch in stages.axes[1].patches[: len(labels)]]
     assert widths == [cost.gflops for cost in profiles[0].stages[:-1]]
