@@ -12,7 +12,7 @@ memory; and for its attention the time and memory of every backend that can run 
 are none. OUT gets profile.json and profile.png.
 
   basicsr profile -opt options/test_SemanIR_SRx4.yml -o profiles/SemanIR_S
-  basicsr profile -opt options/test_AST_T_derain_SPAD.yml --size 128x128 256x384 -o profiles/AST_T --repeats 10
+  basicsr profile -opt options/test_AST_T_derain_SPAD.yml --size 128x128 128x256 -o profiles/AST_T --repeats 10
 """
 
 
