@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from semanir_plugin.data.images import to_float
 from semanir_plugin.data.photographs import Photograph, decode_photograph, encode_photograph
-from semanir_plugin.engine.options import load_options
+from semanir_plugin.engine.networks import choose_device, read_network
 from semanir_plugin.engine.restore_plan import Job, plan_jobs
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.files import write_atomic
@@ -93,8 +93,8 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
         overwrite=args.overwrite,
         skip_existing=args.skip_existing,
     )
-    device = _choose_device(args.device)
-    options = None if args.opt is None else _read_network(args.opt)
+    device = choose_device(args.device)
+    options = None if args.opt is None else read_network(args.opt)
     built = load_network(find_weights(args.model), device=device, options=options)
     channels = input_channels(*built)
     restore = _prepare(args, built, device)
@@ -170,22 +170,6 @@ def _memory_cure(tile: int | str | None) -> str:
     if tile is None:
         return "needs more memory than there is; restore it in tiles: --tile auto, or --tile 256"
     return "needs more memory than there is; give a smaller --tile"
-
-
-def _choose_device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device).cpu()
-    except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
-        raise UserError(f"--device {name}: {one_line(error).partition('. ')[0]}; 'cpu' is always there") from error
-    return device
-
-
-def _read_network(path: str) -> dict[str, Any]:
-    network = load_options(path).data.get("network_g")
-    if not isinstance(network, dict) or not isinstance(network.get("type"), str):
-        raise UserError(f"{path}: has no network_g with a type; name the option file that the model was trained with")
-    return network
 
 
 def _prepare(args: RestoreArguments, built: Built, device: torch.device) -> Callable[[Tensor], Tensor]:

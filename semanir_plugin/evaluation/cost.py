@@ -18,7 +18,7 @@ from semanir_plugin.blocks.bands import map_bands
 from semanir_plugin.models.requirements import input_channels
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, build_key_semantics, key_semantic_attention
 
-__all__ = ["analyze_flops", "count_flops", "count_parameters"]
+__all__ = ["analyze_flops", "count_flops", "count_parameters", "swapped"]
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -52,7 +52,7 @@ def analyze_flops(network: nn.Module, size: tuple[int, int], *, channels: int | 
     analyzer.set_op_handle("semanir_plugin::stand_in", lambda inputs, _: {"own ops": inputs[2].toIValue()})
     analyzer.set_op_handle("aten::scaled_dot_product_attention", _count_attention)
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with torch.no_grad(), _swapped(STAND_INS):
+    with torch.no_grad(), swapped(STAND_INS):
         analyzer.total()
     return analyzer
 
@@ -102,8 +102,8 @@ STAND_INS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 @contextmanager
-def _swapped(replacements: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
-    """Put functions in the place of others, under whatever name a module has imported those."""
+def swapped(replacements: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
+    """Put functions in the place of others for a while, under whatever name modules have imported those."""
     found = [
         (names, name, original)
         for original in replacements

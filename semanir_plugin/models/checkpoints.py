@@ -14,7 +14,7 @@ from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layou
 from semanir_plugin.checkpoints import fit_weights, read_checkpoint, select_weights
 from semanir_plugin.errors import UserError, near_match, one_line
 
-__all__ = ["Built", "build_from_checkpoint", "find_weights", "load_network"]
+__all__ = ["Built", "build_from_checkpoint", "build_network", "find_weights", "load_network"]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -54,7 +54,7 @@ def load_network(
     averaged = isinstance(checkpoint, Mapping) and "params_ema" in checkpoint
     state: Mapping[str, Any] = select_weights(checkpoint, "params_ema" if averaged else "params", path)
     chosen = dict(options) if options else _options_inside(checkpoint, state, path)
-    net = _build(chosen, path)
+    net = build_network(chosen, path)
     translate = getattr(net, "translate_state", None)
     if translate is not None:
         state = translate(state)
@@ -93,7 +93,12 @@ def _options_inside(checkpoint: Any, state: Mapping[str, Any], path: str | Path)
     raise UserError(f"{path}: does not say what network it is of; name the option file it was trained with: -opt")
 
 
-def _build(options: Mapping[str, Any], path: str | Path) -> nn.Module:
+def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
+    """Return the network of a `network_g` without weights, uncompiled; `path` is what messages name.
+
+    Raises:
+        UserError: The architecture is unknown or refuses the options.
+    """
     name = options["type"]
     arguments = {key: value for key, value in options.items() if key not in ("type", "compile_backend")}
     try:
@@ -103,4 +108,4 @@ def _build(options: Mapping[str, Any], path: str | Path) -> nn.Module:
     try:
         return architecture(**arguments)
     except Exception as error:  # whatever a constructor raises, its options are what the user can mend
-        raise UserError(f"{path}: {name} refuses its options: {one_line(error)}; name an option file: -opt") from error
+        raise UserError(f"{path}: {name} refuses its options: {one_line(error)}; correct its network_g") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from PIL import Image, ImageCms
 
 from semanir_plugin.archs import SemanIR
 from semanir_plugin.checkpoints import save_weights
-from semanir_plugin.cli import main
+from semanir_plugin.cli import build_parser, main
 from semanir_plugin.data.photographs import UPRIGHT, decode_photograph
 from semanir_plugin.engine import restore as engine
 from semanir_plugin.models.checkpoints import build_from_checkpoint
@@ -374,3 +375,13 @@ def test_it_explains_itself(capsys):
     with pytest.raises(SystemExit):
         main(["restore", "--help"])
     assert "basicsr restore scans -o restored" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/restore.md"])
+def test_documented_commands_are_understood(page):
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.startswith(("basicsr restore ", "basicsr profile "))]
+    assert len(commands) >= 2
+    for command in commands:
+        if ": " not in command.partition(" ")[2].partition("#")[0]:  # not what it says
+            build_parser().parse_args(shlex.split(command, comments=True)[1:])

@@ -123,7 +123,7 @@ def test_compilation_is_left_to_training(model, tmp_path):
 
 def test_an_architecture_of_basicsr(model, tmp_path):
     options = {"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2}
-    net = models_checkpoints._build(options, "")
+    net = models_checkpoints.build_network(options, "")
     save_weights(tmp_path / "compact.safetensors", net, options)
     assert same(build_from_checkpoint(tmp_path / "compact.safetensors"), net)
 
