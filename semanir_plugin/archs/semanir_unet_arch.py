@@ -114,8 +114,9 @@ class SemanIRUNet(StagedNetwork):
     @torch.no_grad()
     def _init_near_identity(self) -> None:
         """Let the network add little to its input at first: what it would add is noise, slow to unlearn."""
-        self.conv_last.weight.mul_(0.01)
-        nn.init.zeros_(self.conv_last.bias)
+        for parameter, factor in ((self.conv_last.weight, 0.01), (self.conv_last.bias, 0.0)):
+            assert parameter is not None
+            parameter.mul_(factor)
 
     def forward(self, x: Tensor, topk: int | None = None) -> Tensor:
         """Restore a batch of images.
