@@ -33,11 +33,11 @@ class Comparison:
     without: dict[str, Any] | None = None  # None: the base of a mixed architecture
 
 
-SWINIR = {"img_size": 24, "embed_dim": 24, "depths": [4, 4], "num_heads": [3, 3]}
-SEMANIR = {"embed_dim": 24, "depths": [4, 4], "num_heads": [3, 3], "window_size": 16}
+SWINIR = {"img_size": 24, "embed_dim": 24, "depths": [2, 2], "num_heads": [3, 3]}
+SEMANIR = {"embed_dim": 24, "depths": [2, 2], "num_heads": [3, 3], "window_size": 16}
 COMPARISONS = {
     "SwinIR": Comparison("SwinIR_light_KeySemantic_SRx4", SWINIR, "SwinIR", "SwinIR + key semantics"),
-    "EDSR": Comparison("EDSR_FRFN_SRx4", {"num_feat": 32, "num_block": 6}, "EDSR", "EDSR + FRFN"),
+    "EDSR": Comparison("EDSR_FRFN_SRx4", {"num_feat": 32, "num_block": 4}, "EDSR", "EDSR + FRFN"),
     "SemanIR": Comparison(
         "SemanIR_light_ASSA_SRx4",
         SEMANIR,
@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     names = ", ".join(COMPARISONS)
     parser.add_argument("comparisons", nargs="*", metavar="NAME", default=list(COMPARISONS), help=f"of {names} (all)")
     parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
-    parser.add_argument("--iterations", type=int, default=600, help="of each training (default: 600)")
+    parser.add_argument("--iterations", type=int, default=400, help="of each training (default: 400)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one training each (default: 0 1)")
     args = parser.parse_args()
     if unknown := [name for name in args.comparisons if name not in COMPARISONS]:
