@@ -66,7 +66,7 @@ def decode_photograph(content: bytes) -> Photograph:
     if frames > 1 and image.format != "MPO":  # a JPEG with pictures beside the first
         raise ValueError(f"has {frames} frames or pages; save the one to restore")
     exif = image.getexif()
-    turn = UPRIGHT.get(exif.pop(ORIENTATION, 1)) if image.format != "TIFF" else None  # of TIFF it is done already
+    turn = UPRIGHT.get(exif.pop(ORIENTATION, 1))  # TIFF is upright already, and the tag gone
     samples = _read_16_bit(content) if _is_16_bit(content, image) else _read_8_bit(image)
     gray = samples.shape[2] < 3
     if turn is not None:

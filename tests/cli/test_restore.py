@@ -143,7 +143,7 @@ def test_transparency_is_enlarged_smoothly(models, channels):
     assert restored.alpha.shape == (14, 10)
     alpha = restored.alpha.astype(int)
     np.testing.assert_allclose(alpha.reshape(7, 2, 5, 2).mean((1, 3)), samples[..., -1], atol=8)
-    assert np.abs(np.diff(alpha, axis=1)).max() < 10, "smooth, not doubled"
+    assert (alpha[:, ::2] != alpha[:, 1::2]).mean() > 0.8, "smooth, not doubled"
 
 
 def test_a_palette_becomes_colours(models):

@@ -156,6 +156,12 @@ def test_photographs_are_turned_upright_once(orientation, file_format):
     np.testing.assert_array_equal(again.pixels, upright)
 
 
+def test_a_16_bit_tiff_is_turned_once():
+    file, stored = io.BytesIO(), noise(3, dtype=np.uint16)
+    tifffile.imwrite(file, stored, photometric="rgb", extratags=[(0x0112, "H", 1, 6)])
+    np.testing.assert_array_equal(decode_photograph(file.getvalue()).pixels, UPRIGHT[6](stored))
+
+
 def test_upright_is_what_pillow_and_opencv_take_it_for():
     stored = noise(3)
     for orientation in UPRIGHT:

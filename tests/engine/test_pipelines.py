@@ -35,7 +35,8 @@ def _in_tmp_path(tmp_path, monkeypatch):
 
 
 def weights(iteration, folder=Path("experiments") / NAME):
-    return torch.load(folder / "models" / f"net_g_{iteration}.pth", weights_only=True)
+    saved = torch.load(folder / "models" / f"net_g_{iteration}.pth", weights_only=True)
+    return {key: value for key, value in saved.items() if key.startswith("params")}
 
 
 def read_logs():
