@@ -77,8 +77,10 @@ def build_host(options: Mapping[str, Any]) -> nn.Module:
     """
     if not isinstance(options, Mapping) or "type" not in options:
         raise ValueError(f"base must have the type and options of an architecture, got {options!r}")
-    if options["type"] not in ARCH_REGISTRY:
-        raise ValueError(f"unknown architecture {options['type']!r}; known: {', '.join(sorted(ARCH_REGISTRY.keys()))}")
+    # BasicSR registers some under a suffix, and finds them without.
+    known = sorted(name.removesuffix("_basicsr") for name, _ in ARCH_REGISTRY)
+    if str(options["type"]).removesuffix("_basicsr") not in known:
+        raise ValueError(f"unknown architecture {options['type']!r}; known: {', '.join(known)}")
     return ARCH_REGISTRY.get(options["type"])(**{key: value for key, value in options.items() if key != "type"})
 
 

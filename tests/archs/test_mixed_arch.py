@@ -34,6 +34,11 @@ def test_sizes_and_topk_are_the_hosts():
         assert not torch.equal(ours.eval()(x, topk=2), ours(x, topk=9))
 
 
+def test_a_host_may_be_registered_under_basicsrs_suffix():
+    net = mixed({"type": "SRVGGNetCompact", "num_feat": 8, "num_conv": 2}, {"where": "body.2", "what": "mlp"})
+    assert net(torch.rand(1, 3, 9, 7)).shape == (1, 3, 36, 28)
+
+
 def test_weights_of_the_host_are_completed_and_it_is_logged(caplog):
     host, net = build_network(SWINIR), mixed(SWINIR, ATTENTION, {"where": "RSTB", "what": "frfn"})
     with caplog.at_level(logging.INFO, logger="basicsr"):
