@@ -55,7 +55,7 @@ TASKS = {
     "gray_JPEG10": Task("SemanIRUNet_gray_JPEG10", "classic5", UNET),
     # BSD400 are JPEG files, whose colours have half the resolution: a network learns from them that all colours do.
     "Demosaic": Task("SemanIRUNet_Demosaic", "McMaster", SHALLOW, patch=32, iterations=2500, halved=True),
-    "rain": Task("AST_T_derain_SPAD", "Kodak24", AST, iterations=1000),
+    "rain": Task("AST_T_derain_SPAD", "Kodak24", AST),
 }
 BATCH, LEARNING_RATE = 4, 1e-3
 # Times the usual number of drops: a downpour, about 19 dB on Kodak24.
