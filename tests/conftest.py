@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def kernel_device() -> str:
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_log_of_an_earlier_test():
+    yield
+    logger = logging.getLogger("basicsr")
+    for handler in list(logger.handlers):  # they write to a stderr that was this test's
+        logger.removeHandler(handler)
+        handler.close()
 
 
 TINY_NETWORK = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8, "topk": 12}
