@@ -16,28 +16,9 @@ import torch
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["can_name_file", "check_inside", "load_checkpoint", "save_atomic", "write_atomic"]
+__all__ = ["load_checkpoint", "save_atomic", "write_atomic"]
 
 TRUSTED = "SEMANIR_UNPICKLE"
-
-_LONGEST_NAME = 200  # bytes; file systems take 255, of which endings and temporary names need some
-
-
-def can_name_file(name: object) -> bool:
-    """Whether something is a name of a single file or folder: no path that leads elsewhere, nothing unprintable."""
-    if not isinstance(name, str) or not name.isprintable() or not name.strip(". "):
-        return False
-    return not any(separator in name for separator in "/\\") and len(name.encode()) <= _LONGEST_NAME
-
-
-def check_inside(path: Path, folder: Path) -> None:
-    """Refuse a path below a folder from which a link on the way leads out.
-
-    Raises:
-        UserError: One does.
-    """
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{path}: a link there leads out of {folder}; remove it, or choose another folder")
 
 
 def save_atomic(obj: Any, path: str | Path) -> None:

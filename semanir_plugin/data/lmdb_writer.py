@@ -28,7 +28,8 @@ from semanir_plugin.data.outputs import check_own, remove_tree
 from semanir_plugin.data.pairing import Found
 from semanir_plugin.data.sub_images import SubImages
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.files import can_name_file, write_atomic
+from semanir_plugin.files import write_atomic
+from semanir_plugin.names import can_name_file
 
 __all__ = ["write_lmdbs"]
 

@@ -20,7 +20,7 @@ from semanir_plugin.data.images import Image, to_float
 from semanir_plugin.data.outputs import check_own, remove_tree
 from semanir_plugin.data.sub_images import SubImages
 from semanir_plugin.errors import UserError
-from semanir_plugin.files import can_name_file
+from semanir_plugin.names import can_name_file
 
 __all__ = ["find_images", "write_sr_pairs"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from semanir_plugin.data.photographs import FORMATS
 from semanir_plugin.errors import UserError
-from semanir_plugin.files import check_inside
+from semanir_plugin.names import check_inside
 
 __all__ = ["Job", "plan_jobs"]
 

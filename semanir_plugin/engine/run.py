@@ -24,7 +24,8 @@ from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import OptionFile, apply_overrides, load_options, resolve_options
 from semanir_plugin.engine.schema import validate_options
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.files import check_inside, write_atomic
+from semanir_plugin.files import write_atomic
+from semanir_plugin.names import check_inside
 
 __all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
 

@@ -25,8 +25,8 @@ from semanir_plugin.engine.options import COUNT_LISTS, COUNTS, FILE_KEYS, Option
 from semanir_plugin.engine.phases import PHASE_LISTS
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, describe_unknown
-from semanir_plugin.files import can_name_file
 from semanir_plugin.mixing import MixEntry
+from semanir_plugin.names import can_name_file
 
 __all__ = ["Section", "check_network", "option_lookups", "validate_options"]
 

@@ -19,7 +19,7 @@ from semanir_plugin.evaluation.model_cost import CostOptions
 from semanir_plugin.evaluation.protocols import PROTOCOLS, Protocol
 from semanir_plugin.evaluation.published import published_rows
 from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions, slugify
-from semanir_plugin.files import can_name_file
+from semanir_plugin.names import can_name_file
 
 __all__ = ["Board", "read_board"]
 

@@ -26,7 +26,7 @@ from semanir_plugin.evaluation.references import image_path, write_references
 from semanir_plugin.evaluation.report import write_reports
 from semanir_plugin.evaluation.results import Cells, Failures, assemble
 from semanir_plugin.evaluation.test_sets import TestSet, hash_files
-from semanir_plugin.files import check_inside
+from semanir_plugin.names import check_inside
 
 __all__ = ["run_leaderboard"]
 

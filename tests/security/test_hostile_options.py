@@ -13,7 +13,7 @@ import yaml
 from semanir_plugin.cli import main
 from semanir_plugin.engine.options import load_options
 from semanir_plugin.errors import UserError
-from semanir_plugin.files import can_name_file
+from semanir_plugin.names import can_name_file
 from tests.conftest import ROOT, tiny_overrides
 from tests.security.attacks import assert_refused
 
