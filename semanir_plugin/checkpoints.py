@@ -81,7 +81,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
             return content
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror or error}); check the path") from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:  # the latter of JSON that is nested too deeply
         raise UserError(f"{path}: not a safetensors file, or a damaged one; download or save it again") from error
 
 

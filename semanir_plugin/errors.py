@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "describe_unknown", "near_match", "one_line"]
+__all__ = ["UserError", "describe_unknown", "near_match", "one_line", "printable"]
 
 
 class UserError(Exception):
@@ -16,7 +16,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         # torch's DataLoader raises a worker's exception again with the traceback as text; the message is its end.
-        return super().__str__().rsplit("UserError: ", 1)[-1].strip()
+        return printable(super().__str__().rsplit("UserError: ", 1)[-1].strip())
 
 
 def near_match(name: str, known: Iterable[str]) -> str | None:
@@ -36,5 +36,10 @@ def describe_unknown(kind: str, name: str, known: Iterable[str], owner: str | No
 
 def one_line(error: BaseException) -> str:
     """Return the message of any exception in one line, with its type where the message alone says little."""
-    message = " ".join(str(error).split())
+    message = printable(" ".join(str(error).split()))
     return message if isinstance(error, UserError | ValueError) and message else f"{type(error).__name__}: {message}"
+
+
+def printable(text: str) -> str:
+    """Return a text with what would break the line or steer the terminal, as names of files may, spelt out."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -28,6 +28,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from semanir_plugin.checkpoints import describe_network, fit_weights, read_checkpoint, select_weights
 from semanir_plugin.errors import UserError, near_match
 from semanir_plugin.files import save_atomic
+from semanir_plugin.image_limits import check_pixels
 
 __all__ = ["known_optimizers", "known_schedulers", "repair_host"]
 
@@ -65,7 +66,7 @@ def get_complete(self: Any, filepath: str, client_key: str = "default") -> bytes
     and for the None of a key that the LMDB lacks, and `imfrombytes` dies of that with an AttributeError without a name.
 
     Raises:
-        UserError: The file is empty or truncated, or the LMDB lacks the key.
+        UserError: The file is empty or truncated, has more pixels than are decoded, or the LMDB lacks the key.
     """
     content = _get(self, filepath, client_key)
     if content is None:
@@ -76,6 +77,10 @@ def get_complete(self: Any, filepath: str, client_key: str = "default") -> bytes
     for start, end in END_OF_IMAGE.items():
         if content.startswith(start) and content.rfind(end) < 0:
             raise UserError(f"{filepath}: the image is truncated; replace it or take it out of the dataset")
+    try:
+        check_pixels(content)
+    except ValueError as error:
+        raise UserError(f"{filepath}: {error}") from error
     return content
 
 

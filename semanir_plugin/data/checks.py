@@ -24,6 +24,7 @@ from semanir_plugin.compat.host import END_OF_IMAGE
 from semanir_plugin.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.errors import UserError
+from semanir_plugin.names import can_name_file
 
 __all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "first_names", "fits_cropped", "read_lmdb_keys", "read_size"]
 
@@ -32,7 +33,7 @@ Size = tuple[int, int]  # width, height
 
 # What BasicSR's decoder, OpenCV, reads.
 IMAGE_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>\d+), ?(?P<width>\d+)\b.*\)")
+_LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>[1-9]\d{0,5}), ?(?P<width>[1-9]\d{0,5})\b.*\)", re.ASCII)
 _EXIF_ORIENTATION = 0x0112
 _HEAD = max(map(len, END_OF_IMAGE))
 _TAIL = 64 << 10  # where an image ends, but for what some cameras append
@@ -124,9 +125,19 @@ class _DatasetCheck:
         path = Path(self.opt["meta_info_file"])
         if not path.is_file():
             raise self.error("meta_info_file", f"no such file: {_locate(path)}")
-        names = [line.strip().split(" ")[0] for line in path.read_text(encoding="utf-8").splitlines()]
+        names = [line.strip().split(" ")[0] for line in self.read_lines("meta_info_file", path)]
+        for name in names:
+            if not _is_below(name):
+                raise self.error("meta_info_file", f"{path}: '{name}' is no file below {self.opt[key]}; correct it")
         paired = "dataroot_gt" in self.opt
         return [self.name_lq(name) for name in names] if paired and key == "dataroot_lq" else names
+
+    def read_lines(self, key: str, path: Path) -> list[str]:
+        try:
+            with path.open(encoding="utf-8") as lines:  # as BasicSR divides them
+                return [line.removesuffix("\n") for line in lines]
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.error(key, f"{path} cannot be read as text; make it again") from error
 
     def read_lmdb_sizes(self, key: str) -> dict[str, Size]:
         """Return the sizes by LMDB key, each of which is found to be there."""
@@ -137,9 +148,9 @@ class _DatasetCheck:
             if not (root / name).is_file():
                 raise self.error(key, f"{root} has no {name}, so it is no complete LMDB of BasicSR's; make it again")
         sizes = {}
-        for number, line in enumerate((root / "meta_info.txt").read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(self.read_lines(key, root / "meta_info.txt"), 1):
             match = _LMDB_LINE.match(line)
-            if match is None:
+            if match is None or not _is_below(match["key"]):
                 raise self.error(key, f"{root}/meta_info.txt:{number}: '{line}' is not like 'name.png (480,480,3) 1'")
             sizes[match["key"]] = int(match["width"]), int(match["height"])
         if not sizes:
@@ -244,6 +255,11 @@ def _has_end(path: Path) -> bool:
         end = next((end for start, end in END_OF_IMAGE.items() if head.startswith(start)), b"")
         file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
         return end in file.read() or end in path.read_bytes()
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name from a list stays in its folder, or in one below it: results are called by it, too."""
+    return all(can_name_file(part) for part in name.split("/"))
 
 
 def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from basicsr.utils import bgr2ycbcr
 from numpy.typing import NDArray
 
+from semanir_plugin.image_limits import check_pixels
+
 __all__ = ["Channels", "FloatImage", "Image", "decode_image", "decode_pixels", "to_float", "to_uint8"]
 
 Image = NDArray[np.uint8]
@@ -25,8 +27,9 @@ def decode_pixels(content: bytes, flag: int = cv2.IMREAD_ANYCOLOR) -> NDArray[An
         (H, W, 3) in BGR order or (H, W), 8 or 16 bit.
 
     Raises:
-        ValueError: It cannot be decoded, or has another depth.
+        ValueError: It cannot be decoded, has another depth, or more pixels than `check_pixels` allows.
     """
+    check_pixels(content)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # the content is empty

@@ -29,6 +29,7 @@ from semanir_plugin.data.pairing import Found
 from semanir_plugin.data.sub_images import SubImages
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.files import write_atomic
+from semanir_plugin.names import can_name_file
 
 __all__ = ["write_lmdbs"]
 
@@ -38,7 +39,6 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 _FIRST_MAP_SIZE = 1 << 28  # address space, not disk; doubled whenever it is full
 _BATCH_BYTES = 32 << 20  # committed together: the most that a killed run loses
-_LONGEST_KEY = 511  # LMDB's limit
 
 
 def write_lmdbs(
@@ -164,7 +164,7 @@ class _Plan:
         seen: dict[str, int] = {}
         for entry in self.entries:
             path = self.found[entry.image].paths[-1]
-            if not entry.key.isascii() or "." in entry.key or len(entry.key) > _LONGEST_KEY:
+            if not can_name_file(entry.key) or not entry.key.isascii() or "." in entry.key:
                 raise UserError(f"{path}: '{entry.key}' cannot be a key; rename it to ASCII without dots")
             if entry.key in seen:
                 raise UserError(f"{path} and {self.found[seen[entry.key]].paths[-1]}: both would be '{entry.key}'")

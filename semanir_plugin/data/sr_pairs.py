@@ -20,6 +20,7 @@ from semanir_plugin.data.images import Image, to_float
 from semanir_plugin.data.outputs import check_own, remove_tree
 from semanir_plugin.data.sub_images import SubImages
 from semanir_plugin.errors import UserError
+from semanir_plugin.names import can_name_file
 
 __all__ = ["find_images", "write_sr_pairs"]
 
@@ -107,7 +108,8 @@ def _check_sources(images: Sequence[Path], target: Path) -> None:
 def _check_names(images: Sequence[Path], lmdb: bool) -> None:
     names: dict[str, Path] = {}
     for path in images:
-        if lmdb and (not path.stem.isascii() or "." in path.stem):  # BasicSR's keys are ASCII and end at the first dot
+        # BasicSR's keys are ASCII and end at the first dot.
+        if lmdb and not (can_name_file(path.stem) and path.stem.isascii() and "." not in path.stem):
             raise UserError(f"{path}: cannot be named in an LMDB; rename it to ASCII without dots")
         if path.stem in names:
             raise UserError(f"{path} and {names[path.stem]} would both be called {path.stem}; rename one")

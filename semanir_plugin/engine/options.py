@@ -20,7 +20,7 @@ from basicsr.utils.dist_util import get_dist_info
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["COUNTS", "COUNT_LISTS", "OptionFile", "apply_overrides", "load_options", "resolve_options"]
+__all__ = ["COUNTS", "COUNT_LISTS", "FILE_KEYS", "OptionFile", "apply_overrides", "load_options", "resolve_options"]
 
 Keys = tuple[str, ...]
 
@@ -40,7 +40,12 @@ Recipes often write them as floats (`!!float 5e3`). What `COUNT_LISTS` names may
 """
 COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters", "topk"}
 
+FILE_KEYS = ("dataroot", "meta_info", "lq_cache")
+"""What options of datasets that are paths start with."""
+
 _MAX_NODES = 100_000
+_MAX_BYTES = 256 << 10  # some seconds of parsing; our own files have 5 KB
+_MAX_INTEGER = 2**63  # which nothing takes, and which cannot always be printed
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,12 @@ class _OptionLoader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, AttributeError) as error:  # a tag that does not fit its text, as in `!!float fast`
             raise _marked(f"'{node.value}' is not a valid {node.tag.rpartition(':')[2]}", node) from error
+        if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
+            raise _marked("an integer of more than 64 bits, correct it", node)
+        return value
 
     def refuse(self, node: yaml.Node) -> Any:
         """Stand in for the constructor of any tag that is not plain data, such as `!!python/object/apply`."""
@@ -93,7 +101,7 @@ def load_options(path: str | os.PathLike[str]) -> OptionFile:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _read(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read the option file: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -164,6 +172,14 @@ def resolve_options(
     _fill_datasets(opt)
     _fill_paths(opt, Path(root))
     return opt
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise UserError(f"{path}: has more than {_MAX_BYTES >> 10} KiB, which no option file needs; shorten it")
+    return content.decode("utf-8-sig")
 
 
 def _marked(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
@@ -295,7 +311,7 @@ def _fill_datasets(opt: dict[str, Any]) -> None:
             dataset["gt_size"] = max(dataset["gt_sizes"])  # for what is built or checked for all phases
         for section in [dataset, *(dataset.get("sources") or {}).values()]:
             for key, value in section.items():
-                if key.startswith(("dataroot", "meta_info", "lq_cache")) and isinstance(value, str):
+                if key.startswith(FILE_KEYS) and isinstance(value, str):
                     section[key] = os.path.expanduser(value)
 
 

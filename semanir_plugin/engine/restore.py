@@ -21,7 +21,7 @@ from semanir_plugin.data.images import to_float
 from semanir_plugin.data.photographs import Photograph, decode_photograph, encode_photograph
 from semanir_plugin.engine.networks import choose_device, read_network
 from semanir_plugin.engine.restore_plan import Job, plan_jobs
-from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.errors import UserError, one_line, printable
 from semanir_plugin.files import write_atomic
 from semanir_plugin.models.checkpoints import Built, find_weights, load_network
 from semanir_plugin.models.requirements import input_channels, size_multiple
@@ -103,7 +103,7 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
         problem = _try_job(job, restore, channels, args)
         if problem:
             failures += 1
-            tqdm.write(f"{job.source}: {problem}", file=sys.stderr)
+            tqdm.write(printable(f"{job.source}: {problem}"), file=sys.stderr)
     return len(jobs) - failures, failures
 
 

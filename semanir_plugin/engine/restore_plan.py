@@ -10,6 +10,7 @@ from pathlib import Path
 
 from semanir_plugin.data.photographs import FORMATS
 from semanir_plugin.errors import UserError
+from semanir_plugin.names import check_inside
 
 __all__ = ["Job", "plan_jobs"]
 
@@ -43,7 +44,7 @@ def plan_jobs(
 
     Raises:
         UserError: There is nothing to restore, two results would have one name, one would replace a photograph of the
-            input, or is there and neither flag says what to do.
+            input, or is there and neither flag says what to do, or a link leads out of the output.
     """
     if Path(suffix).name != suffix:
         raise UserError(f"--suffix {suffix} must be part of a name, without folders")
@@ -71,7 +72,9 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
         raise UserError(f"{output} is a file; name a folder for the results")
     for each in inputs:
         for source, within in _find(each, output, recursive):
-            yield Job(source, output / within.with_name(f"{source.stem}{suffix}{source.suffix}"))
+            target = output / within.with_name(f"{source.stem}{suffix}{source.suffix}")
+            check_inside(target.parent, output)
+            yield Job(source, target)
 
 
 def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:

@@ -24,6 +24,8 @@ from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import OptionFile, apply_overrides, load_options, resolve_options
 from semanir_plugin.engine.schema import validate_options
 from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.files import write_atomic
+from semanir_plugin.names import check_inside
 
 __all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
 
@@ -123,7 +125,7 @@ def open_run_folder(run: Run, *, resumed: bool = False) -> None:
     What an earlier run of the same name left is kept: its folder gets `_archived_` and the time appended.
 
     Raises:
-        UserError: The folders cannot be made.
+        UserError: The folders cannot be made, or a link of an earlier run leads out of them.
     """
     try:
         _open_run_folder(run, resumed)
@@ -139,11 +141,12 @@ def _open_run_folder(run: Run, resumed: bool) -> None:
         for path in [folder, *([Path(paths["tb_logger"])] if is_train else [])]:
             _archive(path, run.logger)
     for key in ("models", "training_states", "visualization") if is_train else ("visualization",):
+        check_inside(Path(paths[key]), folder)
         Path(paths[key]).mkdir(parents=True, exist_ok=True)
     command = " ".join(sys.argv)
     header = f"# {time.asctime()}\n# {command}\n\n"
     text = run.file.path.read_text(encoding="utf-8-sig")
-    (folder / run.file.path.name).write_text(header + text, encoding="utf-8")
+    write_atomic((header + text).encode(), folder / run.file.path.name)
     log_to_file(run.logger, folder / f"{'train' if is_train else 'test'}_{run.opt['name']}_{get_time_str()}.log")
     run.logger.info(get_env_info().rpartition("Version Information: ")[2].strip())
     run.logger.debug(dict2str(run.opt))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from semanir_plugin.archs.mixed_arch import MixedArch
 from semanir_plugin.compat.host import known_optimizers, known_schedulers
 from semanir_plugin.data.dataset_options import DatasetOptions, pick_options
-from semanir_plugin.engine.options import COUNT_LISTS, COUNTS, OptionFile
+from semanir_plugin.engine.options import COUNT_LISTS, COUNTS, FILE_KEYS, OptionFile
 from semanir_plugin.engine.phases import PHASE_LISTS
 from semanir_plugin.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.mixing import MixEntry
+from semanir_plugin.names import can_name_file
 
 __all__ = ["Section", "check_network", "option_lookups", "validate_options"]
 
@@ -69,6 +71,7 @@ _REQUIRED_BY_DATASET = {
 _REQUIRED_TO_TRAIN = dict.fromkeys(
     ("PairedImageDataset", "CleanImageDataset", "MixedPairedDataset"), ("gt_size", "use_hflip", "use_rot")
 )
+_TEMPLATE = re.compile(r"[^{}/]*\{\}[^{}/]*")
 _SINGLE = {single for single in PHASE_LISTS.values() if single}
 _FILLED_KEYS = {  # looked up by models, but set when the options are resolved
     *("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),
@@ -259,7 +262,7 @@ class _ModelKeys:
 
 def _check_name(top: Section) -> None:
     name = top.values["name"]
-    if not isinstance(name, str) or not name.strip(". ") or any(separator in name for separator in "/\\"):
+    if not can_name_file(name):
         raise top.error(f"name must be a string that can name a folder, not {name!r}", at="name")
 
 
@@ -320,11 +323,13 @@ def _check_datasets(top: Section, *, is_train: bool) -> None:
 
 
 def _check_dataset_names(datasets: Section) -> None:
-    """Refuse equal names of datasets to score, whose scores and images would overwrite one another."""
+    """Refuse names of datasets to score that are equal, or lead out of the folder that their images go to."""
     phases: dict[str, str] = {}
     for phase in (phase for phase in datasets.values if phase != "train"):
         section = datasets.sub(phase)
         name = section.values.get("name") or phase
+        if not can_name_file(name):
+            raise section.error(f"name must be a string that can name a folder, not {name!r}", at="name")
         if name in phases:
             raise section.error(f"name '{name}' is that of {phases[name]} too: give each its own", at="name")
         phases[name] = phase
@@ -337,6 +342,8 @@ def _check_dataset(top: Section, section: Section) -> None:
     if in_training and "gt_size" in lookups:
         lookups |= PHASE_LISTS.keys()
     _check_dataset_keys(section, dataset, _DATASET_KEYS | lookups)
+    for each in [section, *(section.sub("sources").sub(name) for name in section.sub("sources").values)]:
+        _check_files(each)
     section.require(*_of_bases(dataset, _REQUIRED_BY_DATASET))
     if in_training:
         section.require(*_needed_to_train(section, "batch_size_per_gpu", *_of_bases(dataset, _REQUIRED_TO_TRAIN)))
@@ -353,6 +360,14 @@ def _check_dataset(top: Section, section: Section) -> None:
     if "scale" in lookups and scale is None:
         raise top.error(f"missing 'scale': {name} needs it (1 where input and ground truth have one size)")
     _check_patch_sizes(section, scale or 1)
+
+
+def _check_files(section: Section) -> None:
+    """Refuse paths that are none, and a template that formats more than a name."""
+    section.check_values({key: str | None for key in section.values if key.startswith(FILE_KEYS)})
+    template = section.values.get("filename_tmpl")
+    if template is not None and (not isinstance(template, str) or not _TEMPLATE.fullmatch(template)):
+        raise section.error("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")
 
 
 def _check_patch_sizes(section: Section, scale: int) -> None:
@@ -472,6 +487,9 @@ def _check_val(top: Section, known: set[str], *, is_train: bool) -> None:
     if is_train and val.values:
         val.require("val_freq")
     val.check_listed("val")
+    suffix = val.values.get("suffix")
+    if suffix is not None and not can_name_file(str(suffix)):
+        raise val.error(f"suffix must be part of a name, without folders, not {suffix!r}", at="suffix")
     _check_restoration(val, is_train=is_train)
     metrics = val.sub("metrics")
     for name in metrics.values:

@@ -19,6 +19,7 @@ from semanir_plugin.evaluation.model_cost import CostOptions
 from semanir_plugin.evaluation.protocols import PROTOCOLS, Protocol
 from semanir_plugin.evaluation.published import published_rows
 from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions, slugify
+from semanir_plugin.names import can_name_file
 
 __all__ = ["Board", "read_board"]
 
@@ -110,7 +111,7 @@ def read_board(file: OptionFile, root: Path) -> Board:
 
 def _check_name(top: Section) -> None:
     name = top.values["name"]
-    if not name.strip(". ") or any(separator in name for separator in "/\\"):
+    if not can_name_file(name):
         raise top.error(f"name must be a string that can name a folder, not {name!r}", at="name")
     top.count("manual_seed", 0)
     if top.values.get("num_gpu") != "auto":
@@ -133,10 +134,12 @@ def _read_protocol(top: Section) -> tuple[Protocol, int]:
 
 
 def _entries(top: Section, key: str) -> dict[str, Section]:
-    """Return the entries of a section that are not null, each of a name that can be that of a folder of its own."""
+    """Return the entries of a section that are not null, each of a printable name that makes a folder of its own."""
     section, slugs = top.sub(key), dict[str, str]()
     entries = {name: section.sub(name) for name, value in section.values.items() if value is not None}
     for name in entries:
+        if not name.isprintable():
+            raise section.error(f"{name!r} cannot be printed: rename it", at=name)
         slug = slugify(name).lower()
         if slug in slugs:
             raise section.error(f"'{name}' and '{slugs[slug]}' would share a folder: rename one", at=name)

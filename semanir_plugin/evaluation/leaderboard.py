@@ -26,6 +26,7 @@ from semanir_plugin.evaluation.references import image_path, write_references
 from semanir_plugin.evaluation.report import write_reports
 from semanir_plugin.evaluation.results import Cells, Failures, assemble
 from semanir_plugin.evaluation.test_sets import TestSet, hash_files
+from semanir_plugin.names import check_inside
 
 __all__ = ["run_leaderboard"]
 
@@ -75,6 +76,8 @@ class _Computation:
 
     def run(self) -> dict[str, Any]:
         self.board.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("cache", "images", "leaderboard.log"):
+            check_inside(self.board.folder / name, self.board.folder)
         if self.rank == 0:
             log_to_file(self.logger, self.board.folder / "leaderboard.log")
         self._find_keys()

@@ -53,7 +53,7 @@ def profile_option_file(
 def _measure(network: torch.nn.Module, size: tuple[int, int], channels: int, repeats: int) -> Profile:
     try:
         return profile_network(network, size, channels=channels, repeats=repeats)
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # of any network's code
         height, width = size
         raise UserError(f"--size {height}x{width}: the network does not take it: {one_line(error)}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,14 +95,15 @@ def print_table(results: Results, file: TextIO | None = None) -> None:
 
 def format_markdown(results: Results) -> str:
     """Return the table as Markdown: best scores bold, second best underlined, published rows named so."""
-    columns = _columns(results, separator="<br>")
+    columns = [html.escape(column, quote=False).replace("\n", "<br>") for column in _columns(results)]
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *_texts(results, "markdown")]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "\n".join(f"- {line}" for line in _notes(results))
+    notes = "\n".join(f"- {html.escape(line, quote=False)}" for line in _notes(results))
     environment = results["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     made = f"{environment['date']}, {environment['device']}, {versions}, commit {environment['commit'] or 'unknown'}"
-    head = f"# {results['title']}\n\n{_describe_protocol(results)}: {results['protocol']['description']}"
+    title = html.escape(results["title"], quote=False)
+    head = f"# {title}\n\n{_describe_protocol(results)}: {results['protocol']['description']}"
     return f"{head}\n\n{table}\n\n{notes}\n\nMade {made} by `{environment['command']}`.\n"
 
 
@@ -136,9 +138,9 @@ def _describe_protocol(results: Results) -> str:
     return f"protocol {results['protocol']['name']}, version {results['protocol']['version']}"
 
 
-def _columns(results: Results, separator: str = "\n") -> list[str]:
+def _columns(results: Results) -> list[str]:
     metrics = " / ".join(metric["label"] for metric in results["metrics"])
-    sets = [separator.join([f"{each['name']} {each['condition']}".strip(), metrics]) for each in results["test_sets"]]
+    sets = ["\n".join([f"{each['name']} {each['condition']}".strip(), metrics]) for each in results["test_sets"]]
     costs = {"parameters": "params", "flops": "mult-adds", "runtime_ms": "time", "peak_memory_mib": "memory"}
     return ["model", *(costs[key] for key in _shown_costs(results)), *sets]
 
@@ -173,7 +175,7 @@ def _format_cell(
 
 
 def _escape(text: str, style: Style) -> str:
-    return escape(text) if style == "rich" else text.replace("|", "\\|")
+    return escape(text) if style == "rich" else html.escape(text, quote=False).replace("|", "\\|")
 
 
 def _format_cost(key: str, value: Any) -> str:

@@ -1,0 +1,160 @@
+"""Checkpoints that would run a command, at every way in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from semanir_plugin.archs import SemanIR
+from semanir_plugin.cli import main
+from semanir_plugin.errors import UserError
+from semanir_plugin.files import load_checkpoint
+from tests.conftest import ROOT, TINY_NETWORK, tiny_overrides
+from tests.security.attacks import (
+    Evaluated,
+    Payload,
+    as_legacy,
+    as_pickle,
+    as_tar,
+    as_zip,
+    assert_refused,
+)
+
+TRAIN = str(ROOT / "options" / "train_SemanIR_SRx4.yml")
+TEST = str(ROOT / "options" / "test_SemanIR_SRx4.yml")
+NAME = "train_SemanIR_SRx4"
+NETWORK = {"type": "SemanIR", "upscale": 4, "upsampler": "pixelshuffledirect", **TINY_NETWORK}
+
+
+@pytest.fixture
+def hostile(witness) -> Path:
+    """A checkpoint like ours, one value of which would run a command."""
+    path = Path("hostile.pth")
+    path.write_bytes(as_zip({"params": {}, "network_g": NETWORK, "note": Payload(witness)}))
+    return path
+
+
+@pytest.fixture
+def photo(photos) -> str:
+    return str(photos["chelsea.png"])
+
+
+@pytest.mark.parametrize("payload", [Payload, Evaluated])
+@pytest.mark.parametrize("write", [as_zip, as_legacy, as_pickle, as_tar])
+def test_no_format_of_pickles_runs_anything(photo, witness, capsys, write, payload):
+    path = Path("hostile.pth")
+    path.write_bytes(write({"params": {}, "note": payload(witness)}))
+    code = main(["restore", photo, "-o", "out.png", "--model", str(path)])
+    assert_refused(capsys, code, "hostile.pth")
+    assert not Path("out.png").exists()
+
+
+def test_the_payload_is_one(witness):
+    import pickle
+
+    pickle.loads(as_pickle(Payload(witness)))
+    assert witness.exists(), "else these tests test nothing"
+    witness.unlink()
+
+
+def train(data, *flags, **more):
+    more = {"train__total_iter": 2, "val__val_freq": 2, "logger__save_checkpoint_freq": 1, **more}
+    return main(["train", "-opt", TRAIN, *flags, "--force_yml", *tiny_overrides(data, **more)])
+
+
+@pytest.mark.parametrize("option", ["pretrain_network_g", "resume_state"])
+def test_training(sr_data, hostile, capsys, option):
+    assert_refused(capsys, train(sr_data, **{f"path__{option}": hostile}), "hostile.pth", "would execute code")
+    assert not Path("experiments").exists()
+
+
+@pytest.mark.parametrize("part", ["training_states/7.state", "models/net_g_7.pth"])
+def test_a_run_of_others_that_is_resumed(sr_data, hostile, capsys, part):
+    run = Path("experiments", NAME)
+    for name, content in (
+        ("training_states/7.state", as_zip({"epoch": 0, "iter": 7, "optimizers": [], "schedulers": []})),
+        ("models/net_g_7.pth", as_zip({"params": {}})),
+    ):
+        (run / name).parent.mkdir(parents=True)
+        (run / name).write_bytes(hostile.read_bytes() if name == part else content)
+    code = train(sr_data, "--auto_resume", train__total_iter=9)
+    assert_refused(capsys, code, Path(part).name)
+
+
+def test_testing(sr_data, hostile, capsys):
+    roots = {f"datasets:test_{i}:dataroot_gt": sr_data / "val" / "GT" for i in (1, 2, 3)}
+    roots |= {f"datasets:test_{i}:dataroot_lq": sr_data / "val" / "LR_bicubic_X4" for i in (1, 2, 3)}
+    entries = [f"{key}={value}" for key, value in {**roots, "path:pretrain_network_g": hostile, "num_gpu": 0}.items()]
+    entries += [f"network_g:{key}={value}" for key, value in TINY_NETWORK.items()]
+    assert_refused(capsys, main(["test", "-opt", TEST, "--force_yml", *entries]), "hostile.pth", "would execute code")
+    assert not Path("results").exists()
+
+
+def test_explaining(photo, hostile, capsys):
+    code = main(["explain", photo, "--at", "3,5", "--model", str(hostile), "-o", "out.png"])
+    assert_refused(capsys, code, "hostile.pth", "would execute code")
+    assert not Path("out.png").exists()
+
+
+def test_a_leaderboard_fails_that_row_and_goes_on(sr_data, hostile, capsys):
+    models = {"hostile": {"network_g": NETWORK, "checkpoint": str(hostile)}, "bicubic": {"classical": "bicubic"}}
+    board = {"name": "board", "task": "sr", "protocol": "sr_y_crop", "scale": 4, "num_gpu": 0, "models": models}
+    board["test_sets"] = {"Set": {"gt": str(sr_data / "val" / "GT")}}
+    Path("board.yml").write_text(yaml.safe_dump(board))
+    assert main(["leaderboard", "-opt", "board.yml"]) in (0, 1)
+    rows = {row["name"]: row for row in json.loads(Path("results/board/results.json").read_text())["rows"]}
+    assert "would execute code" in rows["hostile"]["cells"]["Set"]["error"]
+    assert rows["bicubic"]["cells"]["Set"]["error"] is None
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_architectures_that_read_files_themselves(witness, capsys):
+    Path("weights.pth").write_bytes(as_zip({"params": Payload(witness)}))
+    Path("x.yml").write_text("network_g: {type: SpyNet, load_path: weights.pth}")
+    assert_refused(capsys, main(["profile", "-opt", "x.yml", "-o", "out"]), "SpyNet refuses its options")
+
+
+def test_metadata_of_safetensors_that_is_nested_too_deeply(photo, capsys):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, "deep.safetensors", {"network_g": "[" * 100_000})
+    code = main(["restore", photo, "-o", "out.png", "--model", "deep.safetensors"])
+    assert_refused(capsys, code, "deep.safetensors", "damaged")
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_is(photo, capsys):
+    import zipfile
+
+    source = torch.zeros(40 << 20)  # 160 MiB of zeros
+    torch.save({"params": {"x": source}}, "stored.pth")
+    with zipfile.ZipFile("stored.pth") as stored, zipfile.ZipFile("bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in stored.namelist():
+            bomb.writestr(name, stored.read(name))
+    assert Path("bomb.pth").stat().st_size < 1 << 20
+    code = main(["restore", photo, "-o", "out.png", "--model", "bomb.pth"])
+    assert_refused(capsys, code, "bomb.pth", "compressed")
+
+
+def test_who_trusts_an_old_pickle_names_it_and_is_warned(witness, hostile, photo, capsys, monkeypatch):
+    monkeypatch.setenv("SEMANIR_UNPICKLE", "other.pth")
+    with pytest.raises(UserError, match=r"SEMANIR_UNPICKLE=hostile\.pth"):
+        load_checkpoint(hostile)
+    assert not witness.exists()
+    monkeypatch.setenv("SEMANIR_UNPICKLE", "other.pth:hostile.pth")
+    assert main(["restore", photo, "-o", "out.png", "--model", "hostile.pth"]) == 2, "it has no weights"
+    assert "hostile.pth: SEMANIR_UNPICKLE names it, so the code in it is executed" in capsys.readouterr().err
+    assert witness.exists()
+    witness.unlink()
+
+
+def test_weights_of_ours_still_load(sr_data):
+    torch.manual_seed(0)
+    net = SemanIR(**{key: value for key, value in NETWORK.items() if key != "type"})
+    torch.save({"params": net.state_dict(), "network_g": NETWORK}, "ours.pth")
+    folder = str(sr_data / "val" / "LR_bicubic_X4")
+    assert main(["restore", folder, "-o", "out", "--model", "ours.pth"]) == 0
+    assert len(list(Path("out").iterdir())) == 2
