@@ -1,10 +1,12 @@
-"""Writing files so that a crash leaves no half of one, and reading checkpoints so that a stranger's runs no code."""
+"""Writing files so that a crash leaves no half of one, and reading checkpoints whole, running no code."""
 
 from __future__ import annotations
 
 import os
 import re
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +16,24 @@ import torch
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["load_checkpoint", "save_atomic", "write_atomic"]
+__all__ = ["load_checkpoint", "remove_unfinished", "save_atomic", "write_atomic"]
 
 
 def save_atomic(obj: Any, path: str | Path) -> None:
     """Save with `torch.save`: the file is complete or, after any failure, what it was before.
 
+    The file is a ZIP archive, which holds a checksum of each of its parts; `load_checkpoint` compares them.
+
     Raises:
         OSError: The file cannot be written.
     """
     with _replacing(Path(path)) as file:
-        torch.save(obj, file)
+        try:
+            torch.save(obj, file)
+        except RuntimeError as error:  # torch's, of how much was written, in place of the reason
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def write_atomic(content: bytes, path: str | Path) -> None:
@@ -46,18 +55,41 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)  # a failing write does not say of what
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name outlast a power cut, as the content does that it stands for."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what was half written to a folder when its process was killed; nothing may be writing there."""
+    for path in Path(folder).glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Any:
     """Load a file of tensors and plain values to the CPU.
 
     Raises:
-        UserError: It is not there, cannot be read, or holds objects that only running code would bring back.
+        UserError: It is not there, cannot be read, holds objects that only running code would bring back, or is not as
+            it was written.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     except Exception as error:  # on arbitrary bytes torch raises KeyError, EOFError, RuntimeError, UnpicklingError ...
@@ -67,3 +99,18 @@ def load_checkpoint(path: str | Path) -> Any:
                 f"{path}: refused, since loading its '{refused[1]}' would execute code; save its tensors alone"
             ) from error
         raise UserError(f"{path}: not a PyTorch checkpoint, or a damaged one; download or save it again") from error
+    damaged = _damaged_part(path)
+    if damaged:
+        raise UserError(f"{path}: damaged, its {damaged} is not what was written; download or save it again")
+    return content
+
+
+def _damaged_part(path: str | Path) -> str | None:
+    """Return what of a checkpoint differs from the checksum written with it, if anything does; torch does not look."""
+    if not zipfile.is_zipfile(path):  # torch's format before 1.6 has no checksums
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return "table of contents"

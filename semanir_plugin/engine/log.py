@@ -9,6 +9,8 @@ from pathlib import Path
 
 from basicsr.utils.logger import initialized_logger
 
+from semanir_plugin.errors import one_line
+
 __all__ = ["log_to_file", "start_logging"]
 
 NAME = "basicsr"
@@ -34,9 +36,19 @@ def start_logging(rank: int) -> logging.Logger:
     return logger
 
 
+class LogFile(logging.FileHandler):
+    """A log file that a full disk ends with one line; what follows is on the terminal alone."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Give up the file, where logging would print a traceback for each message."""
+        self.setLevel(logging.CRITICAL + 1)
+        reason = one_line(sys.exc_info()[1] or OSError("cannot be written"))
+        print(f"{self.baseFilename}: the log ends here: {reason}", file=sys.stderr)
+
+
 def log_to_file(logger: logging.Logger, path: Path) -> None:
     """Write what was logged so far, and from now on, to `path`."""
-    file = logging.FileHandler(path, "a", encoding="utf-8")  # runs within one second share the name
+    file = LogFile(path, "a", encoding="utf-8")  # runs within one second share the name
     file.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(file)
     for handler in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:

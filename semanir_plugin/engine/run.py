@@ -24,6 +24,7 @@ from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import OptionFile, apply_overrides, load_options, resolve_options
 from semanir_plugin.engine.schema import validate_options
 from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.files import write_atomic
 
 __all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
 
@@ -143,7 +144,7 @@ def _open_run_folder(run: Run, resumed: bool) -> None:
     command = " ".join(sys.argv)
     header = f"# {time.asctime()}\n# {command}\n\n"
     text = run.file.path.read_text(encoding="utf-8-sig")
-    (folder / run.file.path.name).write_text(header + text, encoding="utf-8")
+    write_atomic((header + text).encode(), folder / run.file.path.name)
     log_to_file(run.logger, folder / f"{'train' if is_train else 'test'}_{run.opt['name']}_{get_time_str()}.log")
     run.logger.info(get_env_info().rpartition("Version Information: ")[2].strip())
     run.logger.debug(dict2str(run.opt))
