@@ -1,9 +1,12 @@
-"""Logging of a run: to the terminal at once, to the run's file as soon as its folder exists."""
+"""Logging of a run: to the terminal at once, to the run's file as soon as its folder exists; and to full disks."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from basicsr.utils.logger import initialized_logger
 
 from semanir_plugin.errors import one_line
 
-__all__ = ["log_to_file", "start_logging"]
+__all__ = ["log_to_file", "quiet_writer_threads", "start_logging"]
 
 NAME = "basicsr"
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
@@ -44,6 +47,22 @@ class LogFile(logging.FileHandler):
         self.setLevel(logging.CRITICAL + 1)
         reason = one_line(sys.exc_info()[1] or OSError("cannot be written"))
         print(f"{self.baseFilename}: the log ends here: {reason}", file=sys.stderr)
+
+
+@contextmanager
+def quiet_writer_threads() -> Iterator[None]:
+    """Keep threads that cannot write from printing tracebacks: TensorBoard's raise it again where they are fed."""
+    previous = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            previous(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
 
 
 def log_to_file(logger: logging.Logger, path: Path) -> None:

@@ -19,6 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from semanir_plugin.data.sampler import IterationSampler
 from semanir_plugin.data.seeding import derive_seed, seed_all
+from semanir_plugin.engine.log import quiet_writer_threads
 from semanir_plugin.engine.phases import Phase, plan_phases
 from semanir_plugin.engine.rehearsal import rehearse, rehearse_patch
 from semanir_plugin.engine.run import (
@@ -70,7 +71,10 @@ def train(args: RunArguments) -> bool:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
     clear_unfinished(run.opt)
-    return TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter).run_all()
+    with quiet_writer_threads():
+        with telling_what_cannot_be_written(run.opt):
+            loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter)
+        return loop.run_all()
 
 
 def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
