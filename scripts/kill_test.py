@@ -7,10 +7,12 @@ patch, patches that grow, MixUp, accumulation, a warm-up, a cosine, an average o
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,8 +29,9 @@ NAME = "kill_test"
 SAVE_EVERY, VALIDATE_EVERY, KEEP = 2, 6, 3
 # Iterations for each kill: more than a life can have, so that the training is not done before the last one.
 PER_KILL = 10
-# When a life ends, and how often: as it starts, between two iterations or within one, while it writes a checkpoint.
-MOMENTS = {"starting": 1, "training": 3, "writing": 3}
+# When a life ends, one after another: as it starts, between two iterations or within one, as it writes a checkpoint.
+MOMENTS = ("training", "writing", "training", "writing", "starting")
+MISSING = object()
 ITERATION = re.compile(r"\[epoch:.*?, iter: *([\d,]+), (lr:\(.*?\)\]).*\] (l_pix: .*)")
 
 
@@ -53,7 +56,7 @@ class Result:
     differences: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        moments = ", ".join(f"{self.kills[moment]} {moment}" for moment in MOMENTS)
+        moments = ", ".join(f"{self.kills[moment]} {moment}" for moment in sorted({*MOMENTS}))
         return (
             f"{self.kills.total()} kills ({moments}; {self.caught} left a half-written file), {self.resumes} resumes, "
             f"{len(self.damaged)} damaged checkpoints, {self.compared:,} values compared, "
@@ -71,12 +74,15 @@ def main() -> int:
     run_in_venv()
     failed = False
     for workers in args.workers:
-        with tempfile.TemporaryDirectory(prefix="kill_test_") as folder:
-            result = run_test(Path(folder), args.kills, workers, random.Random(f"{args.seed}/{workers}"))
+        folder = Path(tempfile.mkdtemp(prefix="kill_test_"))
+        result = run_test(folder, args.kills, workers, random.Random(f"{args.seed}/{workers}"))
         print(f"num_worker {workers}: {result}", flush=True)
         for line in [*result.damaged, *result.differences[:20]]:
-            print(f"  {line}", flush=True)
-        failed |= bool(result.damaged or result.differences)
+            print(f"  {folder}: {line}", flush=True)
+        if result.damaged or result.differences:
+            failed = True
+        else:
+            shutil.rmtree(folder)
     return int(failed)
 
 
@@ -88,8 +94,7 @@ def run_test(folder: Path, kills: int, workers: int, moments: random.Random) -> 
     straight, killed = Life(folder, "straight"), Life(folder, "killed")
     seconds = straight.run_to_the_end()
     result = Result()
-    while result.kills.total() < kills:
-        moment = moments.choices(list(MOMENTS), list(MOMENTS.values()))[0]
+    for moment in itertools.islice(itertools.cycle(MOMENTS), kills):
         killed.start()
         if not MOMENT_REACHED[moment](killed, moments, seconds):
             raise SystemExit(f"the training ended before kill {result.kills.total() + 1}: raise PER_KILL")
@@ -291,9 +296,9 @@ def compare_values(place: str, a: Any, b: Any) -> Iterator[tuple[str, bool]]:
 
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         yield place, a.dtype == b.dtype and torch.equal(a, b)
-    elif isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        for key in a:
-            yield from compare_values(f"{place}: {key}", a[key], b[key])
+    elif isinstance(a, dict) and isinstance(b, dict):
+        for key in {**a, **b}:
+            yield from compare_values(f"{place}: {key}", a.get(key, MISSING), b.get(key, MISSING))
     elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
         for index, (x, y) in enumerate(zip(a, b, strict=True)):
             yield from compare_values(f"{place}: {index}", x, y)

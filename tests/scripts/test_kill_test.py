@@ -37,7 +37,11 @@ def test_every_difference_is_found():
         ": b: c: 1",
     ]
     others["b"]["d"] = 0
-    assert [place for place, same in kill_test.compare_values("", values, others) if not same] == [": a: 2", ": b"]
+    assert [place for place, same in kill_test.compare_values("", values, others) if not same] == [
+        ": a: 2",
+        ": b: c: 1",
+        ": b: d",
+    ]
     assert [same for _, same in kill_test.compare_values("", 1, 1.0)] == [False]
 
 
