@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run the command and return its exit code: 0 done, 1 failed, 2 wrong input, 75 told to stop, 130 interrupted."""
     args = build_parser().parse_args(argv)
     try:
         return args.run(args) or 0

@@ -6,6 +6,9 @@ import argparse
 
 from semanir_plugin.cli.parser import Subparsers, add_run_arguments
 
+# The EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later.
+STOPPED = 75
+
 EPILOG = """\
 Checkpoints, logs and the best network go to experiments/<name>, TensorBoard records to tb_logger/<name>, both under the
 working directory or under path.experiments_root.
@@ -13,6 +16,9 @@ working directory or under path.experiments_root.
   basicsr train -opt options/train_SemanIR_SRx4.yml
   basicsr train -opt options/train_SemanIR_SRx4.yml --auto_resume
   torchrun --nproc_per_node=8 -m semanir_plugin.cli train -opt options/train_SemanIR_SRx4.yml --launcher pytorch
+
+SIGTERM and SIGINT (Ctrl-C) finish the iteration, save and exit with code 75: --auto_resume goes on from there. A second
+one, a second later or more, ends the run at once.
 """
 
 
@@ -26,9 +32,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train."""
+def run(args: argparse.Namespace) -> int:
+    """Train; return the exit code."""
     from semanir_plugin.engine.run import RunArguments
     from semanir_plugin.engine.train import train
 
-    train(RunArguments(args.opt, args.launcher, args.auto_resume, args.debug, args.force_yml))
+    return 0 if train(RunArguments(args.opt, args.launcher, args.auto_resume, args.debug, args.force_yml)) else STOPPED

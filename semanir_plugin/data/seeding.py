@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["derive_seed", "get_rng_state", "seeded", "set_rng_state"]
+__all__ = ["derive_seed", "get_rng_state", "seed_all", "seeded", "set_rng_state"]
 
 
 def derive_seed(*keys: int) -> int:
     """Mix non-negative integers into one 32-bit seed."""
     return int(np.random.SeedSequence(keys).generate_state(1)[0])
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, those of its devices too."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def get_rng_state() -> dict[str, Any]:

@@ -1,15 +1,20 @@
-"""Logging of a run: to the terminal at once, to the run's file as soon as its folder exists."""
+"""Logging of a run: to the terminal at once, to the run's file as soon as its folder exists; and to full disks."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from basicsr.utils.logger import initialized_logger
 
-__all__ = ["log_to_file", "start_logging"]
+from semanir_plugin.errors import one_line
+
+__all__ = ["log_to_file", "quiet_writer_threads", "start_logging"]
 
 NAME = "basicsr"
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
@@ -34,9 +39,35 @@ def start_logging(rank: int) -> logging.Logger:
     return logger
 
 
+class LogFile(logging.FileHandler):
+    """A log file that a full disk ends with one line; what follows is on the terminal alone."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Give up the file, where logging would print a traceback for each message."""
+        self.setLevel(logging.CRITICAL + 1)
+        reason = one_line(sys.exc_info()[1] or OSError("cannot be written"))
+        print(f"{self.baseFilename}: the log ends here: {reason}", file=sys.stderr)
+
+
+@contextmanager
+def quiet_writer_threads() -> Iterator[None]:
+    """Keep threads that cannot write from printing tracebacks: TensorBoard's raise it again where they are fed."""
+    previous = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            previous(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
+
+
 def log_to_file(logger: logging.Logger, path: Path) -> None:
     """Write what was logged so far, and from now on, to `path`."""
-    file = logging.FileHandler(path, "a", encoding="utf-8")  # runs within one second share the name
+    file = LogFile(path, "a", encoding="utf-8")  # runs within one second share the name
     file.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(file)
     for handler in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:

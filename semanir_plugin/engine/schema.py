@@ -513,7 +513,7 @@ def _check_restoration(val: Section, *, is_train: bool) -> None:
 
 def _check_logger(top: Section, *, is_train: bool) -> None:
     logger, wandb = top.sub("logger"), top.sub("logger").sub("wandb")
-    logger.check_keys({"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"})
+    logger.check_keys({"print_freq", "save_checkpoint_freq", "keep_checkpoints", "use_tb_logger", "wandb"})
     logger.check_listed("logger")
     wandb.check_keys({"project", "resume_id"})
     wandb.check_values({"project": str | None, "resume_id": str | None})

@@ -7,18 +7,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from basicsr.data import build_dataloader
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
-from basicsr.utils import AvgTimer, MessageLogger, init_tb_logger, init_wandb_logger
+from basicsr.utils import AvgTimer, MessageLogger, init_wandb_logger
 from torch import Generator
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from semanir_plugin.data.sampler import IterationSampler
+from semanir_plugin.data.seeding import derive_seed, seed_all
+from semanir_plugin.engine.log import quiet_writer_threads
 from semanir_plugin.engine.phases import Phase, plan_phases
 from semanir_plugin.engine.rehearsal import rehearse, rehearse_patch
 from semanir_plugin.engine.run import (
@@ -29,14 +30,24 @@ from semanir_plugin.engine.run import (
     open_run_folder,
     start_run,
 )
+from semanir_plugin.engine.stopping import StopSignals, ignoring_stop_signals
+from semanir_plugin.engine.training_states import (
+    clear_unfinished,
+    is_finished,
+    load_resume_state,
+    save_checkpoint,
+    telling_what_cannot_be_written,
+)
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.files import load_checkpoint
 
 __all__ = ["train"]
 
 
-def train(args: RunArguments) -> None:
+def train(args: RunArguments) -> bool:
     """Train as an option file says.
+
+    Returns:
+        Whether the training came to its end; else SIGTERM or SIGINT stopped it, and its state is saved.
 
     Raises:
         UserError: The options, the data, or the state to resume from are not right.
@@ -44,50 +55,26 @@ def train(args: RunArguments) -> None:
     run = start_run(args, is_train=True)
     state = load_resume_state(run)
     start_iter = state["iter"] if state else 0
-    if start_iter >= run.opt["train"]["total_iter"]:
+    if start_iter > run.opt["train"]["total_iter"] or is_finished(run.opt, start_iter):
         run.logger.info("Nothing is left to train; raise train.total_iter to go on.")
-        return
+        return True
     phases = [phase for phase in plan_phases(run.opt) if phase.stop_iter > start_iter]
     train_loaders = [build_train_loader(run, phase, start_iter) for phase in phases]
     val_loaders = build_val_loaders(run)
     model = build_run_model(run)
     datasets: list[Any] = [loader.dataset for loader in train_loaders]
-    rehearse(model, datasets[0].first_sample())
+    if datasets:
+        rehearse(model, datasets[0].first_sample())
     for dataset in datasets:
         rehearse_patch(model, dataset.first_sample())
     if state:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
-    TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter).run_all()
-
-
-def load_resume_state(run: Run) -> dict[str, Any] | None:
-    """Return the training state to continue from, and point the model at the weights that belong to it.
-
-    Raises:
-        UserError: `path.resume_state` is named but cannot be used.
-    """
-    opt = run.opt
-    path = newest_state(opt) if opt["auto_resume"] else opt["path"].get("resume_state")
-    if path is None:
-        return None
-    state = load_checkpoint(path)
-    if not isinstance(state, dict) or not isinstance(state.get("iter"), int) or "optimizers" not in state:
-        raise UserError(f"{path} is not a training state; name a file of a training_states folder")
-    _point_at_networks(opt, state["iter"])
-    run.logger.info(f"Resuming from {path}, iteration {state['iter']:,}.")
-    return state
-
-
-def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
-    """Have the networks loaded as they were at an iteration, whatever `pretrain_network_*` says."""
-    paths = opt["path"]
-    ignored = paths.get("ignore_resume_networks") or []
-    for key in [key for key in opt if key.startswith("network_") and key not in ignored]:
-        label = key.removeprefix("network_")
-        paths[f"pretrain_{key}"] = str(Path(paths["models"], f"net_{label}_{iteration}.pth"))
-        paths[f"param_key_{label}"] = "params"  # the average has its own entry in the file, and is loaded from there
-        paths[f"strict_load_{label}"] = True
+    clear_unfinished(run.opt)
+    with quiet_writer_threads():
+        with telling_what_cannot_be_written(run.opt):
+            loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter)
+        return loop.run_all()
 
 
 def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
@@ -102,14 +89,6 @@ def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
             f"the training state of iteration {state['iter']:,} is not of this model and optimiser: {one_line(error)}; "
             f"correct {run.file.path}, or start anew without resuming"
         ) from error
-
-
-def newest_state(opt: dict[str, Any]) -> Path | None:
-    """Return the last training state of the experiment whose network was saved as well."""
-    states = [path for path in Path(opt["path"]["training_states"]).glob("*.state") if path.stem.isdecimal()]
-    models = Path(opt["path"]["models"])
-    complete = [path for path in states if (models / f"net_g_{path.stem}.pth").is_file()]
-    return max(complete, key=lambda path: int(path.stem), default=None)
 
 
 def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[Any]:
@@ -133,6 +112,7 @@ def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[An
     )
     # Else a loader draws a number of torch's when it starts, and a resumed network draws others than one that went on.
     loader.generator = Generator()
+    loader.worker_init_fn = ignoring_stop_signals(loader.worker_init_fn)
     return loader
 
 
@@ -168,33 +148,55 @@ class TrainingLoop:
         self.val_loaders = val_loaders
         self.start_iter = start_iter
         self.total_iter = run.opt["train"]["total_iter"]
-        self.tb_logger = _init_tb_logger(run.opt)
+        self.tb_logger = _init_tb_logger(run.opt, start_iter)
         self.messages = MessageLogger(run.opt, start_iter + 1, self.tb_logger)
         self.messages.max_iters = self.total_iter + 1  # it counts one less, so that its last ETA would be negative
         self.validated_at = -1
 
-    def run_all(self) -> None:
-        """Train to the end, save the latest network and validate it."""
+    def run_all(self) -> bool:
+        """Train to the end, validate and save the latest network; or until SIGTERM or SIGINT.
+
+        Returns:
+            Whether the end was reached.
+
+        Raises:
+            UserError: Something cannot be written, or a batch cannot be read.
+        """
         started = time.time()
-        timers = AvgTimer(), AvgTimer()
         with ExitStack() as stack:
             bar = stack.enter_context(self._progress_bar())
             stack.enter_context(logging_redirect_tqdm([self.logger], tqdm_class=type(bar)))
-            iterations = range(self.start_iter + 1, self.total_iter + 1)
-            for current_iter, batch in zip(iterations, self._batches(), strict=True):
-                timers[0].record()
-                self._iterate(current_iter, batch)
-                timers[1].record()
+            signals = stack.enter_context(StopSignals(distributed=self.opt["dist"]))
+            if not self._run_iterations(bar, signals):
+                return False
+            self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")
+            with telling_what_cannot_be_written(self.opt):
+                self._finish()
+        return True
+
+    def _run_iterations(self, bar: Any, signals: StopSignals) -> bool:
+        timers = AvgTimer(), AvgTimer()
+        iterations = range(self.start_iter + 1, self.total_iter + 1)
+        for current_iter, batch in zip(iterations, self._batches(), strict=True):
+            timers[0].record()
+            self._iterate(current_iter, batch)
+            timers[1].record()
+            with telling_what_cannot_be_written(self.opt):
                 self._follow_up(current_iter, timers)
                 bar.update()
-                timers[0].start()
-                timers[1].start()
-        self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")
-        self.model.save(epoch=-1, current_iter=-1)  # BasicSR's way to say "latest"
+                if signals.requested() and current_iter < self.total_iter:
+                    self._stop(current_iter, signals)
+                    return False
+            timers[0].start()
+            timers[1].start()
+        return True
+
+    def _finish(self) -> None:
         if self.validated_at != self.total_iter:
             self._validate(self.total_iter)
         if self.tb_logger:
             self.tb_logger.close()
+        self.model.save(epoch=-1, current_iter=-1)  # BasicSR's way to say "latest"; last, as the sign of completion
 
     def _batches(self) -> Iterator[Any]:
         for phase, loader in self.phases:
@@ -213,6 +215,8 @@ class TrainingLoop:
         )
 
     def _iterate(self, current_iter: int, batch: Any) -> None:
+        # A resumed run draws as one that went on, on every process and device.
+        seed_all(derive_seed(self.opt["manual_seed"], current_iter, self.opt["rank"], 0))
         self.model.update_learning_rate(current_iter, warmup_iter=self.opt["train"].get("warmup_iter", -1))
         self.model.feed_data(batch)
         self.model.optimize_parameters(current_iter)
@@ -233,9 +237,22 @@ class TrainingLoop:
             )
         if self.opt.get("val") and current_iter % self.opt["val"].get("val_freq", self.total_iter) == 0:
             self._validate(current_iter)
-        if current_iter % log_opt["save_checkpoint_freq"] == 0:
-            self.logger.info("Saving models and training states.")
-            self.model.save(self._epoch(current_iter), current_iter)
+        if current_iter % log_opt["save_checkpoint_freq"] == 0 or current_iter == self.total_iter:
+            self._save(current_iter)
+
+    def _save(self, current_iter: int) -> None:
+        self.logger.info("Saving models and training states.")
+        if self.tb_logger:
+            self.tb_logger.flush()  # a run that goes on from here does not write them again
+        save_checkpoint(self.model, self.opt, self._epoch(current_iter), current_iter)
+
+    def _stop(self, current_iter: int, signals: StopSignals) -> None:
+        if current_iter % self.opt["logger"]["save_checkpoint_freq"]:
+            self._save(current_iter)
+        if self.tb_logger:
+            self.tb_logger.close()
+        signals.wait_for_all()
+        self.logger.warning(f"Told to stop: iteration {current_iter:,} is saved, --auto_resume goes on after it.")
 
     def _validate(self, current_iter: int) -> None:
         self.validated_at = current_iter
@@ -261,10 +278,13 @@ def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
         yield batch
 
 
-def _init_tb_logger(opt: dict[str, Any]) -> Any:
+def _init_tb_logger(opt: dict[str, Any], start_iter: int) -> Any:
     wandb_opt = opt["logger"].get("wandb") or {}
-    if "debug" in opt["name"] or not opt["logger"]["use_tb_logger"]:
+    if "debug" in opt["name"] or not opt["logger"]["use_tb_logger"] or opt["rank"] != 0:
         return None
     if wandb_opt.get("project"):
         init_wandb_logger(opt)  # before TensorBoard, whose records it follows
-    return init_tb_logger(log_dir=opt["path"]["tb_logger"])
+    from torch.utils.tensorboard import SummaryWriter
+
+    # What a killed run recorded after the checkpoint is done, and recorded, again.
+    return SummaryWriter(opt["path"]["tb_logger"], purge_step=start_iter + 1 if start_iter else None)

@@ -103,7 +103,9 @@ def _name(path: Path) -> str:
 
 def _add(series: dict[str, dict[int, float]], points: list[Point]) -> None:
     """Add what one file says; it took up where it starts, so what came after that before is forgotten."""
-    start = min((iteration for _, iteration, _ in points), default=0)
+    if not points:  # killed before it told anything
+        return
+    start = min(iteration for _, iteration, _ in points)
     for values in series.values():
         for iteration in [each for each in values if each >= start]:
             del values[iteration]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from semanir_plugin.data.seeding import derive_seed, get_rng_state, set_rng_state
+from semanir_plugin.models.finite_steps import FiniteSteps
 from semanir_plugin.models.requirements import size_multiple
 from semanir_plugin.models.restoration import Restoration
 from semanir_plugin.registration import register
@@ -34,6 +37,8 @@ class SemanIRModel(SRModel):
         train.grad_clip: Largest L2 norm of the gradients.
         train.mixup: MixUp (Zhang et al., ICLR 2018): each sample becomes a mean of itself and another of its batch, in
             a share drawn from the Beta distribution of this parameter; none: off.
+        train.max_nan_steps: Steps in a row, 10 by default, that are left out because their loss or gradients are not
+            finite, before the training ends and names their images in `nonfinite_steps_<rank>.json`.
         train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
         val.topk: Keys per query when testing, for networks with a `topk`.
         val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
@@ -46,7 +51,7 @@ class SemanIRModel(SRModel):
     """
 
     OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
-        "train": frozenset({"amp", "grad_clip", "mixup", "accumulation_steps"}),
+        "train": frozenset({"amp", "grad_clip", "mixup", "accumulation_steps", "max_nan_steps"}),
         "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
     }
 
@@ -72,12 +77,26 @@ class SemanIRModel(SRModel):
         train_opt = self.opt["train"]
         self.accumulation_steps = train_opt.get("accumulation_steps", 1)
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
+        self.finite_steps = FiniteSteps(
+            most_in_a_row=train_opt.get("max_nan_steps", 10),
+            report=Path(self.opt["path"]["experiments_root"], f"nonfinite_steps_{self.opt['rank']}.json"),
+            distributed=self.opt["dist"],
+        )
         self.optim_wrapper = build_optim_wrapper(
             self.optimizer_g, amp=train_opt.get("amp"), grad_clip=train_opt.get("grad_clip"), device=self.device
         )
 
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take a batch, or an image, to the device, and keep the names of its files."""
+        super().feed_data(data)
+        self.image_names: dict[str, Sequence[str]] = {key: data[key] for key in ("gt_path", "lq_path") if key in data}
+
     def optimize_parameters(self, current_iter: int) -> None:
-        """Do one step on the batch fed last."""
+        """Do one step on the batch fed last, or none where loss or gradients are not finite.
+
+        Raises:
+            UserError: Too many steps in a row were not.
+        """
         net_kwargs = self._draw_topk(current_iter)
         self._mix_up(current_iter)
         self.losses.clear()
@@ -87,8 +106,16 @@ class SemanIRModel(SRModel):
                 with self.optim_wrapper.optim_context(self.net_g):
                     loss = self._compute_loss(self.net_g(lq, **net_kwargs), gt, weight=len(lq) / len(self.lq))
                 self.optim_wrapper.backward(loss)
-        self.optim_wrapper.step()
+        self._step(current_iter)
         self.optim_wrapper.zero_grad()
+
+    def _step(self, current_iter: int) -> None:
+        parameters = [] if hasattr(self.optim_wrapper, "loss_scaler") else self.net_g.parameters()  # it looks itself
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if not self.finite_steps.allow(self.losses.values(), gradients):
+            self.finite_steps.leave_out(current_iter, self.losses, self.image_names)
+            return
+        self.optim_wrapper.step()
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
@@ -195,6 +222,7 @@ class SemanIRModel(SRModel):
             "best_metric_results": best,
             "loss_scaler": scaler.state_dict() if scaler else None,
             "rng": get_rng_state(),
+            "finite_steps": self.finite_steps.state_dict(),
         }
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
@@ -208,5 +236,7 @@ class SemanIRModel(SRModel):
         }
         if resume_state["loss_scaler"] and hasattr(self.optim_wrapper, "loss_scaler"):
             self.optim_wrapper.loss_scaler.load_state_dict(resume_state["loss_scaler"])
+        if "finite_steps" in resume_state:
+            self.finite_steps.load_state_dict(resume_state["finite_steps"])
         if self.opt["rank"] == 0:  # the others have seeds of their own
             set_rng_state(resume_state["rng"])

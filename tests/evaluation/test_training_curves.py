@@ -95,6 +95,12 @@ def test_a_resumed_run_goes_on_where_it_took_up(tmp_path, start):
     assert run.name == "one"
 
 
+def test_a_start_that_was_killed_before_it_told_anything_takes_nothing_back(tmp_path):
+    write_log(tmp_path / "one", progress(30, {"l_pix": 0.5}), validation({"psnr": 20.0}))
+    write_log(tmp_path / "one", f"2026-01-31 13:00:00,000 INFO: {STARTS[0]}\n", stamp="20260131_130000")
+    assert read_run(tmp_path / "one").series == {"losses/l_pix": {30: 0.5}, "metrics/Set5/psnr": {30: 20.0}}
+
+
 @pytest.mark.parametrize("cut", [3, 4, 5, 6, 40])
 def test_a_log_that_ends_within_a_line_is_read_up_to_it(tmp_path, cut):
     path = write_log(tmp_path, progress(5, {"l_pix": 0.25}), progress(10, {"l_pix": 0.125}))

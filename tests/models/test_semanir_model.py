@@ -28,7 +28,7 @@ def options(tmp_path, *, is_train=True, network=None, train=None, val=None):
         "manual_seed": 0,
         "is_train": is_train,
         "network_g": {"type": "SemanIR", "upscale": 2, **TINY_NETWORK, **(network or {})},
-        "path": {"models": str(tmp_path), "training_states": str(tmp_path), "visualization": str(tmp_path)},
+        "path": dict.fromkeys(("experiments_root", "models", "training_states", "visualization"), str(tmp_path)),
         "train": {
             "optim_g": {"type": "AdamW", "lr": 1e-3},
             "scheduler": {"type": "MultiStepLR", "milestones": [1000]},

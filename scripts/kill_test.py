@@ -1,0 +1,310 @@
+"""Kills a small training at random moments, resumes it until it is done, and compares it with one that nobody touched.
+
+The training has what a resume could lose: a network that draws k and the branches it leaves out, noise drawn for each
+patch, patches that grow, MixUp, accumulation, a warm-up, a cosine, an average of the weights, and a best network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bootstrap import ROOT, run_in_venv
+
+NAME = "kill_test"
+SAVE_EVERY, VALIDATE_EVERY, KEEP = 2, 6, 3
+# Iterations for each kill: more than a life can have, so that the training is not done before the last one.
+PER_KILL = 10
+# When a life ends, one after another: as it starts, between two iterations or within one, as it writes a checkpoint.
+MOMENTS = ("training", "writing", "training", "writing", "starting")
+MISSING = object()
+ITERATION = re.compile(r"\[epoch:.*?, iter: *([\d,]+), (lr:\(.*?\)\]).*\] (l_pix: .*)")
+
+
+@dataclass
+class Result:
+    """What came of a training with some number of workers.
+
+    Attributes:
+        kills: By moment.
+        caught: Kills that left a half-written file.
+        resumes: Starts that found a checkpoint.
+        damaged: Checkpoints that were not whole after a kill.
+        compared: Values and tensors that were compared.
+        differences: Where those of the two trainings differ.
+    """
+
+    kills: Counter[str] = field(default_factory=Counter)
+    caught: int = 0
+    resumes: int = 0
+    damaged: list[str] = field(default_factory=list)
+    compared: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        moments = ", ".join(f"{self.kills[moment]} {moment}" for moment in sorted({*MOMENTS}))
+        return (
+            f"{self.kills.total()} kills ({moments}; {self.caught} left a half-written file), {self.resumes} resumes, "
+            f"{len(self.damaged)} damaged checkpoints, {self.compared:,} values compared, "
+            f"{len(self.differences)} differences"
+        )
+
+
+def main() -> int:
+    """Run the test; return the exit code: 1 where something was damaged or differs."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--kills", type=int, default=20, help="for each number of workers (default: 20)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="num_worker_per_gpu (default: 0 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    args = parser.parse_args()
+    run_in_venv()
+    failed = False
+    for workers in args.workers:
+        folder = Path(tempfile.mkdtemp(prefix="kill_test_"))
+        result = run_test(folder, args.kills, workers, random.Random(f"{args.seed}/{workers}"))
+        print(f"num_worker {workers}: {result}", flush=True)
+        for line in [*result.damaged, *result.differences[:20]]:
+            print(f"  {folder}: {line}", flush=True)
+        if result.damaged or result.differences:
+            failed = True
+        else:
+            shutil.rmtree(folder)
+    return int(failed)
+
+
+def run_test(folder: Path, kills: int, workers: int, moments: random.Random) -> Result:
+    """Train undisturbed and with kills; return what came of it."""
+    write_images(folder)
+    options = recipe(folder, PER_KILL * (kills + 1), workers)
+    (folder / f"{NAME}.yml").write_text(json.dumps(options))  # JSON is YAML
+    straight, killed = Life(folder, "straight"), Life(folder, "killed")
+    seconds = straight.run_to_the_end()
+    result = Result()
+    for moment in itertools.islice(itertools.cycle(MOMENTS), kills):
+        killed.start()
+        if not MOMENT_REACHED[moment](killed, moments, seconds):
+            raise SystemExit(f"the training ended before kill {result.kills.total() + 1}: raise PER_KILL")
+        killed.kill()
+        result.kills[moment] += 1
+        result.caught += any(killed.half_written())
+        result.damaged += find_damaged(killed.experiment)
+    killed.run_to_the_end()
+    result.resumes = sum("Resuming from" in text for text in killed.logs())
+    for place, same in compare(straight, killed):
+        result.compared += 1
+        result.differences += [] if same else [place]
+    return result
+
+
+class Life:
+    """A training in a folder of its own, started again and again.
+
+    Args:
+        folder: Where the data and the option file are.
+        name: The folder's name within it.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder / name
+        self.folder.mkdir()
+        self.experiment = self.folder / "experiments" / NAME
+        self.output = self.folder / "output.txt"
+
+    def start(self) -> None:
+        """Start it, or go on."""
+        command = [sys.executable, "-m", "semanir_plugin.cli", "train", "-opt", str(self.folder.parent / f"{NAME}.yml")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [*command, "--auto_resume"], cwd=self.folder, env=environment, stdout=output, stderr=output
+            )
+
+    def run_to_the_end(self) -> float:
+        """Start it, or go on, and wait for its end; return the seconds that took."""
+        began = time.monotonic()
+        self.start()
+        if self.process.wait() != 0:
+            raise SystemExit(f"the training failed: {self.said()}")
+        return time.monotonic() - began
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def said(self) -> str:
+        """Return what it has printed since it was started last."""
+        return self.output.read_text()
+
+    def iterations(self) -> int:
+        """Return how many iterations it has logged since it was started last; -1: it does not train yet."""
+        said = self.said()
+        return len(ITERATION.findall(said)) if "Training on" in said else -1
+
+    def half_written(self) -> Iterator[Path]:
+        """Return files of checkpoints that are being written, or were when it was killed."""
+        return self.experiment.glob("*/.*.tmp")
+
+    def logs(self) -> list[str]:
+        """Return the log of each start, also of those whose folder was set aside since it had no checkpoint yet."""
+        return [path.read_text() for path in sorted(self.experiment.parent.glob("*/train_*.log"))]
+
+
+def wait_until(life: Life, condition: Callable[[], bool]) -> bool:
+    """Wait for something to happen in a running training; False: it ended before."""
+    while not condition():
+        if life.process.poll() is not None:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def while_starting(life: Life, moments: random.Random, seconds: float) -> bool:
+    """Wait for any moment before the first iteration, more or less."""
+    time.sleep(moments.uniform(0, min(seconds / 2, 8)))
+    return life.process.poll() is None
+
+
+def while_training(life: Life, moments: random.Random, seconds: float) -> bool:
+    """Wait for any moment within some iterations."""
+    count = moments.randrange(PER_KILL - 2)
+    reached = wait_until(life, lambda: life.iterations() >= count)
+    time.sleep(moments.uniform(0, 0.05))
+    return reached and life.process.poll() is None
+
+
+def while_writing(life: Life, moments: random.Random, seconds: float) -> bool:
+    """Wait for a file of a checkpoint to be written."""
+    count = moments.randrange(PER_KILL // 2)
+    return wait_until(life, lambda: life.iterations() >= count) and wait_until(life, lambda: any(life.half_written()))
+
+
+MOMENT_REACHED = {"starting": while_starting, "training": while_training, "writing": while_writing}
+
+
+def write_images(folder: Path) -> None:
+    """Write a few small photographs, H != W."""
+    import skimage
+    from skimage import io
+
+    photos = Path(skimage.__file__).parent / "data"
+    for phase, (count, height, width) in {"train": (5, 40, 52), "val": (2, 28, 36)}.items():
+        (folder / phase).mkdir()
+        for index in range(count):
+            image = io.imread(photos / ("astronaut.png", "chelsea.png")[index % 2])
+            top = 60 + 20 * index
+            crop = image[top : top + height, 100 : 100 + width]
+            io.imsave(folder / phase / f"{index}.png", crop, check_contrast=False)
+
+
+def recipe(folder: Path, total: int, workers: int) -> dict[str, Any]:
+    """Return the options of the training."""
+    common = {"type": "GaussianNoiseDataset", "io_backend": {"type": "disk"}}
+    train = {
+        **common,
+        "dataroot_gt": str(folder / "train"),
+        "sigma": [5, 50],
+        "gt_sizes": [16, 24],
+        "batch_sizes_per_gpu": [3, 2],
+        "iters": [total // 2, total - total // 2],
+        **{"use_hflip": True, "use_rot": True, "num_worker_per_gpu": workers},
+    }
+    network = {
+        **{"type": "AST", "img_size": 16, "embed_dim": 4, "depths": [1, 1, 1], "num_heads": [1, 1, 1], "win_size": 4},
+        **{"attn": "key_semantic", "topk": [4, 8, 12], "drop_path_rate": 0.3},
+    }
+    return {
+        **{"name": NAME, "model_type": "SemanIRModel", "scale": 1, "num_gpu": 0, "manual_seed": 3},
+        "datasets": {
+            "train": train,
+            "val": {**common, "dataroot_gt": str(folder / "val"), "sigma": 25},
+        },
+        "network_g": network,
+        "train": {
+            **{"ema_decay": 0.9, "grad_clip": 1.0, "mixup": 1.2, "accumulation_steps": 2},
+            "optim_g": {"type": "AdamW", "lr": 2e-3},
+            "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [total], "eta_min": 1e-6},
+            **{"total_iter": total, "warmup_iter": 9, "pixel_opt": {"type": "L1Loss"}},
+        },
+        "val": {"val_freq": VALIDATE_EVERY, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
+        "logger": {
+            **{"print_freq": 1, "save_checkpoint_freq": SAVE_EVERY, "keep_checkpoints": KEEP, "use_tb_logger": True}
+        },
+    }
+
+
+def find_damaged(experiment: Path) -> list[str]:
+    """Return the checkpoints that are not whole."""
+    from semanir_plugin.errors import UserError
+    from semanir_plugin.files import load_checkpoint
+
+    damaged = []
+    for path in [*experiment.glob("models/*.pth"), *experiment.glob("training_states/*.state")]:
+        try:
+            load_checkpoint(path)
+        except UserError as error:
+            damaged.append(str(error))
+    return damaged
+
+
+def compare(straight: Life, killed: Life) -> Iterator[tuple[str, bool]]:
+    """Yield each thing that the trainings left, and whether it is the same to the bit."""
+    from semanir_plugin.evaluation.training_logs import read_run
+    from semanir_plugin.files import load_checkpoint
+
+    files = [{path.relative_to(life.experiment) for path in checkpoints(life)} for life in (straight, killed)]
+    yield "names of checkpoints", files[0] == files[1]
+    for name in sorted(files[0] & files[1]):
+        contents = [load_checkpoint(life.experiment / name) for life in (straight, killed)]
+        yield from compare_values(str(name), *contents)
+    series = [read_run(life.folder / "tb_logger" / NAME).series for life in (straight, killed)]
+    yield from compare_values("TensorBoard's records", *series)
+    truth = dict(logged(straight))
+    for iteration, line in logged(killed):  # also of what was done again
+        yield f"log of iteration {iteration}", truth[iteration] == line
+
+
+def checkpoints(life: Life) -> list[Path]:
+    """Return the files of networks and training states."""
+    return [*life.experiment.glob("models/*"), *life.experiment.glob("training_states/*")]
+
+
+def logged(life: Life) -> Iterator[tuple[str, str]]:
+    """Yield each iteration in the logs with its learning rate and losses."""
+    for log in life.logs():
+        for iteration, rate, losses in ITERATION.findall(log):
+            yield iteration, f"{rate} {losses}"
+
+
+def compare_values(place: str, a: Any, b: Any) -> Iterator[tuple[str, bool]]:
+    """Yield each leaf of nested values, with its place, and whether the two are equal to the bit."""
+    import torch
+
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        yield place, a.dtype == b.dtype and torch.equal(a, b)
+    elif isinstance(a, dict) and isinstance(b, dict):
+        for key in {**a, **b}:
+            yield from compare_values(f"{place}: {key}", a.get(key, MISSING), b.get(key, MISSING))
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            yield from compare_values(f"{place}: {index}", x, y)
+    else:
+        yield place, type(a) is type(b) and a == b
+
+
+if __name__ == "__main__":
+    sys.exit(main())
