@@ -294,6 +294,8 @@ SEMANIR = ["model_type=SemanIRModel", "network_g={type: SemanIR, upscale: 2}"]
         "train:mixup=0": "train: mixup must be above 0, or ~ for none, not 0",
         "train:grad_clip='1'": "train: grad_clip must be float or ~, not '1'",
         "train:accumulation_steps=1.5": "train: accumulation_steps must be a whole number of at least 1, not 1.5",
+        "train:max_nan_steps=0": "train: max_nan_steps must be a whole number of at least 1, not 0",
+        "logger:keep_checkpoints=0": "logger: keep_checkpoints must be a whole number of at least 1, not 0",
         "val:topk=0": "val: topk must be a whole number of at least 1, not 0",
     }.items(),
 )

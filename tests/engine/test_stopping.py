@@ -27,6 +27,14 @@ def _in_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _heeding_signals():
+    """What a shell runs in its background ignores SIGINT, and so would the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def train(data, *flags, **more):
     more = {"val__val_freq": 4, "logger__save_checkpoint_freq": 4, "train__total_iter": 6, **more}
     opt = str(ROOT / "options" / f"{NAME}.yml")
