@@ -51,10 +51,12 @@ def _newest_whole(run: Run) -> Path | None:
                 load_checkpoint(network)
             return path
         except UserError as error:
-            damaged = error
+            damaged = damaged or error
             run.logger.warning(f"The checkpoint of iteration {iteration:,} is passed over for the one before: {error}")
     if damaged:
-        raise UserError(f"{_states(run.opt)}: no checkpoint is whole; start anew without --auto_resume") from damaged
+        raise UserError(
+            f"{_states(run.opt)}: no checkpoint is whole; start anew without --auto_resume (the newest: {damaged})"
+        ) from damaged
     return None
 
 

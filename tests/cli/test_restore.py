@@ -215,7 +215,7 @@ def test_a_failing_write_leaves_nothing(models, monkeypatch, capsys):
     put("photo.png", noise(7, 5, 3))
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert run(models) == 1
-    assert capsys.readouterr().err == "in/photo.png: No space left on device; check in/photo.png\n"
+    assert capsys.readouterr().err == "in/photo.png: No space left on device; check out/photo.png\n"
     assert os.listdir("out") == []
 
 
