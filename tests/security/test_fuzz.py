@@ -30,7 +30,7 @@ from tests.conftest import ROOT
 from tests.security.attacks import png_bomb
 
 EXAMPLES = int(os.environ.get("SEMANIR_FUZZ", 0))
-SECONDS = 60  # that one example may take, on however busy a machine
+SECONDS = 60  # of a processor, that one command may take
 RECIPES = sorted((ROOT / "options").glob("*.yml"))
 COMPACT = {"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2}
 
@@ -53,13 +53,13 @@ def time_limit() -> Iterator[None]:
     def expire(*_):
         pytest.fail(f"took more than {SECONDS} s")
 
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(SECONDS)
+    previous = signal.signal(signal.SIGPROF, expire)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
 
 
 def run(*arguments: str) -> tuple[int, str]:
