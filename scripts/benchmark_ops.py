@@ -52,7 +52,7 @@ PLANS = {
         tokens=4096,
         windows=(256, 1024),
         attention=("mask", "gather", "sdpa", "blockwise", "native"),
-        dictionary=("threshold",),
+        dictionary=("threshold", "native"),
         assa=("torch",),
         assa_sizes=((1024, 64), (4, 1024)),
     ),

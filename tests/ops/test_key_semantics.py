@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
-from semanir_plugin.ops import KeySemantics, build_key_semantics, triton_support
-from semanir_plugin.ops.key_semantics import choose_backend, threshold
+from semanir_plugin.ops import KeySemantics, build_key_semantics, native_support, triton_support
+from semanir_plugin.ops.key_semantics import choose_backend, native_backend, threshold
 from semanir_plugin.ops.key_semantics.packing import pack, unpack
 from semanir_plugin.ops.key_semantics.query_order import order_queries
 
+NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
+NATIVE = pytest.param("native", marks=pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE)))
 SHAPES = [
     pytest.param(2, 63, 10, 7, id="B2-N63-C10-k7"),
     pytest.param(1, 100, 30, 1, id="B1-N100-C30-k1"),
@@ -42,23 +44,24 @@ def by_hand(x, k, regions=None):
 
 @pytest.mark.parametrize(("b", "n", "c", "k"), SHAPES)
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_threshold_equals_naive(b, n, c, k, similarity):
+@pytest.mark.parametrize("backend", ["threshold", NATIVE])
+def test_fast_backends_equal_naive(b, n, c, k, similarity, backend):
     x = torch.randn(b, n, c)
-    masks = [build_key_semantics(x, k, similarity=similarity, backend=each).mask() for each in ("naive", "threshold")]
+    masks = [build_key_semantics(x, k, similarity=similarity, backend=each).mask() for each in ("naive", backend)]
     assert masks[0].shape == (b, n, n)
     # cosine normalises in two ways: allow a key in ten thousand to differ at the threshold
     assert (masks[0] != masks[1]).float().mean().nan_to_num() <= (0 if similarity == "dot" else 1e-4)
 
 
 @pytest.mark.parametrize(("b", "n", "c", "k"), SHAPES)
-@pytest.mark.parametrize("backend", ["naive", "threshold"])
+@pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
 def test_ties_go_to_the_lower_index(b, n, c, k, backend):
     x = integer_features(b, n, c)[..., :3]
     semantics = build_key_semantics(x, k, backend=backend)
     assert semantics.indices().tolist() == [by_hand(window, k) for window in x]
 
 
-@pytest.mark.parametrize("backend", ["naive", "threshold"])
+@pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
 def test_regions_limit_the_candidates(backend):
     x = integer_features(4, 30, 5)
     regions = torch.randint(0, 3, (2, 30))
@@ -70,7 +73,7 @@ def test_regions_limit_the_candidates(backend):
     assert semantics.counts()[0, 0] == 1
 
 
-@pytest.mark.parametrize("backend", ["naive", "threshold"])
+@pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
 def test_indices_stay_in_range_and_repeat_the_first_key(backend):
     regions = torch.tensor([[0, 0, 1, 1, 1]])
     indices = build_key_semantics(torch.randn(1, 5, 4), 3, regions=regions, backend=backend).indices()
@@ -78,7 +81,7 @@ def test_indices_stay_in_range_and_repeat_the_first_key(backend):
     assert indices[0, 3].tolist() == [2, 3, 4]
 
 
-@pytest.mark.parametrize("backend", ["naive", "threshold"])
+@pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
 def test_nan_and_infinite_features_keep_k_keys_in_range(backend):
     x = torch.randn(1, 20, 6)
     x[0, 3, 2] = torch.nan
@@ -102,11 +105,14 @@ def test_half_precision_is_compared_in_fp32():
         assert torch.equal(build_key_semantics(x.float(), 9).mask(), build_key_semantics(x.float(), 9).mask())
 
 
-def test_long_batches_are_cut_into_chunks(monkeypatch):
+@pytest.mark.parametrize(("module", "backend"), [(threshold, "threshold"), (native_backend, NATIVE.values[0])])
+def test_long_batches_are_cut_into_chunks(monkeypatch, module, backend):
+    if backend == "native" and NO_NATIVE:
+        pytest.skip(NO_NATIVE)
     x, regions = torch.randn(6, 20, 4), torch.randint(0, 2, (3, 20))
-    whole = build_key_semantics(x, 5, regions=regions).mask()
-    monkeypatch.setattr(threshold, "CHUNK_ELEMENTS", 20 * 20 * 4)
-    assert torch.equal(build_key_semantics(x, 5, regions=regions).mask(), whole)
+    whole = build_key_semantics(x, 5, regions=regions, backend="naive").mask()
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 20 * 20 * 4)
+    assert torch.equal(build_key_semantics(x, 5, regions=regions, backend=backend).mask(), whole)
 
 
 @settings(deadline=None, max_examples=60)
@@ -134,14 +140,28 @@ def test_permuting_the_tokens_permutes_the_dictionary(n, k, seed):
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 45), st.integers(1, 6), st.integers(0, 10_000))
 def test_every_row_keeps_as_many_as_its_region_has(n, k, labels, seed):
+    backends = ("naive", "threshold") if NO_NATIVE else ("naive", "threshold", "native")
     generator = torch.Generator().manual_seed(seed)
     regions = torch.randint(0, labels, (1, n), generator=generator)
     x = torch.randint(-2, 3, (2, n, 3), generator=generator).float()
-    masks = [build_key_semantics(x, k, regions=regions, backend=each).mask() for each in ("naive", "threshold")]
+    masks = [build_key_semantics(x, k, regions=regions, backend=each).mask() for each in backends]
     together = regions[0] == regions[0, :, None]
-    assert not (masks[1] & ~together).any()
-    assert torch.equal(masks[1].sum(-1), together.sum(-1).clamp_max(k).expand(2, -1))
-    assert torch.equal(masks[0], masks[1])
+    for mask in masks:
+        assert not (mask & ~together).any()
+        assert torch.equal(mask.sum(-1), together.sum(-1).clamp_max(k).expand(2, -1))
+        assert torch.equal(mask, masks[0])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 40), st.integers(1, 45), st.integers(1, 3), st.booleans(), st.integers(0, 10_000))
+@pytest.mark.parametrize("backend", ["threshold", NATIVE])
+def test_numbers_at_the_edges_are_ranked_as_naive_ranks_them(backend, n, k, c, split, seed):
+    generator = torch.Generator().manual_seed(seed)
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, -3e38, 1e-20, 0.0, -0.0, 1.0, -1.0])
+    x = odd[torch.randint(0, 10, (2, n, c), generator=generator)]
+    regions = torch.randint(0, 3, (1, n), generator=generator) if split else None
+    masks = [build_key_semantics(x, k, regions=regions, backend=each).mask() for each in ("naive", backend)]
+    assert torch.equal(*masks)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -153,7 +173,7 @@ def test_nothing_is_searched_where_everything_is_kept(monkeypatch, split):
     assert torch.equal(build_key_semantics(x, 9, regions=regions, backend="threshold").mask(), expected)
 
 
-@pytest.mark.parametrize("backend", ["auto", "naive", "threshold"])
+@pytest.mark.parametrize("backend", ["auto", "naive", "threshold", NATIVE])
 @pytest.mark.parametrize("ties", [False, True])
 def test_it_compiles_whole(backend, ties):
     x = integer_features(2, 40, 3) if ties else torch.randn(2, 40, 3)
@@ -167,9 +187,11 @@ def test_it_compiles_whole(backend, ties):
 
 
 @pytest.mark.parametrize("cosine", [False, True])
-def test_the_op_is_registered_in_full(cosine):
+@pytest.mark.parametrize("backend", ["threshold", NATIVE])
+def test_the_op_is_registered_in_full(cosine, backend):
     regions = torch.arange(20)[None] // 10 if cosine else None
-    torch.library.opcheck(threshold.select_keys._opoverload, (torch.randn(2, 20, 5), 7, regions, cosine))
+    op = (threshold if backend == "threshold" else native_backend).select_keys
+    torch.library.opcheck(op._opoverload, (torch.randn(2, 20, 5), 7, regions, cosine))
 
 
 @settings(deadline=None, max_examples=60)
@@ -208,9 +230,16 @@ def test_the_order_follows_the_first_principal_component(dtype):
 # Dispatch
 
 
-def test_auto_never_takes_the_interpreter(monkeypatch):
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert choose_backend(torch.zeros(1, 8, 4), 3) == ("threshold", "x is on cpu, kernels run on cuda")
+def test_auto_on_a_cpu(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # which is never taken
+    x = torch.zeros(1, 8, 4)
+    assert choose_backend(x, 3)[0] == ("threshold" if NO_NATIVE else "native")
+    assert choose_backend(x.double(), 3)[0] == "threshold"
+    assert choose_backend(x, 8)[0] == "threshold"
+    monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
+    assert choose_backend(x, 3) == ("threshold", "no compiler, say")
+    with pytest.raises(ValueError, match="'native' cannot be used: no compiler, say"):
+        build_key_semantics(x, 3, backend="native")
 
 
 def test_without_triton_auto_takes_torch_and_asking_for_it_is_an_error(monkeypatch):

@@ -7,16 +7,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops import triton_support
-from semanir_plugin.ops.key_semantics import naive, threshold
+from semanir_plugin.ops import native_support, triton_support
+from semanir_plugin.ops.key_semantics import naive, native_backend, threshold
 from semanir_plugin.ops.key_semantics.dictionary import KeySemantics
 
 __all__ = ["KeySemantics", "Similarity", "build_key_semantics", "choose_backend"]
 
 Similarity = Literal["dot", "cosine"]
 
-BACKENDS = ("naive", "threshold", "triton")
-# What the kernel takes: the tokens of a window, and the dtypes of features.
+BACKENDS = ("naive", "threshold", "native", "triton")
+# What the Triton kernel takes: the tokens of a window, and the dtypes of features.
 KERNEL_TOKENS = 4096
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -42,7 +42,8 @@ def build_key_semantics(
         regions: (R, N) integer labels with B a multiple of R, repeated along B. A token may only keep tokens that carry
             its own label (shifted windows), so it has min(k, region size) keys. None: one region.
         similarity: "dot", as published, or "cosine".
-        backend: "naive", "threshold" (torch only), "triton" (one kernel, for CUDA) or "auto": see `choose_backend`.
+        backend: "naive", "threshold" (torch only), "native" (C, for CPUs), "triton" (one kernel, for CUDA) or "auto":
+            see `choose_backend`.
 
     Returns:
         The dictionary, of shape (B, N, k).
@@ -56,6 +57,10 @@ def build_key_semantics(
     x, k, cosine = x.detach(), min(k, x.shape[1]), similarity == "cosine"
     if backend == "triton":
         return _build_in_kernel(x, k, regions, cosine)
+    if backend == "native":
+        if reason := native_support.why_not(native_backend.SOURCE, x.device, x.dtype):
+            raise ValueError(f"backend 'native' cannot be used: {reason}")
+        return KeySemantics(k, mask=native_backend.select_keys(x, k, regions, cosine))
     select_keys = threshold.select_keys if backend == "threshold" else naive.select_keys
     return KeySemantics(k, mask=select_keys(x, k, regions, cosine))
 
@@ -68,13 +73,17 @@ def choose_backend(x: Tensor, k: int) -> tuple[str, str]:
         k: Keys per token.
 
     Returns:
-        "triton" where a GPU runs the kernel and the kernel takes these features, else "threshold"; and the reason in
-        words. Triton's interpreter is never chosen: it is there to test kernels.
+        "triton" where a GPU runs the kernel and the kernel takes these features, "native" where a CPU does, else
+        "threshold"; and the reason in words. Triton's interpreter is never chosen: it is there to test kernels.
     """
-    if x.device.type != "cuda":
-        return "threshold", f"x is on {x.device.type}, kernels run on cuda"
     if k >= x.shape[1]:
         return "threshold", f"k = {k} keeps all {x.shape[1]} tokens: there is nothing to search"
+    if x.device.type == "cpu":
+        if reason := native_support.why_not(native_backend.SOURCE, x.device, x.dtype):
+            return "threshold", reason
+        return "native", "x is on a CPU, where the compiled kernel is faster than torch's topk"
+    if x.device.type != "cuda":
+        return "threshold", f"x is on {x.device.type}, kernels run on cuda and on CPUs"
     if reason := _why_no_kernel(x):
         return "threshold", reason
     return "triton", "a GPU is there and the kernel takes these features"

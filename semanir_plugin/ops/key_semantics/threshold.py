@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from semanir_plugin.ops.key_semantics.similarity import each_chunk, similarities
 
 __all__ = ["select_keys"]
 
@@ -26,9 +27,7 @@ def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tens
     if k >= n:
         return _allowed(x, regions)
     mask = torch.empty(b, n, n, dtype=torch.bool, device=x.device)
-    step = max(1, CHUNK_ELEMENTS // (n * n or 1))
-    for start in range(0, b, step):
-        part = slice(start, start + step)
+    for part in each_chunk(b, n, CHUNK_ELEMENTS):
         mask[part] = _select(x[part], k, None if regions is None else regions[part], cosine)
     return mask
 
@@ -45,11 +44,7 @@ def _allowed(x: Tensor, regions: Tensor | None) -> Tensor:
 
 
 def _select(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if cosine:
-        x = F.normalize(x, dim=-1)
-    with torch.autocast(x.device.type, enabled=False):
-        s = x @ x.mT  # (B, N, N)
+    s = similarities(x, cosine)
     if not x.abs().max() < LARGEST_SAFE:  # also where it is NaN
         s.masked_fill_(s.isnan(), -torch.inf)
     outside = None

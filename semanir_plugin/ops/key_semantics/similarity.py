@@ -1,0 +1,27 @@
+"""How similar the tokens of a window are, in chunks of windows that fit in a cache or at least in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["each_chunk", "similarities"]
+
+
+def similarities(x: Tensor, cosine: bool) -> Tensor:
+    """Return (B, N, N) products of (B, N, C) features, of normalised ones if `cosine`, in fp32 at least."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if cosine:
+        x = F.normalize(x, dim=-1)
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ x.mT
+
+
+def each_chunk(windows: int, tokens: int, elements: int) -> Iterator[slice]:
+    """Cut a batch of windows into parts with at most so many pairs of tokens, or of one window."""
+    step = max(1, elements // (tokens * tokens or 1))
+    for start in range(0, windows, step):
+        yield slice(start, min(start + step, windows))
