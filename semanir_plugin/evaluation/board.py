@@ -14,6 +14,7 @@ from semanir_plugin.evaluation.contestants import (
     ClassicalOptions,
     FolderOptions,
     NetworkOptions,
+    WeightsOptions,
 )
 from semanir_plugin.evaluation.model_cost import CostOptions
 from semanir_plugin.evaluation.protocols import PROTOCOLS, Protocol
@@ -30,7 +31,9 @@ _KEYS: dict[str, Any] = {
     **{"num_gpu": Any, "manual_seed": int | None, "save_images": bool, "published": bool | Sequence[str]},
     **dict.fromkeys(("models", "test_sets", "cost", "path"), Any),
 }
-_KINDS: dict[str, type] = {"network_g": NetworkOptions, "images": FolderOptions, "classical": ClassicalOptions}
+_KINDS: dict[str, type] = {
+    **{"network_g": NetworkOptions, "weights": WeightsOptions, "images": FolderOptions, "classical": ClassicalOptions}
+}
 _TASK_OF_CLASSICAL = {"bicubic": "sr", "malvar": "demosaicking"}
 
 
@@ -179,10 +182,14 @@ def _read_model(section: Section, protocol: Protocol, scale: int) -> NetworkOpti
     kinds = [key for key in _KINDS if section.values.get(key) is not None]
     if len(kinds) != 1:
         given = f", not {' and '.join(kinds)}" if kinds else ""
-        raise section.error(f"give one of network_g, images and classical{given}")
+        raise section.error(f"give one of {', '.join(_KINDS)}{given}")
     options: Any = _construct(section, _KINDS[kinds[0]], f"a model with {kinds[0]}")
     if isinstance(options, NetworkOptions):
-        _check_network(section, scale)
+        check_network(section.sub("network_g"), scale)
+        _check_restoration(section)
+    elif isinstance(options, WeightsOptions):
+        _check_restoration(section)
+        return _resolve_weights(section, options)
     elif isinstance(options, FolderOptions) and options.filename_tmpl.count("{}") != 1:
         raise section.error("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")
     elif isinstance(options, ClassicalOptions):
@@ -190,8 +197,14 @@ def _read_model(section: Section, protocol: Protocol, scale: int) -> NetworkOpti
     return options
 
 
-def _check_network(section: Section, scale: int) -> None:
-    check_network(section.sub("network_g"), scale)
+def _resolve_weights(section: Section, options: WeightsOptions) -> NetworkOptions:
+    try:
+        return options.resolve()
+    except UserError as error:
+        raise section.error(str(error), at="weights") from error
+
+
+def _check_restoration(section: Section) -> None:
     for key in ("topk", "tile_overlap"):
         section.count(key, 1 if key == "topk" else 0)
     if section.values.get("tile") != "auto":

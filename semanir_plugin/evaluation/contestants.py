@@ -23,6 +23,7 @@ from semanir_plugin.data.sr_pairs import find_images
 from semanir_plugin.engine.rehearsal import rehearse
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.test_sets import Sample, TestSet, hash_files, read_image, slugify
+from semanir_plugin.models.checkpoints import describe_weights, find_weights
 
 __all__ = [
     "ClassicalOptions",
@@ -30,6 +31,7 @@ __all__ = [
     "FolderOptions",
     "NetworkOptions",
     "Restorer",
+    "WeightsOptions",
     "make_contestant",
 ]
 
@@ -62,6 +64,38 @@ class NetworkOptions:
     tile_overlap: int | None = None
     self_ensemble: bool = False
     source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """A network that its checkpoint describes, in an option file.
+
+    Attributes:
+        weights: The checkpoint, or the name of weights that come with this plugin.
+        topk: As of `NetworkOptions`.
+        tile: As `val.tile`.
+        tile_overlap: As `val.tile_overlap`.
+        self_ensemble: As `val.self_ensemble`.
+        source: Where it is from, for people.
+    """
+
+    weights: str
+    topk: int | None = None
+    tile: Literal["auto"] | int | None = None
+    tile_overlap: int | None = None
+    self_ensemble: bool = False
+    source: str | None = None
+
+    def resolve(self) -> NetworkOptions:
+        """Return it with network and checkpoint named.
+
+        Raises:
+            UserError: There is no such file, or it says nothing of its network.
+        """
+        path = find_weights(self.weights)
+        network, entry = describe_weights(path)
+        rest = {key: value for key, value in asdict(self).items() if key != "weights"}
+        return NetworkOptions(network_g=network, checkpoint=str(path), param_key=entry, **rest)
 
 
 @dataclass(frozen=True, kw_only=True)

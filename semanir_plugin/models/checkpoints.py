@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
@@ -14,9 +15,10 @@ from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layou
 from semanir_plugin.checkpoints import fit_weights, read_checkpoint, select_weights
 from semanir_plugin.errors import UserError, near_match, one_line
 
-__all__ = ["Built", "build_from_checkpoint", "build_network", "find_weights", "load_network"]
+__all__ = ["Built", "build_from_checkpoint", "build_network", "describe_weights", "find_weights", "load_network"]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
+STAND_INS = {"semanir-light-x4": "semanir-mini-x4"}
 
 
 class Built(NamedTuple):
@@ -51,8 +53,7 @@ def load_network(
 ) -> Built:
     """As `build_from_checkpoint`, with the options that were found."""
     checkpoint = read_checkpoint(path)
-    averaged = isinstance(checkpoint, Mapping) and "params_ema" in checkpoint
-    state: Mapping[str, Any] = select_weights(checkpoint, "params_ema" if averaged else "params", path)
+    state: Mapping[str, Any] = select_weights(checkpoint, _best_entry(checkpoint), path)
     chosen = dict(options) if options else _options_inside(checkpoint, state, path)
     net = build_network(chosen, path)
     translate = getattr(net, "translate_state", None)
@@ -63,8 +64,25 @@ def load_network(
     return Built(net.eval().to(device), chosen)
 
 
+def describe_weights(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Return the `network_g` that a checkpoint says it is of, and the entry with its weights, the averaged ones if any.
+
+    Raises:
+        UserError: The file cannot be read, or says nothing of its network.
+    """
+    checkpoint = read_checkpoint(path)
+    entry = _best_entry(checkpoint)
+    return _options_inside(checkpoint, select_weights(checkpoint, entry, path), path), entry
+
+
+def _best_entry(checkpoint: Any) -> str:
+    return "params_ema" if isinstance(checkpoint, Mapping) and "params_ema" in checkpoint else "params"
+
+
 def find_weights(name: str) -> Path:
     """Return the file that a user means: a path, or the name of weights that come with this plugin.
+
+    Names of sizes that have not been trained in full yet stand for what has been: see `STAND_INS`.
 
     Raises:
         UserError: There is neither; the message lists the names.
@@ -75,6 +93,11 @@ def find_weights(name: str) -> Path:
     shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
     if name in shipped:
         return shipped[name]
+    if (stand_in := STAND_INS.get(name, "")) in shipped:
+        get_root_logger().warning(
+            f"{name} has not been trained yet; {stand_in} stands in, a smaller network trained on a CPU."
+        )
+        return shipped[stand_in]
     near = near_match(name, shipped)
     hint = f"; did you mean '{near}'?" if near else ""
     known = f"names: {', '.join(shipped)}" if shipped else "no weights come with this version, so name a file"

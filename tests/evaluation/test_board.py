@@ -87,8 +87,11 @@ def test_what_is_right_is_read(read, tmp_path):
         ),
         ("test_sets:set5:gt=photos", "'set5' and 'Set5' would share a folder: rename one"),
         ("test_sets={}", "test_sets has no entry: add a test set"),
-        ("models:new={}", "models:new: give one of network_g, images and classical"),
-        ("models:net:classical=bicubic", "give one of network_g, images and classical, not network_g and classical"),
+        ("models:new={}", "models:new: give one of network_g, weights, images, classical"),
+        (
+            "models:net:classical=bicubic",
+            "weights, images, classical, not network_g and classical",
+        ),
         ("models:Bicubic:classical=bicbic", "classical must be 'bicubic' or 'identity' or 'malvar', not 'bicbic'"),
         ("models:Bicubic:classical=malvar", "malvar makes no result for sr: remove it"),
         ("models:Bicubic:classical=identity", "identity makes no result for sr: remove it"),
