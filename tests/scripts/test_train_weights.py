@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cv2
+import pytest
+import torch
+import yaml
+
+from semanir_plugin.engine.options import load_options
+from semanir_plugin.engine.schema import validate_options
+from semanir_plugin.errors import UserError
+from semanir_plugin.models.checkpoints import build_from_checkpoint
+from tests.conftest import ROOT
+
+sys.path.append(str(ROOT / "scripts"))
+import train_weights
+
+RECIPES = ("SemanIR_mini_SRx4", "SemanIR_SRx4", "SemanIRUNet_gray_JPEG10", "SemanIRUNet_GoPro", "AST_T_derain_SPAD")
+
+
+@pytest.fixture
+def data(tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo = cv2.imread(str(photos["coffee.png"]))
+    for folder in ("train/BSD400", "test/Set5", "test/Set12", "test/McMaster", "test/Kodak24"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "data" / folder / "a.png"), photo[100:260, 60:244])
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    options = yaml.safe_load((ROOT / "options" / "train_SemanIR_mini_SRx4.yml").read_text())
+    options["network_g"] |= {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4, "topk": 6}
+    options["datasets"]["train"] |= {"gt_size": 32, "batch_size_per_gpu": 2}
+    path = tmp_path / "train_tiny.yml"
+    path.write_text(yaml.safe_dump(options | {"num_gpu": 0}))
+    return path
+
+
+def arguments(recipe, data, **others):
+    return SimpleNamespace(**{"recipe": recipe, "data": data, "iterations": 5, "start": None, "workers": 0, **others})
+
+
+def run_in_process(monkeypatch):
+    from semanir_plugin.cli import main
+
+    monkeypatch.setattr(train_weights, "basicsr", lambda *arguments: main(list(arguments)))
+
+
+def test_what_time_cut_short_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp_path, monkeypatch):
+    run_in_process(monkeypatch)
+    monkeypatch.setattr(train_weights, "PART", 10_000)
+    args = arguments(recipe, data, iterations=100_000)
+    train_weights.Weights(args).train(train_weights.time.monotonic() + 12)
+    folder = tmp_path / "weights" / "tiny"
+    facts = json.loads((folder / "training.json").read_text())
+    done = facts["calls"][0]["iterations"]
+    assert 0 < done < facts["iterations"] == 100_000
+    assert not list(folder.glob("*.safetensors"))
+    assert max(part.stat().st_size for part in (folder / "parts").iterdir()) == 10_000
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    shutil.copytree(tmp_path / "weights" / "data", elsewhere / "weights" / "data")
+    train_weights.unpack(folder / "parts")
+    options = yaml.safe_load((elsewhere / "weights" / "tiny" / "tiny.yml").read_text())
+    train_weights.shorten(options, done + 3)
+    (elsewhere / "weights" / "tiny" / "tiny.yml").write_bytes(train_weights.dump(options))
+    train_weights.Weights(args).train(train_weights.time.monotonic() + 300)
+    assert json.loads((elsewhere / "weights" / "tiny" / "training.json").read_text())["calls"][1]["iterations"] == 3
+    network = build_from_checkpoint(elsewhere / "weights" / "tiny" / "tiny.safetensors")
+    averaged = torch.load(elsewhere / "experiments" / "tiny" / "models" / "net_g_latest.pth")["params_ema"]
+    assert all(torch.equal(value, averaged[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, monkeypatch):
+    run_in_process(monkeypatch)
+    weights = train_weights.Weights(arguments(ROOT / "options" / f"train_{name}.yml", data))
+    options = weights._options(train_weights.make_training_set(weights.recipe, data))
+    train_weights.shorten(options, 100)
+    weights.opt.parent.mkdir(parents=True)
+    weights.opt.write_bytes(train_weights.dump(options))
+    validate_options(load_options(weights.opt), is_train=True)
+    assert options["datasets"]["val"]["name"] in {"Set5", "Set12", "Kodak24"}
+    assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(train_weights.SCALES)
+
+
+def test_schedules_are_shortened_alike():
+    options = {
+        "train": {"total_iter": 1000, "warmup_iter": 50, "scheduler": {"milestones": [500, 800], "gamma": 0.5}},
+        "datasets": {"train": {"iters": [333, 333, 334]}},
+        "val": {"val_freq": 100},
+        "logger": {},
+    }
+    train_weights.shorten(options, 100)
+    assert options["train"] == {
+        "total_iter": 100,
+        "warmup_iter": 5,
+        "scheduler": {"milestones": [50, 80], "gamma": 0.5},
+    }
+    assert options["datasets"]["train"]["iters"] == [33, 33, 34]
+    assert options["val"]["val_freq"] == options["logger"]["save_checkpoint_freq"] == 5
+
+
+def test_iterations_are_fitted_to_the_time(recipe, data, monkeypatch, capsys):
+    run_in_process(monkeypatch)
+    weights = train_weights.Weights(arguments(recipe, data, iterations=None))
+    options = weights._options(train_weights.make_training_set(weights.recipe, data))
+    few, many = (weights._fit(options, train_weights.time.monotonic() + seconds) for seconds in (10, 1000))
+    assert 50 * few < many
+    assert options["train"]["total_iter"] == 6000, "the trial has options of its own"
+
+
+def test_parts_that_are_damaged_are_told(tmp_path):
+    (tmp_path / "part_000").write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(UserError, match="not the parts of a training"):
+        train_weights.unpack(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no.yml", "--minutes", "5"], "no.yml: no such file"),
+        ([str(ROOT / "options" / "train_SemanIR_SRx4.yml"), "--minutes", "5", "--data", "no"], "--data must name"),
+        ([str(ROOT / "options" / "train_SemanIR_SRx4.yml"), "--minutes", "0.1"], "--minutes must be more than 0.3"),
+    ],
+)
+def test_wrong_arguments_are_one_line(words, message, data):
+    command = [sys.executable, str(ROOT / "scripts" / "train_weights.py"), *words]
+    environment = {"SEMANIR_VENV": "0", "SEMANIR_DATA": str(data), "PATH": ""}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1]
