@@ -32,8 +32,8 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compute the leaderboard, print its table, and return 1 if a cell has failed."""
     from semanir_plugin.engine.run import RunArguments
-    from semanir_plugin.evaluation.leaderboard import run_leaderboard
-    from semanir_plugin.evaluation.report import print_table
+    from semanir_plugin.evaluation.leaderboard.report import print_table
+    from semanir_plugin.evaluation.leaderboard.run import run_leaderboard
 
     results = run_leaderboard(RunArguments(args.opt, args.launcher, debug=args.debug, force_yml=args.force_yml))
     if not results:  # of another process than the first

@@ -39,7 +39,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, print the tables and write the files."""
     from semanir_plugin.errors import UserError
-    from semanir_plugin.evaluation.profile_run import profile_option_file
+    from semanir_plugin.evaluation.profiling.run import profile_option_file
 
     if args.repeats < 1:
         raise UserError("--repeats must be at least 1")

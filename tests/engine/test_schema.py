@@ -15,7 +15,7 @@ from semanir_plugin.errors import UserError
 SHIPPED = sorted(
     path
     for path in Path(__file__).parents[2].glob("options/*.yml")
-    if not path.stem.startswith("leaderboard_")  # which semanir_plugin.evaluation.board checks
+    if not path.stem.startswith("leaderboard_")  # which semanir_plugin.evaluation.leaderboard.board checks
 )
 
 # The SwinIR recipe of BasicSR's repository, in full.

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from semanir_plugin.evaluation.op_profile import OpCost
-from semanir_plugin.evaluation.profile import Profile
-from semanir_plugin.evaluation.stage_profile import StageCost
+from semanir_plugin.evaluation.profiling.ops import OpCost
+from semanir_plugin.evaluation.profiling.profile import Profile
+from semanir_plugin.evaluation.profiling.stages import StageCost
 
 __all__ = ["draw_profiles"]
 

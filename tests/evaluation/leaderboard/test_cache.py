@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semanir_plugin.evaluation.cache import Cache
+from semanir_plugin.evaluation.leaderboard.cache import Cache
 
 
 @pytest.fixture

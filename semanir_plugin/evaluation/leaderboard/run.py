@@ -18,14 +18,14 @@ from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import apply_overrides, load_options
 from semanir_plugin.engine.run import RunArguments
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.board import Board, read_board
-from semanir_plugin.evaluation.cache import Cache
-from semanir_plugin.evaluation.contestants import Contestant, NetworkOptions, Restorer, make_contestant
-from semanir_plugin.evaluation.model_cost import NO_COST, describe_device, measure_cost
-from semanir_plugin.evaluation.references import image_path, write_references
-from semanir_plugin.evaluation.report import write_reports
-from semanir_plugin.evaluation.results import Cells, Failures, assemble
-from semanir_plugin.evaluation.test_sets import TestSet, hash_files
+from semanir_plugin.evaluation.leaderboard.board import Board, read_board
+from semanir_plugin.evaluation.leaderboard.cache import Cache
+from semanir_plugin.evaluation.leaderboard.contestants import Contestant, NetworkOptions, Restorer, make_contestant
+from semanir_plugin.evaluation.leaderboard.model_cost import NO_COST, describe_device, measure_cost
+from semanir_plugin.evaluation.leaderboard.references import image_path, write_references
+from semanir_plugin.evaluation.leaderboard.report import write_reports
+from semanir_plugin.evaluation.leaderboard.results import Cells, Failures, assemble
+from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, hash_files
 from semanir_plugin.names import check_inside
 
 __all__ = ["run_leaderboard"]

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from semanir_plugin.evaluation import page as page_module
-from semanir_plugin.evaluation.page import write_page
-from tests.evaluation.invented_results import HOSTILE
+from semanir_plugin.evaluation.leaderboard import page as page_module
+from semanir_plugin.evaluation.leaderboard.page import write_page
+from tests.evaluation.leaderboard.invented_results import HOSTILE
 
 
 def written(results, folder, path, **how):

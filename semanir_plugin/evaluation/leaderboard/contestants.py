@@ -22,7 +22,7 @@ from semanir_plugin.data.images import FloatImage
 from semanir_plugin.data.sr_pairs import find_images
 from semanir_plugin.engine.rehearsal import rehearse
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.test_sets import Sample, TestSet, hash_files, read_image, slugify
+from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
 from semanir_plugin.models.checkpoints import describe_weights, find_weights
 
 __all__ = [

@@ -12,7 +12,7 @@ from semanir_plugin.data.checks import Size, read_size
 from semanir_plugin.data.images import Channels, FloatImage, decode_image
 from semanir_plugin.data.pairing import Found, find_pairs, find_singles
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.protocols import Protocol
+from semanir_plugin.evaluation.leaderboard.protocols import Protocol
 
 __all__ = ["Sample", "TestSet", "TestSetOptions", "hash_files", "read_image", "slugify"]
 

@@ -9,9 +9,14 @@ import torch
 from torch import nn
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation import model_cost
-from semanir_plugin.evaluation.contestants import ClassicalOptions, NetworkOptions, Restorer, make_contestant
-from semanir_plugin.evaluation.model_cost import NO_COST, CostOptions, measure_cost
+from semanir_plugin.evaluation.leaderboard import model_cost
+from semanir_plugin.evaluation.leaderboard.contestants import (
+    ClassicalOptions,
+    NetworkOptions,
+    Restorer,
+    make_contestant,
+)
+from semanir_plugin.evaluation.leaderboard.model_cost import NO_COST, CostOptions, measure_cost
 
 SETTINGS = {"num_gpu": 0, "manual_seed": 0, "scale": 2}
 

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from semanir_plugin.evaluation.board import Board
-from semanir_plugin.evaluation.references import image_path, reference_paths
-from semanir_plugin.evaluation.test_sets import TestSet, slugify
+from semanir_plugin.evaluation.leaderboard.board import Board
+from semanir_plugin.evaluation.leaderboard.references import image_path, reference_paths
+from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, slugify
 
 __all__ = ["Cells", "Failures", "assemble"]
 
@@ -125,7 +125,7 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """Return the commit that the package is of, where it runs from a clone."""
-    clone = Path(__file__).resolve().parents[2]
+    clone = Path(__file__).resolve().parents[3]
     if not (clone / ".git").exists():  # installed elsewhere, perhaps within a clone of something else
         return None
     command = ["git", "-C", str(clone), "rev-parse", "--short", "HEAD"]

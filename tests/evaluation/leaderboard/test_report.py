@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from semanir_plugin.evaluation.report import format_csv, format_markdown, print_table, rank_scores, write_reports
+from semanir_plugin.evaluation.leaderboard.report import (
+    format_csv,
+    format_markdown,
+    print_table,
+    rank_scores,
+    write_reports,
+)
 
 
 def row(name, psnr, ssim=0.5, kind="measured", **more):

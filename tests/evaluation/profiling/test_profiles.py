@@ -9,12 +9,13 @@ from torch import nn
 
 from semanir_plugin.archs import AST, SemanIR
 from semanir_plugin.blocks import KeySemanticStage
-from semanir_plugin.evaluation import clock, op_profile
 from semanir_plugin.evaluation.cost import count_flops, count_parameters
-from semanir_plugin.evaluation.op_profile import profile_ops
-from semanir_plugin.evaluation.profile import format_profile, profile_network
-from semanir_plugin.evaluation.profile_plot import draw_profiles
-from semanir_plugin.evaluation.stage_profile import find_stages, profile_stages
+from semanir_plugin.evaluation.profiling import clock
+from semanir_plugin.evaluation.profiling import ops as op_profile
+from semanir_plugin.evaluation.profiling.ops import profile_ops
+from semanir_plugin.evaluation.profiling.plot import draw_profiles
+from semanir_plugin.evaluation.profiling.profile import format_profile, profile_network
+from semanir_plugin.evaluation.profiling.stages import find_stages, profile_stages
 from tests.conftest import TINY_NETWORK
 
 SIZE = (9, 21)

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.evaluation.invented_results import crops_of, invent_results
+from tests.evaluation.leaderboard.invented_results import crops_of, invent_results
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from semanir_plugin.blocks import AdaptiveSparseStage, KeySemanticStage
-from semanir_plugin.evaluation.clock import peak_mib, time_ms
 from semanir_plugin.evaluation.cost import analyze_flops, count_parameters
+from semanir_plugin.evaluation.profiling.clock import peak_mib, time_ms
 
 __all__ = ["StageCost", "find_stages", "profile_stages"]
 

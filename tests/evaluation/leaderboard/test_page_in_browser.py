@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from semanir_plugin.evaluation.page import write_page
-from tests.evaluation.invented_results import HOSTILE
+from semanir_plugin.evaluation.leaderboard.page import write_page
+from tests.evaluation.leaderboard.invented_results import HOSTILE
 
 TIMES, DASH = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 from semanir_plugin.engine.options import OptionFile
 from semanir_plugin.engine.schema import Section, check_network
 from semanir_plugin.errors import UserError, describe_unknown
-from semanir_plugin.evaluation.contestants import (
+from semanir_plugin.evaluation.leaderboard.contestants import (
     ClassicalOptions,
     FolderOptions,
     NetworkOptions,
     WeightsOptions,
 )
-from semanir_plugin.evaluation.model_cost import CostOptions
-from semanir_plugin.evaluation.protocols import PROTOCOLS, Protocol
-from semanir_plugin.evaluation.published import published_rows
-from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions, slugify
+from semanir_plugin.evaluation.leaderboard.model_cost import CostOptions
+from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS, Protocol
+from semanir_plugin.evaluation.leaderboard.published import published_rows
+from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions, slugify
 from semanir_plugin.names import can_name_file
 
 __all__ = ["Board", "read_board"]

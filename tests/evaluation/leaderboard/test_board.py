@@ -10,7 +10,7 @@ import yaml
 
 from semanir_plugin.engine.options import apply_overrides, load_options
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.board import read_board
+from semanir_plugin.evaluation.leaderboard.board import read_board
 
 OPTIONS = {
     "name": "board",

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from semanir_plugin.data.images import FloatImage
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.contestants import Restorer
 from semanir_plugin.evaluation.cost import count_flops, count_parameters
+from semanir_plugin.evaluation.leaderboard.contestants import Restorer
 from semanir_plugin.models.tile_memory import peak_memory
 
 __all__ = ["NO_COST", "CostOptions", "describe_device", "measure_cost"]

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from semanir_plugin.engine.networks import choose_device, read_network
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.profile import Profile, format_profile, profile_network, write_json
-from semanir_plugin.evaluation.profile_plot import draw_profiles
+from semanir_plugin.evaluation.profiling.plot import draw_profiles
+from semanir_plugin.evaluation.profiling.profile import Profile, format_profile, profile_network, write_json
 from semanir_plugin.models.checkpoints import build_network
 from semanir_plugin.models.requirements import input_channels
 

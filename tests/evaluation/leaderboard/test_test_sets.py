@@ -6,8 +6,8 @@ import pytest
 
 from semanir_plugin.data.images import to_float, to_uint8
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.protocols import PROTOCOLS
-from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions
+from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
+from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.protocols import PROTOCOLS
-from semanir_plugin.evaluation.published import published_rows
-from semanir_plugin.evaluation.test_sets import TestSet, TestSetOptions
+from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
+from semanir_plugin.evaluation.leaderboard.published import published_rows
+from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 
 
 def rows(protocol, sets, scale=1, wanted=None):

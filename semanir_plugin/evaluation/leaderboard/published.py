@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from semanir_plugin.errors import UserError, describe_unknown
-from semanir_plugin.evaluation.protocols import Protocol
-from semanir_plugin.evaluation.test_sets import TestSet
+from semanir_plugin.evaluation.leaderboard.protocols import Protocol
+from semanir_plugin.evaluation.leaderboard.test_sets import TestSet
 
 __all__ = ["published_rows"]
 
@@ -61,7 +61,7 @@ def published_rows(
 
 @cache
 def _load() -> dict[str, Any]:
-    text = (files("semanir_plugin.evaluation") / "published_results.yml").read_text(encoding="utf-8")
+    text = (files("semanir_plugin.evaluation.leaderboard") / "published_results.yml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
 
 

@@ -1,0 +1,1 @@
+"""Many models times many test sets, by the protocols of the field: scores, costs, tables and a page."""
