@@ -45,6 +45,7 @@ class Plan:
     assa_sizes: tuple[tuple[int, int], ...]
 
 
+OPS = ("attention", "dictionary", "assa")
 KEYS = (32, 64, 128, 256, 512)
 PLANS = {
     "cpu": Plan(
@@ -73,6 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="one window size and two k, fewer repetitions")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure; default: a GPU if there is one")
+    parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS, metavar="OP", help=f"of {', '.join(OPS)} (all)")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark_ops"), help="where JSON and plot go")
     args = parser.parse_args()
     run_in_venv()
@@ -92,14 +94,16 @@ def main() -> int:
         "dictionary": (measure_dictionary, sizes),
         "assa": (measure_assa, plan.assa_sizes),
     }
-    for name, (measure, cases) in measures.items():
+    for name in args.ops:
+        measure, cases = measures[name]
         rows = report[name] = []
         for case in cases:
             rows.append(measure(*case, device, repeats, floor))
             print_row(name, rows[-1], columns(name, device), header=len(rows) == 1)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"benchmark_ops_{device}.json").write_text(json.dumps(report, indent=2) + "\n")
-    plot(report["attention"], args.out / f"benchmark_ops_{device}.png")
+    if "attention" in report:
+        plot(report["attention"], args.out / f"benchmark_ops_{device}.png")
     print(f"Written to {args.out.resolve()}")
     return 0
 
@@ -331,7 +335,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         axis.xaxis.set_major_formatter("{x:.0f}")
         axis.set_yscale("log")
         axis.grid(alpha=0.3)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 
