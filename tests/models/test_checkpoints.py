@@ -246,6 +246,15 @@ def test_an_option_file_counts_more_than_the_checkpoint(trained):
         build_from_checkpoint(trained[0], options={**OPTIONS, "embed_dim": 4})
 
 
+def test_a_size_that_is_not_trained_yet_has_a_stand_in(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(models_checkpoints, "SHIPPED", tmp_path)
+    save_weights(tmp_path / "semanir-mini-x4.safetensors", network(), OPTIONS)
+    assert find_weights("semanir-light-x4") == tmp_path / "semanir-mini-x4.safetensors"
+    assert "semanir-light-x4 has not been trained yet; semanir-mini-x4 stands in" in caplog.text
+    save_weights(tmp_path / "semanir-light-x4.safetensors", network(), OPTIONS)
+    assert find_weights("semanir-light-x4") == tmp_path / "semanir-light-x4.safetensors"
+
+
 def test_names_of_shipped_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models_checkpoints, "SHIPPED", tmp_path / "weights")

@@ -71,6 +71,8 @@ def test_what_is_right_is_read(read, tmp_path):
         ("scale=four", "scale must be int or ~, not 'four'"),
         ("published=some", "published must be bool or a list of str, not 'some'"),
         ("published=[SwinR]", "unknown method 'SwinR'; did you mean 'SwinIR'"),
+        ("models:net:network_g=~", "models:net: give one of network_g, weights, images, classical"),
+        ("models:shipped:weights=no-such", "models:shipped: no file and no weights 'no-such'"),
         ("cost:size=[64]", "cost: size must be a height and a width in pixels"),
         ("cost:runs=0", "cost: runs must be a whole number of at least 1"),
         ("cost:rnus=3", "cost: unknown key 'rnus' of cost; did you mean 'runs'"),

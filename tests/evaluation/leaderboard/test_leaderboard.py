@@ -18,6 +18,7 @@ import yaml
 from basicsr.archs import build_network
 from basicsr.metrics import calculate_psnr
 
+from semanir_plugin.checkpoints import save_weights
 from semanir_plugin.cli import main
 from semanir_plugin.evaluation.leaderboard import run as leaderboard
 from tests.conftest import ROOT
@@ -122,6 +123,18 @@ def test_the_whole(board, capsys):
     assert (RESULTS / "results.md").is_file()
     assert (RESULTS / "results.csv").is_file()
     assert all(name in (RESULTS / "results.html").read_text() for name in MODELS)
+
+
+def test_weights_that_say_what_network_they_are_of(board):
+    network = build_network(dict(NETWORKS["SemanIR-4"]))
+    network.load_state_dict(torch.load("SemanIR-4.pth")["params"])
+    save_weights("described.safetensors", network, NETWORKS["SemanIR-4"])
+    named = {"named": {"network_g": NETWORKS["SemanIR-4"], "checkpoint": "SemanIR-4.pth"}}
+    assert board(models={**named, "described": {"weights": "described.safetensors"}}) == 0
+    rows = read_results()["rows"]
+    scores = [{name: cell["scores"] for name, cell in row["cells"].items()} for row in rows]
+    assert scores[0] == scores[1]
+    assert [row["kind"] for row in rows] == ["measured", "measured"]
 
 
 def test_networks_are_scored_as_by_basicsr_test(board):
