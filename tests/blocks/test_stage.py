@@ -11,7 +11,21 @@ from semanir_plugin.ops import build_key_semantics
 
 def stage(shifted, **kwargs):
     torch.manual_seed(1)
-    return KeySemanticStage(8, 2, window_size=4, mlp_ratio=2, shifted=shifted, **kwargs)
+    module = KeySemanticStage(8, 2, window_size=4, mlp_ratio=2, shifted=shifted, **kwargs)
+    for norm in norms(module):  # so that the layers count
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    return module
+
+
+def norms(module):
+    return [each for each in module.modules() if isinstance(each, torch.nn.LayerNorm)]
+
+
+def test_layers_add_little_at_the_start():
+    module = KeySemanticStage(8, 2, window_size=4, mlp_ratio=2, shifted=[False])
+    x = torch.randn(1, 8, 12, 8)
+    added = module.layers[0](x.view(1, -1, 8)[:, :16], None, build_key_semantics(x.view(1, -1, 8)[:, :16], 4))
+    assert 0 < (added - x.view(1, -1, 8)[:, :16]).std() < 0.2
 
 
 def reference(module, x, topk):
