@@ -33,7 +33,7 @@ TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others, unless `dist_params.timeout` says otherwise."""
 
 # What gloo says when another process does not answer; it has no class of its own for that.
-_LOST = re.compile(r"(closed|reset) by peer|broken pipe|timed out", re.IGNORECASE)
+_LOST = re.compile(r"connection (closed|reset) by peer|broken pipe|timed out", re.IGNORECASE)
 
 
 class LostProcessError(RuntimeError):

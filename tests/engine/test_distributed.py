@@ -57,7 +57,7 @@ def launch(commands, folder, *flags, **variables):
         **{"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True},
     )
     try:
-        output, _ = process.communicate(timeout=100)  # all processes have the pipe, their workers too
+        output, _ = process.communicate(timeout=400)  # all processes have the pipe, their workers too
     finally:
         if process.poll() is None:
             process.terminate()
