@@ -6,6 +6,7 @@ Nothing here imports torch before a subcommand has been chosen and its arguments
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -41,13 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args) or 0
     except UserError as error:
+        _tell_torchrun(error)
         return _say(f"basicsr {args.subcommand}: {error}", 2)
     except KeyboardInterrupt:
         return _say(f"basicsr {args.subcommand}: interrupted", 130)
     except Exception as error:
+        _tell_torchrun(error)
         if getattr(args, "debug", False):
             traceback.print_exc()
         return _say(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
+
+
+def _tell_torchrun(error: Exception) -> None:
+    if os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        from semanir_plugin.engine.distributed import report_failure
+
+        report_failure(error)
 
 
 def _say(line: str, code: int) -> int:

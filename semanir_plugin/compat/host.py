@@ -30,7 +30,7 @@ from semanir_plugin.errors import UserError, near_match
 from semanir_plugin.files import save_atomic
 from semanir_plugin.image_limits import check_pixels
 
-__all__ = ["known_optimizers", "known_schedulers", "repair_host"]
+__all__ = ["construct", "known_optimizers", "known_schedulers", "repair_host"]
 
 
 def repair_host() -> None:
@@ -118,7 +118,7 @@ def get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: 
     Raises:
         UserError: There is no such optimiser, or it refuses the options.
     """
-    return _construct("optimizer", optim_type, known_optimizers(), params, lr=lr, **kwargs)
+    return construct("optimizer", optim_type, known_optimizers(), params, lr=lr, **kwargs)
 
 
 def setup_schedulers(self: Any) -> None:
@@ -132,7 +132,7 @@ def setup_schedulers(self: Any) -> None:
     known = known_schedulers()
     options = dict(self.opt["train"]["scheduler"])
     name = options.pop("type")
-    self.schedulers += [_construct("scheduler", name, known, optimizer, **options) for optimizer in self.optimizers]
+    self.schedulers += [construct("scheduler", name, known, optimizer, **options) for optimizer in self.optimizers]
 
 
 # What a training loop that calls `step()` cannot drive, or an option file cannot express.
@@ -177,8 +177,12 @@ def _classes(module: ModuleType, base: type) -> dict[str, type]:
     }
 
 
-def _construct(kind: str, name: str, known: Mapping[str, type], *args: Any, **options: Any) -> Any:
-    """Build the class of that name, or tell the user what is wrong with the name or the options."""
+def construct(kind: str, name: str, known: Mapping[str, type], *args: Any, **options: Any) -> Any:
+    """Build the class of that name among the known ones.
+
+    Raises:
+        UserError: There is none, or it refuses the options.
+    """
     if name not in known:
         near = near_match(name, known)
         hint = f"did you mean '{near}'? " if near else ""

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_time_str, set_random_seed
-from basicsr.utils.dist_util import get_dist_info, master_only
+from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.options import dict2str
 
 from semanir_plugin.data.checks import check_datasets
 from semanir_plugin.data.guarded_dataset import GuardedDataset
-from semanir_plugin.engine.distributed import init_distributed
+from semanir_plugin.engine.deterministic import make_deterministic, say_workspace
+from semanir_plugin.engine.distributed import init_distributed, read_timeout
 from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import OptionFile, apply_overrides, load_options, resolve_options
 from semanir_plugin.engine.schema import validate_options
@@ -72,7 +74,10 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     """
     file = apply_overrides(load_options(args.opt), args.force_yml)
     validate_options(file, is_train=is_train)
-    init_distributed(args.launcher, port=(file.data.get("dist_params") or {}).get("port"))
+    if file.data.get("deterministic"):
+        make_deterministic()  # before anything starts CUDA
+    port = (file.data.get("dist_params") or {}).get("port")
+    init_distributed(args.launcher, port=port, timeout=read_timeout(file.data))
     logger = start_logging(get_dist_info()[0])
     opt = resolve_options(
         file,
@@ -84,7 +89,9 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     )
     check_datasets(opt, file.where)
     set_random_seed(opt["manual_seed"] + opt["rank"])
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    if opt.get("deterministic"):
+        say_workspace()
     return Run(file, opt, logger)
 
 
@@ -118,9 +125,8 @@ def build_run_model(run: Run) -> Any:
         raise UserError(f"{run.file.path}: {run.opt['model_type']} cannot be built: {one_line(error)}") from error
 
 
-@master_only
 def open_run_folder(run: Run, *, resumed: bool = False) -> None:
-    """Make the folders of the run, copy the options there and start the log file.
+    """Make the folders of the run, copy the options there and start the log file; all processes wait for it.
 
     What an earlier run of the same name left is kept: its folder gets `_archived_` and the time appended.
 
@@ -128,9 +134,12 @@ def open_run_folder(run: Run, *, resumed: bool = False) -> None:
         UserError: The folders cannot be made, or a link of an earlier run leads out of them.
     """
     try:
-        _open_run_folder(run, resumed)
+        if run.opt["rank"] == 0:
+            _open_run_folder(run, resumed)
     except OSError as error:
         raise UserError(f"cannot write to {error.filename}: {error.strerror}; choose path.experiments_root") from error
+    if run.opt["dist"]:
+        dist.barrier()  # else images of another process would be set aside with what an earlier run left
 
 
 def _open_run_folder(run: Run, resumed: bool) -> None:

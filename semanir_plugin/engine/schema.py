@@ -34,8 +34,8 @@ Keys = tuple[str, ...]
 Table = Iterable[tuple[str, Any]]  # what iterating one of BasicSR's registries gives
 
 _TOP_KEYS = {
-    *("name", "model_type", "scale", "num_gpu", "manual_seed", "dist_params", "find_unused_parameters"),
-    *("datasets", "path", "train", "val", "logger"),
+    *("name", "model_type", "scale", "num_gpu", "manual_seed", "deterministic"),
+    *("dist_params", "find_unused_parameters", "datasets", "path", "train", "val", "logger"),
 }
 _DATASET_KEYS = {
     *("name", "type", "phase", "scale", "io_backend", "use_shuffle", "dataset_enlarge_ratio"),
@@ -43,7 +43,7 @@ _DATASET_KEYS = {
     *("prefetch_mode", "num_prefetch_queue"),
 }
 _VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
-    "": {"find_unused_parameters": bool},
+    "": {"find_unused_parameters": bool, "deterministic": bool},
     "datasets": {
         "name": str | None,
         "prefetch_mode": Literal["cpu", "cuda"] | None,
@@ -54,6 +54,7 @@ _VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
         "grad_clip": float | None,
         "mixup": float | None,
         "ema_decay": float | None,
+        "zero_redundancy": bool,
     },
     "val": {"save_img": bool, "pbar": bool, "self_ensemble": bool, "tile": Literal["auto"] | int | None},
     "logger": {"use_tb_logger": bool},
@@ -73,6 +74,7 @@ _REQUIRED_TO_TRAIN = dict.fromkeys(
 )
 _TEMPLATE = re.compile(r"[^{}/]*\{\}[^{}/]*")
 _SINGLE = {single for single in PHASE_LISTS.values() if single}
+_LONGEST_TIMEOUT = 7 * 24 * 60
 _FILLED_KEYS = {  # looked up by models, but set when the options are resolved
     *("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),
     *("models", "training_states", "log", "visualization"),
@@ -522,4 +524,13 @@ def _check_logger(top: Section, *, is_train: bool) -> None:
             raise wandb.error("project needs logger.use_tb_logger: true, whose records it uploads", at="project")
         if find_spec("wandb") is None:
             raise wandb.error("project needs the package wandb: pip install wandb, or set it to ~", at="project")
-    top.sub("dist_params").check_keys({"backend", "port"})
+    _check_dist_params(top.sub("dist_params"))
+
+
+def _check_dist_params(section: Section) -> None:
+    section.check_keys({"backend", "port", "timeout"})
+    section.check_values({"timeout": float | None})
+    timeout = section.values.get("timeout")
+    if timeout is not None and not 0 < timeout <= _LONGEST_TIMEOUT:
+        limits = f"minutes, above 0 and at most {_LONGEST_TIMEOUT}"
+        raise section.error(f"timeout must be {limits}, not {timeout}", at="timeout")

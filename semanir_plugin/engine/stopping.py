@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -31,13 +32,14 @@ class StopSignals:
 
     Args:
         distributed: Whether other processes take part, which then stop as soon as one is told to.
+        timeout: How long to wait for them.
     """
 
-    def __init__(self, *, distributed: bool = False) -> None:
+    def __init__(self, *, distributed: bool = False, timeout: timedelta = TIMEOUT) -> None:
         self._asked_at: float | None = None
         self._previous: dict[int, Any] = {}
         # On the CPU, so that asking does not wait for a GPU.
-        self._group = dist.new_group(backend="gloo", timeout=TIMEOUT) if distributed else None
+        self._group = dist.new_group(backend="gloo", timeout=timeout) if distributed else None
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # no other may set handlers

@@ -10,6 +10,7 @@ from typing import Any
 from basicsr.data import build_dataloader
 from torch.utils.data import DataLoader
 
+from semanir_plugin.engine.distributed import noticing_lost_processes
 from semanir_plugin.engine.rehearsal import rehearse
 from semanir_plugin.engine.run import (
     Run,
@@ -26,6 +27,7 @@ __all__ = ["test"]
 Scores = dict[str, dict[str, float]]
 
 
+@noticing_lost_processes()
 def test(args: RunArguments) -> Scores:
     """Test as an option file says; images and `metrics.json` go to the run's results folder.
 

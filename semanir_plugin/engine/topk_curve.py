@@ -13,6 +13,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from semanir_plugin.data.sharing import share_of_loader
+
 __all__ = ["Point", "draw_curve", "format_table", "measure_curve", "write_csv"]
 
 SECONDS = "seconds_per_image"
@@ -48,7 +50,7 @@ def measure_curve(
 ) -> list[Point]:
     """Score a test set with each number of keys.
 
-    Time is the median over the images; before it is taken, one image of each size is restored.
+    Time is the median over the images; before it is taken, a process restores one image of each size of its own.
 
     Args:
         model: A SemanIRModel, with a network that has a `topk`.
@@ -57,7 +59,7 @@ def measure_curve(
         score: Validates the model on the loader, whose name is that of the point, and returns the metrics.
 
     Returns:
-        The points by rising k; none on processes but the first.
+        The points by rising k.
     """
     dataset: Any = loader.dataset
     name, points = dataset.opt["name"], []
@@ -66,15 +68,14 @@ def measure_curve(
         dataset.opt["name"] = _label(name, topk)
         _warm_up(model, loader)
         values = score(loader)
-        if model.opt["rank"] == 0:  # which alone scores
-            points.append(Point(name, topk, {**values, SECONDS: statistics.median(model.seconds_per_image)}))
+        points.append(Point(name, topk, {**values, SECONDS: statistics.median(model.seconds_per_image)}))
     dataset.opt["name"] = name
     return points[::-1]
 
 
 def _warm_up(model: Any, loader: DataLoader[Any]) -> None:
     seen = set()
-    for sample in loader if model.opt["rank"] == 0 else ():
+    for sample in share_of_loader(loader, model.opt["rank"], model.opt["world_size"]):
         if sample["lq"].shape not in seen:
             seen.add(sample["lq"].shape)
             model.feed_data({"lq": sample["lq"]})

@@ -19,6 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from semanir_plugin.data.sampler import IterationSampler
 from semanir_plugin.data.seeding import derive_seed, seed_all
+from semanir_plugin.engine.distributed import noticing_lost_processes, read_timeout
 from semanir_plugin.engine.log import quiet_writer_threads
 from semanir_plugin.engine.phases import Phase, plan_phases
 from semanir_plugin.engine.rehearsal import rehearse, rehearse_patch
@@ -43,6 +44,7 @@ from semanir_plugin.errors import UserError, one_line
 __all__ = ["train"]
 
 
+@noticing_lost_processes()
 def train(args: RunArguments) -> bool:
     """Train as an option file says.
 
@@ -166,7 +168,7 @@ class TrainingLoop:
         with ExitStack() as stack:
             bar = stack.enter_context(self._progress_bar())
             stack.enter_context(logging_redirect_tqdm([self.logger], tqdm_class=type(bar)))
-            signals = stack.enter_context(StopSignals(distributed=self.opt["dist"]))
+            signals = stack.enter_context(StopSignals(distributed=self.opt["dist"], timeout=read_timeout(self.opt)))
             if not self._run_iterations(bar, signals):
                 return False
             self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")

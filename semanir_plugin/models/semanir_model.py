@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
@@ -23,13 +22,15 @@ from semanir_plugin.data.seeding import derive_seed, get_rng_state, set_rng_stat
 from semanir_plugin.models.finite_steps import FiniteSteps
 from semanir_plugin.models.requirements import size_multiple
 from semanir_plugin.models.restoration import Restoration
+from semanir_plugin.models.shared_validation import SharedValidation
+from semanir_plugin.models.zero_redundancy import build_sharded_optimizer, gather_states
 from semanir_plugin.registration import register
 
 __all__ = ["SemanIRModel"]
 
 
 @register(MODEL_REGISTRY)
-class SemanIRModel(SRModel):
+class SemanIRModel(SharedValidation):
     """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, tiles and a best checkpoint.
 
     Options beyond SRModel's:
@@ -39,6 +40,8 @@ class SemanIRModel(SRModel):
             a share drawn from the Beta distribution of this parameter; none: off.
         train.max_nan_steps: Steps in a row, 10 by default, that are left out because their loss or gradients are not
             finite, before the training ends and names their images in `nonfinite_steps_<rank>.json`.
+        train.zero_redundancy: Whether each of several processes keeps the optimiser's state of a part of the weights
+            only (ZeRO-1).
         train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
         val.topk: Keys per query when testing, for networks with a `topk`.
         val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
@@ -46,21 +49,16 @@ class SemanIRModel(SRModel):
         val.tile_overlap: Pixels that neighbouring tiles share at least, 32 by default.
         val.self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
 
-    Attributes:
-        seconds_per_image: What `test` took for each image of the last validation.
+    Of several processes each restores and scores its share of the images of a validation.
     """
 
     OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
-        "train": frozenset({"amp", "grad_clip", "mixup", "accumulation_steps", "max_nan_steps"}),
+        "train": frozenset({"amp", "grad_clip", "mixup", "accumulation_steps", "max_nan_steps", "zero_redundancy"}),
         "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
     }
 
     lq: Tensor
     gt: Tensor
-
-    def __init__(self, opt: dict[str, Any]) -> None:
-        self.seconds_per_image: list[float] = []
-        super().__init__(opt)
 
     def print_network(self, net: torch.nn.Module) -> None:
         """Log the size of a network, and in the log file alone its modules."""
@@ -85,6 +83,18 @@ class SemanIRModel(SRModel):
         self.optim_wrapper = build_optim_wrapper(
             self.optimizer_g, amp=train_opt.get("amp"), grad_clip=train_opt.get("grad_clip"), device=self.device
         )
+
+    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
+        """Return an optimiser as the host does; one whose state is divided where that is asked for."""
+        if self.opt["world_size"] > 1 and self.opt["train"].get("zero_redundancy"):
+            return build_sharded_optimizer(optim_type, params, lr=lr, **kwargs)
+        return super().get_optimizer(optim_type, params, lr, **kwargs)
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Save as the host does; all processes take part, for their parts of the optimiser's state."""
+        if current_iter != -1:
+            gather_states(self.optimizers)
+        super().save_training_state(epoch, current_iter)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Take a batch, or an image, to the device, and keep the names of its files."""
@@ -182,11 +192,6 @@ class SemanIRModel(SRModel):
             options["topk"] = max(options["topk"])
         multiple_of = size_multiple(self.get_bare_model(self.net_g), self.opt["network_g"])
         return Restoration(multiple_of=multiple_of, **options)
-
-    def nondist_validation(self, *args: Any, **kwargs: Any) -> None:
-        """Validate as SRModel, and keep the seconds that each image took."""
-        self.seconds_per_image = []
-        super().nondist_validation(*args, **kwargs)
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         if not self.is_train:  # there is one result, so there is no best one to speak of

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from semanir_plugin.cli import main
 from semanir_plugin.engine import topk_curve
@@ -67,8 +68,9 @@ def test_no_plot_without_matplotlib(tmp_path, monkeypatch):
 class Model:
     """Notes with how many keys it was asked for what."""
 
-    def __init__(self, rank=0):
-        self.opt, self.restoration, self.calls, self.seconds_per_image = {"rank": rank}, self, [], []
+    def __init__(self, rank=0, world_size=1):
+        self.opt, self.restoration = {"rank": rank, "world_size": world_size}, self
+        self.calls, self.seconds_per_image = [], []
 
     def feed_data(self, data):
         self.lq = self.output = data["lq"]
@@ -77,21 +79,18 @@ class Model:
         self.calls.append((self.topk, self.lq.shape))
 
 
-class Loader(list):
-    @property
-    def dataset(self):
-        return self
-
+class Dataset(list):
     opt = {"name": "set"}
 
 
 def measure(model, topks):
-    loader, names = Loader({"lq": np.zeros(shape)} for shape in [(2, 3), (2, 3), (4, 3)]), []
+    dataset = Dataset({"lq": torch.zeros(shape)} for shape in [(2, 3), (2, 3), (4, 3)])
+    loader, names = DataLoader(dataset), []
 
     def score(each):
         names.append(each.dataset.opt["name"])
-        model.seconds_per_image = [9.0, model.topk, model.topk + 1] if model.opt["rank"] == 0 else []
-        return {"psnr": 2.0 * model.topk} if model.opt["rank"] == 0 else {}
+        model.seconds_per_image = [9.0, model.topk, model.topk + 1]
+        return {"psnr": 2.0 * model.topk}
 
     points = measure_curve(model, loader, topks, score)
     assert loader.dataset.opt["name"] == "set"
@@ -107,14 +106,15 @@ def test_each_k_is_scored_once_under_its_own_name():
         Point("set", 4, {"psnr": 8.0, "seconds_per_image": 5}),
     ]
     assert [point.label for point in points] == ["set_topk2", "set_topk4"]
-    assert model.calls == [(4, (2, 3)), (4, (4, 3)), (2, (2, 3)), (2, (4, 3))], "each size once before its time counts"
+    sizes = [(1, 2, 3), (1, 4, 3)]
+    assert model.calls == [(k, size) for k in (4, 2) for size in sizes], "each size once before its time counts"
     assert not hasattr(model, "lq")
 
 
-def test_processes_that_do_not_score_have_no_points():
-    model = Model(rank=1)
-    assert measure(model, [4, 2]) == ([], ["set_topk4", "set_topk2"])
-    assert model.calls == []
+def test_of_several_processes_each_warms_up_on_its_own_images():
+    model = Model(rank=1, world_size=2)
+    measure(model, [4, 2])
+    assert model.calls == [(4, (1, 2, 3)), (2, (1, 2, 3))]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from basicsr.utils.dist_util import get_dist_info
 from tqdm import tqdm
 
 from semanir_plugin.data.images import FloatImage, to_uint8
+from semanir_plugin.data.sharing import share
 from semanir_plugin.engine.distributed import init_distributed
 from semanir_plugin.engine.log import log_to_file, start_logging
 from semanir_plugin.engine.options import apply_overrides, load_options
@@ -30,6 +32,9 @@ from semanir_plugin.names import check_inside
 
 __all__ = ["run_leaderboard"]
 
+# The other processes wait while the first one measures costs.
+TIMEOUT = datetime.timedelta(hours=6)
+
 
 def run_leaderboard(args: RunArguments) -> dict[str, Any]:
     """Compute a leaderboard as an option file says; `results.html`, `.json`, `.md`, `.csv` and images go to its folder.
@@ -41,7 +46,7 @@ def run_leaderboard(args: RunArguments) -> dict[str, Any]:
         UserError: The options or the images of a test set are not right, or the results cannot be written.
     """
     file = apply_overrides(load_options(args.opt), args.force_yml)
-    init_distributed(args.launcher)
+    init_distributed(args.launcher, timeout=TIMEOUT)
     logger = start_logging(get_dist_info()[0])
     board = read_board(file, Path.cwd())
     try:
@@ -150,7 +155,7 @@ class _Computation:
 
     def _mine(self, test_set: TestSet) -> range:
         """Return which images this process takes."""
-        return range(self.rank, len(test_set), self.world)
+        return share(len(test_set), self.rank, self.world)
 
     def _progress(self, indices: Sequence[int], description: str) -> Iterator[int]:
         yield from tqdm(indices, desc=description, unit="image", disable=True if self.rank else None)

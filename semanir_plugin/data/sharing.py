@@ -1,0 +1,39 @@
+"""Sharing out a set of images over the processes of a run, and putting together what became of them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Subset
+
+__all__ = ["gather_in_order", "share", "share_of_loader"]
+
+T = TypeVar("T")
+
+
+def share(count: int, rank: int, world_size: int) -> range:
+    """Return which of `count` images a process takes: each `world_size`-th, of neighbours that are alike some each."""
+    return range(rank, count, world_size)
+
+
+def share_of_loader(loader: DataLoader[Any], rank: int, world_size: int) -> DataLoader[Any]:
+    """Return a loader of those images, one at a time, that a process takes of what a loader of a whole set yields."""
+    if world_size == 1:
+        return loader
+    dataset: Any = loader.dataset
+    return DataLoader(Subset(dataset, share(len(dataset), rank, world_size)), pin_memory=loader.pin_memory)
+
+
+def gather_in_order(own: list[T], world_size: int) -> list[T]:
+    """Return on all processes what each made of its share, in the order of the images.
+
+    Args:
+        own: An item for each image of this process's `share`.
+        world_size: Number of processes, all of which must ask.
+    """
+    if world_size == 1:
+        return own
+    shares: list[list[T]] = [[] for _ in range(world_size)]
+    dist.all_gather_object(shares, own)
+    return [shares[index % world_size][index // world_size] for index in range(sum(map(len, shares)))]
