@@ -8,6 +8,9 @@ raises what no user should see. Then it says with what, writes that input to a f
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,12 +28,15 @@ with atheris.instrument_imports(include=["semanir_plugin", "yaml", "PIL", "tifff
 
     from semanir_plugin.data.images import decode_image
     from semanir_plugin.data.photographs import decode_photograph
+    from semanir_plugin.engine import schema
     from semanir_plugin.engine.options import apply_overrides, load_options, resolve_options
-    from semanir_plugin.engine.schema import validate_options
     from semanir_plugin.errors import UserError
 
 RECIPES = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 FOLDER = Path(tempfile.mkdtemp(prefix="guided_fuzz_"))
+atexit.register(shutil.rmtree, FOLDER)  # libFuzzer's end of the process comes by it
+
+schema._parse_source = functools.cache(schema._parse_source)  # most of the time of a validation
 
 
 def refused_in_one_line(check: Callable[[], object], *kinds: type[Exception]) -> None:
@@ -44,7 +50,7 @@ def refused_in_one_line(check: Callable[[], object], *kinds: type[Exception]) ->
 
 def check_options(*entries: str, is_train: bool = True) -> None:
     file = apply_overrides(load_options(FOLDER / "x.yml"), entries)
-    validate_options(file, is_train=is_train)
+    schema.validate_options(file, is_train=is_train)
     resolve_options(file, is_train=is_train, root=Path())
 
 
