@@ -22,7 +22,15 @@ from semanir_plugin import __version__
 from semanir_plugin.errors import UserError
 from semanir_plugin.files import load_checkpoint, write_atomic
 
-__all__ = ["FORMAT", "describe_network", "fit_weights", "read_checkpoint", "save_weights", "select_weights"]
+__all__ = [
+    "FORMAT",
+    "describe_network",
+    "fit_weights",
+    "read_checkpoint",
+    "save_weights",
+    "select_weights",
+    "write_safetensors",
+]
 
 FORMAT = 1
 """Counts up when a file is written that an older plugin would misread."""
@@ -67,9 +75,18 @@ def save_weights(path: str | Path, network: nn.Module, options: Mapping[str, Any
         OSError: The file cannot be written.
         TypeError: An option is no plain value.
     """
-    state = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
-    metadata = {key: json.dumps(value) for key, value in describe_network(options).items()}
-    write_atomic(save(state, {"format": "pt", **metadata}), path)
+    write_safetensors(path, network.state_dict(), describe_network(options))
+
+
+def write_safetensors(path: str | Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    """As `save_weights`, of the state of a network and what `describe_network` says of it.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
+    metadata = {key: json.dumps(value) for key, value in about.items()}
+    write_atomic(save(tensors, {"format": "pt", **metadata}), path)
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:

@@ -10,10 +10,14 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
+import lmdb
 import torch
+from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models import lr_scheduler as host_schedulers
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
@@ -25,7 +29,13 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from semanir_plugin.checkpoints import describe_network, fit_weights, read_checkpoint, select_weights
+from semanir_plugin.checkpoints import (
+    describe_network,
+    fit_weights,
+    read_checkpoint,
+    select_weights,
+    write_safetensors,
+)
 from semanir_plugin.errors import UserError, near_match
 from semanir_plugin.files import save_atomic
 from semanir_plugin.image_limits import check_pixels
@@ -102,6 +112,42 @@ def opening_first(getitem: Callable[[Any, int], Any]) -> Callable[[Any, int], An
     return wrapper
 
 
+_environments: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
+
+
+def open_lmdbs(self: Any, db_paths: str | list[str], client_keys: str | list[str] = "default", **options: Any) -> None:
+    """`LmdbBackend.__init__` cannot open what another dataset reads from in this process, or in the one it forked from.
+
+    lmdb refuses to open an LMDB twice. Here datasets share it; workers close what they inherited and open it anew.
+    """
+    self.db_paths, keys = ([each] if isinstance(each, str) else list(each) for each in (db_paths, client_keys))
+    self._options = {"readonly": True, "lock": False, "readahead": False, **options}
+    self._process = os.getpid()
+    self._client = {key: _open_lmdb(path, self._options) for key, path in zip(keys, self.db_paths, strict=True)}
+
+
+def _open_lmdb(path: str, options: Mapping[str, Any]) -> lmdb.Environment:
+    key = os.getpid(), os.path.realpath(path)
+    for (process, place), environment in list(_environments.items()):
+        if place == key[1] and process != key[0]:
+            environment.close()
+    opened = _environments.get(key)
+    if opened is None:
+        opened = _environments[key] = lmdb.open(path, **options)
+    return opened
+
+
+_get_from_lmdb = inspect.unwrap(LmdbBackend.get)
+
+
+@functools.wraps(_get_from_lmdb)
+def get_in_this_process(self: Any, filepath: str, client_key: str) -> bytes | None:
+    """`LmdbBackend.get` reads in a forked worker from what its parent opened, which LMDB does not allow."""
+    if self._process != os.getpid():
+        open_lmdbs(self, self.db_paths, list(self._client), **self._options)
+    return _get_from_lmdb(self, filepath, client_key)
+
+
 def reopen_lmdb(self: Any) -> tuple[Any, ...]:
     """A dataset that has been read from cannot be sent to a spawned worker: an open LMDB does not pickle."""
     return type(self), (self.db_paths, list(self._client))
@@ -110,6 +156,26 @@ def reopen_lmdb(self: Any) -> tuple[Any, ...]:
 def share_lmdb(self: Any, memo: dict[int, Any]) -> Any:
     """A dataset that has been read from cannot be deep-copied: a process may open an LMDB only once."""
     return self
+
+
+def prefetch_all(self: Any) -> None:
+    """`PrefetchGenerator.run` dies of what its loader raises, and whoever reads from it waits for ever."""
+    try:
+        for item in self.generator:
+            self.queue.put(item)
+        self.queue.put(None)
+    except Exception as error:
+        self.queue.put(error)
+
+
+def next_prefetched(self: Any) -> Any:
+    """`PrefetchGenerator.__next__` gives a failure out as a batch."""
+    item = self.queue.get()
+    if item is None:
+        raise StopIteration
+    if isinstance(item, Exception):
+        raise item
+    return item
 
 
 def get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Optimizer:
@@ -245,7 +311,8 @@ def save_network(
 ) -> None:
     """`save_network` writes in place, so a crash destroys the last good file, and ignores that it could not write.
 
-    The network's options are written too, so that the file alone is enough to build it (`checkpoints`).
+    The network's options are written too, so that the file alone is enough to build it (`checkpoints`). With
+    `logger.safetensors` a `.safetensors` file of the same name has the weights again, the averaged ones if there are.
 
     Raises:
         OSError: The file cannot be written.
@@ -253,9 +320,12 @@ def save_network(
     nets = net if isinstance(net, list) else [net]
     keys = param_key if isinstance(param_key, list) else [param_key]
     states = {key: _portable_state(self.get_bare_model(net)) for key, net in zip(keys, nets, strict=True)}
-    states |= _describe(self.opt, net_label.replace("net", "network", 1))
+    about = _describe(self.opt, net_label.replace("net", "network", 1))
     label = "latest" if current_iter == -1 else current_iter
-    save_atomic(states, os.path.join(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
+    path = Path(self.opt["path"]["models"], f"{net_label}_{label}.pth")
+    save_atomic({**states, **about}, path)
+    if (self.opt.get("logger") or {}).get("safetensors"):
+        write_safetensors(path.with_suffix(".safetensors"), states[keys[-1]], about)  # of two, the average
 
 
 def _describe(opt: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -291,7 +361,7 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
         **(self.training_state() if hasattr(self, "training_state") else {}),  # what our own models add
     }
-    save_atomic(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
+    save_atomic(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
 
 def _host_datasets() -> list[Any]:
@@ -302,9 +372,13 @@ def _host_datasets() -> list[Any]:
 REPAIRS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (Registry, "get", get_registered),
     (FileClient, "get", get_complete),
+    (LmdbBackend, "__init__", open_lmdbs),
+    (LmdbBackend, "get", get_in_this_process),
     (LmdbBackend, "__reduce__", reopen_lmdb),
     (LmdbBackend, "__deepcopy__", share_lmdb),
     *((cls, "__getitem__", opening_first(cls.__getitem__)) for cls in _host_datasets()),
+    (PrefetchGenerator, "run", prefetch_all),
+    (PrefetchGenerator, "__next__", next_prefetched),
     (BaseModel, "get_optimizer", get_optimizer),
     (BaseModel, "setup_schedulers", setup_schedulers),
     (BaseModel, "update_learning_rate", update_learning_rate),

@@ -41,12 +41,15 @@ _THREADS = 16
 _SSIM_WINDOW = 11
 
 
-def check_datasets(opt: Mapping[str, Any], where: Callable[[Keys], str] | None = None) -> None:
+def check_datasets(
+    opt: Mapping[str, Any], where: Callable[[Keys], str] | None = None, *, resuming: bool = False
+) -> None:
     """Check the data that paired, single and clean image datasets name; of others, that their folders exist.
 
     Args:
         opt: Resolved options.
         where: Gives the place of a key path in the option file, with which a message then starts.
+        resuming: Whether a training goes on, which leaves out training images that have become unreadable.
 
     Raises:
         UserError: A folder, LMDB or image is missing or cannot be read, images do not pair up, or sizes do not fit.
@@ -54,7 +57,8 @@ def check_datasets(opt: Mapping[str, Any], where: Callable[[Keys], str] | None =
     metrics = tuple(((opt.get("val") or {}).get("metrics") or {}).values())
     for phase, dataset_opt in opt["datasets"].items():
         for section, part in _split(dataset_opt):
-            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: ""), metrics).run()
+            lenient = resuming and phase == "train" and (opt.get("train") or {}).get("max_unreadable") != 0
+            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: ""), metrics, lenient).run()
 
 
 def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
@@ -67,12 +71,16 @@ def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, 
 
 @dataclass(frozen=True)
 class _DatasetCheck:
-    """The checks of one dataset; `where` places the messages, `metrics` score it where it is not for training."""
+    """The checks of one dataset; `where` places the messages, `metrics` score it where it is not for training.
+
+    Where they are `lenient`, images that cannot be read pass.
+    """
 
     section: Keys
     opt: Mapping[str, Any]
     where: Callable[[Keys], str]
     metrics: tuple[Mapping[str, Any], ...] = ()
+    lenient: bool = False
 
     def error(self, key: str, message: str) -> UserError:
         keys = (*self.section, key)
@@ -89,6 +97,8 @@ class _DatasetCheck:
             pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if len(names) == 2 else []
             sizes = lmdbs or {key: self.read_sizes(key, names[key]) for key in roots}
             for gt, lq in pairs:
+                if self.lenient and not (gt in sizes["dataroot_gt"] and lq in sizes["dataroot_lq"]):
+                    continue
                 self.check_sizes((gt, sizes["dataroot_gt"][gt]), (lq, sizes["dataroot_lq"][lq]))
             for name, size in sizes.get("dataroot_gt", {}).items():
                 self.check_side(name, size)
@@ -189,10 +199,11 @@ class _DatasetCheck:
     def read_sizes(self, key: str, names: Iterable[str]) -> dict[str, Size]:
         root = Path(self.opt[key])
         with ThreadPoolExecutor(_THREADS) as pool:
-            try:
-                return dict(zip(names, pool.map(lambda name: read_size(root / name), names), strict=True))
-            except ValueError as error:
-                raise self.error(key, str(error)) from error
+            results = dict(zip(names, pool.map(lambda name: _try_to_read_size(root / name), names), strict=True))
+        for result in results.values():
+            if isinstance(result, ValueError) and not self.lenient:
+                raise self.error(key, str(result)) from result
+        return {name: result for name, result in results.items() if not isinstance(result, ValueError)}
 
     def check_sizes(self, gt: tuple[str, Size], lq: tuple[str, Size]) -> None:
         (gt_name, gt_size), (lq_name, lq_size), scale = gt, lq, self.opt["scale"]
@@ -247,6 +258,13 @@ def read_size(path: Path) -> Size:
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
         reason = "not an image, or a damaged one" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason}; replace it") from error
+
+
+def _try_to_read_size(path: Path) -> Size | ValueError:
+    try:
+        return read_size(path)
+    except ValueError as error:
+        return error
 
 
 def _has_end(path: Path) -> bool:

@@ -35,7 +35,7 @@ class GuardedDataset(Dataset[dict[str, Any]]):
         except UserError:
             raise
         except Exception as error:
-            message = f"dataset '{self.opt['name']}': cannot read {self._describe(index)}: {_describe_error(error)}"
+            message = f"dataset '{self.opt['name']}': cannot read {self.describe(index)}: {_describe_error(error)}"
             raise UserError(message) from error
 
     def first_sample(self) -> dict[str, Any]:
@@ -49,7 +49,8 @@ class GuardedDataset(Dataset[dict[str, Any]]):
         if hasattr(self.dataset, "file_client"):
             self.dataset.file_client = None
 
-    def _describe(self, index: int) -> str:
+    def describe(self, index: int) -> str:
+        """Return the files of a sample, or its number where the dataset does not list them."""
         paths = getattr(self.dataset, "paths", None)
         if not isinstance(paths, list) or index >= len(paths):
             return f"sample {index}"

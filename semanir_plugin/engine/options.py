@@ -30,7 +30,7 @@ COUNTS: dict[str, dict[str, int]] = {
         **{"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1},
         **{"gt_sizes": 1, "batch_sizes_per_gpu": 1, "iters": 1},
     },
-    "train": {"total_iter": 1, "warmup_iter": -1, "accumulation_steps": 1, "max_nan_steps": 1},
+    "train": {"total_iter": 1, "warmup_iter": -1, "accumulation_steps": 1, "max_nan_steps": 1, "max_unreadable": 0},
     "val": {"val_freq": 1, "topk": 1, "tile_overlap": 0},
     "logger": {"print_freq": 1, "save_checkpoint_freq": 1, "keep_checkpoints": 1},
 }

@@ -87,12 +87,19 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
         auto_resume=args.auto_resume,
         debug=args.debug,
     )
-    check_datasets(opt, file.where)
+    check_datasets(opt, file.where, resuming=_is_resumed(opt))
     set_random_seed(opt["manual_seed"] + opt["rank"])
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     if opt.get("deterministic"):
         say_workspace()
     return Run(file, opt, logger)
+
+
+def _is_resumed(opt: Mapping[str, Any]) -> bool:
+    if not opt["is_train"]:
+        return False
+    saved = opt["auto_resume"] and any(Path(opt["path"]["training_states"]).glob("*.state"))
+    return bool(saved or opt["path"].get("resume_state"))
 
 
 def build_guarded_dataset(dataset_opt: Mapping[str, Any]) -> GuardedDataset:

@@ -57,7 +57,7 @@ _VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
         "zero_redundancy": bool,
     },
     "val": {"save_img": bool, "pbar": bool, "self_ensemble": bool, "tile": Literal["auto"] | int | None},
-    "logger": {"use_tb_logger": bool},
+    "logger": {"use_tb_logger": bool, "safetensors": bool},
 }
 _PATH_VALUES: dict[str, Any] = {
     **dict.fromkeys(("experiments_root", "results_root", "resume_state"), str | None),
@@ -438,7 +438,7 @@ def _check_path(top: Section, networks: Iterable[str], known: set[str]) -> None:
 
 def _check_train(top: Section, known: set[str], *, is_train: bool) -> None:
     train = top.sub("train")
-    train.check_keys(known | {"total_iter", "warmup_iter", "scheduler"})
+    train.check_keys(known | {"total_iter", "warmup_iter", "scheduler", "max_unreadable"})
     if is_train:
         train.require("total_iter", *sorted({"optim_g", "scheduler"} & known))
     train.check_listed("train")
@@ -515,7 +515,8 @@ def _check_restoration(val: Section, *, is_train: bool) -> None:
 
 def _check_logger(top: Section, *, is_train: bool) -> None:
     logger, wandb = top.sub("logger"), top.sub("logger").sub("wandb")
-    logger.check_keys({"print_freq", "save_checkpoint_freq", "keep_checkpoints", "use_tb_logger", "wandb"})
+    freqs = {"print_freq", "save_checkpoint_freq", "keep_checkpoints"}
+    logger.check_keys({*freqs, "safetensors", "use_tb_logger", "wandb"})
     logger.check_listed("logger")
     wandb.check_keys({"project", "resume_id"})
     wandb.check_values({"project": str | None, "resume_id": str | None})

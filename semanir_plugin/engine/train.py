@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from basicsr.data import build_dataloader
-from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 from basicsr.utils import AvgTimer, MessageLogger, init_wandb_logger
 from torch import Generator
 from torch.utils.data import DataLoader
@@ -19,6 +20,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from semanir_plugin.data.sampler import IterationSampler
 from semanir_plugin.data.seeding import derive_seed, seed_all
+from semanir_plugin.data.tolerant_dataset import TolerantDataset, collate
+from semanir_plugin.engine.batches import Batches
 from semanir_plugin.engine.distributed import noticing_lost_processes, read_timeout
 from semanir_plugin.engine.log import quiet_writer_threads
 from semanir_plugin.engine.phases import Phase, plan_phases
@@ -39,6 +42,7 @@ from semanir_plugin.engine.training_states import (
     save_checkpoint,
     telling_what_cannot_be_written,
 )
+from semanir_plugin.engine.unreadable_images import UnreadableImages
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["train"]
@@ -95,8 +99,13 @@ def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
 
 def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[Any]:
     """Return a loader that yields one batch for each iteration that is left of a phase."""
+    dataset = TolerantDataset(build_guarded_dataset(phase.dataset_opt), most=run.opt["train"].get("max_unreadable"))
+    return open_train_loader(run, phase, start_iter, dataset)
+
+
+def open_train_loader(run: Run, phase: Phase, start_iter: int, dataset: TolerantDataset) -> DataLoader[Any]:
+    """As `build_train_loader`, of a dataset that is built: listed again, it might have other images."""
     opt = run.opt
-    dataset = build_guarded_dataset(phase.dataset_opt)
     sampler = IterationSampler(
         len(dataset),
         batch_size=phase.batch_size,
@@ -115,6 +124,7 @@ def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[An
     # Else a loader draws a number of torch's when it starts, and a resumed network draws others than one that went on.
     loader.generator = Generator()
     loader.worker_init_fn = ignoring_stop_signals(loader.worker_init_fn)
+    loader.collate_fn = collate
     return loader
 
 
@@ -143,6 +153,7 @@ class TrainingLoop:
         val_loaders: list[DataLoader[Any]],
         start_iter: int,
     ) -> None:
+        self.run = run
         self.opt = run.opt
         self.logger = run.logger
         self.model = model
@@ -154,6 +165,10 @@ class TrainingLoop:
         self.messages = MessageLogger(run.opt, start_iter + 1, self.tb_logger)
         self.messages.max_iters = self.total_iter + 1  # it counts one less, so that its last ETA would be negative
         self.validated_at = -1
+        self.unreadable = UnreadableImages(
+            most=max((_dataset(loader).most for _, loader in phases), default=0),
+            report=Path(run.opt["path"]["experiments_root"], f"unreadable_images_{run.opt['rank']}.json"),
+        )
 
     def run_all(self) -> bool:
         """Train to the end, validate and save the latest network; or until SIGTERM or SIGINT.
@@ -201,17 +216,39 @@ class TrainingLoop:
         self.model.save(epoch=-1, current_iter=-1)  # BasicSR's way to say "latest"; last, as the sign of completion
 
     def _batches(self) -> Iterator[Any]:
+        done = self.start_iter
+        try:
+            for batch in self._read():
+                with telling_what_cannot_be_written(self.opt):
+                    self.unreadable.take(done + 1, batch)
+                yield batch
+                done += 1
+        except UserError:
+            self._save_before_the_end(done)
+            raise
+
+    def _read(self) -> Iterator[Any]:
+        batches = Batches(self.opt, self.logger)
         for phase, loader in self.phases:
             self._announce(phase, loader)
-            yield from _fetch(loader, self.opt)
-            dataset: Any = loader.dataset
+            dataset = _dataset(loader)
+            reopen = partial(open_train_loader, self.run, phase, dataset=dataset)
+            yield from batches.read(loader, max(phase.start_iter, self.start_iter), reopen)
             dataset.close()  # LMDBs are opened once in a process, and the next phase reads the same
 
+    def _save_before_the_end(self, current_iter: int) -> None:
+        """Save what the failure of something to read would lose; alone, as other processes may not fail."""
+        if current_iter == self.start_iter or current_iter % self.opt["logger"]["save_checkpoint_freq"] == 0:
+            return
+        if not self.opt["dist"]:
+            with telling_what_cannot_be_written(self.opt):
+                self._save(current_iter)
+            self.logger.warning(f"Iteration {current_iter:,} is saved, --auto_resume goes on after it.")
+
     def _announce(self, phase: Phase, loader: DataLoader[Any]) -> None:
-        dataset: Any = loader.dataset
         size = phase.dataset_opt.get("gt_size")
         self.logger.info(
-            f"Training on {len(dataset):,} images, {f'patches of {size}, ' if size else ''}batches of "
+            f"Training on {len(_dataset(loader)):,} images, {f'patches of {size}, ' if size else ''}batches of "
             f"{phase.batch_size} x {self.opt['world_size']} processes, iterations "
             f"{max(phase.start_iter, self.start_iter) + 1:,} to {phase.stop_iter:,}."
         )
@@ -264,20 +301,15 @@ class TrainingLoop:
     def _epoch(self, current_iter: int) -> int:
         phase, loader = next(each for each in self.phases if current_iter <= each[0].stop_iter)
         samples = (current_iter - phase.start_iter) * phase.batch_size * self.opt["world_size"]
-        dataset: Any = loader.dataset
-        return (phase.first_position + samples) // len(dataset)
+        return (phase.first_position + samples) // len(_dataset(loader))
 
     def _progress_bar(self) -> Any:
         silent = self.opt["rank"] != 0 or not sys.stderr.isatty()
         return tqdm(total=self.total_iter, initial=self.start_iter, unit="iter", desc=self.opt["name"], disable=silent)
 
 
-def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
-    # BasicSR's prefetchers are reset for each epoch; here there is one.
-    on_cuda = opt["datasets"]["train"].get("prefetch_mode") == "cuda" and opt["num_gpu"] > 0
-    batches = CUDAPrefetcher(loader, opt) if on_cuda else CPUPrefetcher(loader)
-    while (batch := batches.next()) is not None:
-        yield batch
+def _dataset(loader: Any) -> TolerantDataset:
+    return loader.dataset
 
 
 def _init_tb_logger(opt: dict[str, Any], start_iter: int) -> Any:

@@ -116,7 +116,9 @@ def _remove_older(opt: dict[str, Any], iteration: int) -> None:
     if keep is None:
         return
     kept = [saved for saved in _saved_iterations(opt) if saved <= iteration][-keep:]
-    networks = Path(opt["path"]["models"]).glob("net_*.pth")
+    networks = [
+        path for suffix in ("pth", "safetensors") for path in Path(opt["path"]["models"]).glob(f"net_*.{suffix}")
+    ]
     for path in [*_states(opt).glob("*.state"), *networks]:  # a state without its networks would be taken for damaged
         number = path.stem.rpartition("_")[2]
         if number.isdecimal() and int(number) < kept[0]:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models import lr_scheduler as host_schedulers
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import FileClient, imfrombytes
+from basicsr.utils.file_client import LmdbBackend
 from basicsr.utils.registry import Registry
 from torch import nn
 
@@ -144,9 +146,42 @@ def test_dataset_on_lmdb_is_copied_after_use(tmp_path, stock):
     image = dataset[0]["gt"]
     assert torch.equal(copy.deepcopy(dataset)[0]["gt"], image)
     pickled = pickle.dumps(dataset)
-    for environment in dataset.file_client.client._client.values():
-        environment.close()  # as a spawned worker starts: with nothing open
+    dataset.file_client = None  # as a spawned worker starts: with nothing open
     assert torch.equal(pickle.loads(pickled)[0]["gt"], image)
+
+
+def test_datasets_share_an_lmdb_and_forked_processes_open_it_anew(tmp_path, stock):
+    path = write_lmdb(tmp_path / "gt.lmdb", a=b"content")
+    broken = stock("basicsr.utils.file_client").LmdbBackend
+    first = broken(path)
+    with pytest.raises(lmdb.Error, match="already open"):
+        broken(path)
+    del first
+    one, other = LmdbBackend([path], "gt"), LmdbBackend(path)
+    assert one.get("a", "gt") == other.get("a", "default") == b"content"
+    inherited = one._client["gt"]
+    if (child := os.fork()) == 0:
+        same = one.get("a", "gt") == LmdbBackend(path).get("a", "default") == b"content"
+        os._exit(0 if same and one._client["gt"] is not inherited else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert one.get("a", "gt") == b"content", "a child that closes its copy leaves this one open"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_prefetching_meets_is_raised(stock):
+    def failing():
+        yield 1
+        raise UserError("unreadable")
+
+    broken = stock("basicsr.data.prefetch_dataloader").PrefetchGenerator(failing(), 1)
+    assert next(broken) == 1
+    broken.join()
+    assert broken.queue.empty(), "and so `next` waits for ever"
+    prefetched = PrefetchGenerator(failing(), 1)
+    assert next(prefetched) == 1
+    with pytest.raises(UserError, match="unreadable"):
+        next(prefetched)
+    assert list(PrefetchGenerator(iter([2, 3]), 1)) == [2, 3]
 
 
 def test_optimizer_goes_by_its_torch_name(model, stock_model):

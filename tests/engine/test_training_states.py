@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from semanir_plugin.cli import main
 from semanir_plugin.engine.train import TrainingLoop
 from semanir_plugin.engine.training_states import save_checkpoint
 from semanir_plugin.models import semanir_model
+from semanir_plugin.models.checkpoints import load_network
 from semanir_plugin.models.semanir_model import SemanIRModel
 from tests.conftest import ROOT, tiny_overrides
 from tests.test_files import files_of_at_most
@@ -54,6 +56,29 @@ def test_the_last_ones_are_kept_beside_best_and_latest(sr_data):
     options = {"train__total_iter": 5, "logger__keep_checkpoints": 2, "val__val_freq": 1}
     assert train(sr_data, **options) == 0
     assert saved() == (["4.state", "5.state"], [f"net_g_{name}.pth" for name in ("4", "5", "best", "latest")])
+
+
+def test_safetensors_lie_beside_and_are_read_back(sr_data, photos, tmp_path):
+    names = [f"net_g_{name}" for name in ("2", "3", "best", "latest")]
+    assert train(sr_data, logger__safetensors="true", logger__keep_checkpoints=2, val__val_freq=1) == 0
+    assert saved()[1] == sorted(f"{name}.{suffix}" for name in names for suffix in ("pth", "safetensors"))
+    for name in names:
+        weights = load_file(RUN / "models" / f"{name}.safetensors")
+        average = network(name.removeprefix("net_g_"))["params_ema"]
+        assert weights.keys() == average.keys()
+        assert all(torch.equal(weights[key], average[key]) for key in average)
+    path = RUN / "models" / "net_g_latest.safetensors"
+    assert load_network(path).options == load_network(path.with_suffix(".pth")).options
+    more = {"path__pretrain_network_g": path, "datasets__val__dataroot_gt": sr_data / "val" / "GT"}
+    assert train(sr_data, path__experiments_root=tmp_path / "tuned", train__total_iter=1, **more) == 0
+    crop = sr_data / "val" / "LR_bicubic_X4"
+    assert main(["restore", str(crop), "-o", "restored", "--model", str(path)]) == 0
+    assert len(list(Path("restored").iterdir())) == 2
+
+
+def test_without_the_option_there_are_none(sr_data):
+    assert train(sr_data, train__total_iter=1) == 0
+    assert not list(RUN.rglob("*.safetensors"))
 
 
 def test_a_run_from_an_earlier_state_keeps_its_own(tmp_path):

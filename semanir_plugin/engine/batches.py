@@ -1,0 +1,99 @@
+"""The batches of a loader, whatever becomes of the workers that read them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children
+from typing import Any
+
+from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
+from torch.utils.data import DataLoader
+
+from semanir_plugin.errors import UserError
+
+__all__ = ["Batches"]
+
+# Deaths, and the iterations within which so many are too many.
+MOST, WITHIN = 5, 1000
+
+
+class Batches:
+    """Reads loaders, with new workers in place of those that died, for instance killed for want of memory.
+
+    As batches depend on their position alone, the same ones follow as if none had died.
+
+    Args:
+        opt: Options of the run.
+        logger: Is told of deaths.
+    """
+
+    def __init__(self, opt: dict[str, Any], logger: logging.Logger) -> None:
+        self.opt = opt
+        self.logger = logger
+        self.deaths: list[int] = []
+
+    def read(self, loader: DataLoader[Any], done: int, reopen: Callable[[int], DataLoader[Any]]) -> Iterator[Any]:
+        """Yield the batches of a loader.
+
+        Args:
+            loader: Gives a batch for each iteration from `done` on.
+            done: Iterations that are done.
+            reopen: Gives such a loader for another number of iterations that are done.
+
+        Raises:
+            UserError: The death of workers is the `MOST`-th within `WITHIN` iterations.
+        """
+        while True:
+            try:
+                for batch in _fetch(loader, self.opt):
+                    yield batch
+                    done += 1
+                return
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker"):  # torch has no type of its own for it
+                    raise
+                death = " ".join(str(error).split())
+            self._count(done, death)
+            loader = reopen(done)
+
+    def _count(self, done: int, death: str) -> None:
+        self.deaths = [each for each in self.deaths if done - each < WITHIN] + [done]
+        if len(self.deaths) >= MOST:
+            raise UserError(
+                f"workers of the loader died {MOST} times within {WITHIN:,} iterations (the last: {death}); if memory "
+                "is short, lower datasets.train.num_worker_per_gpu"
+            )
+        self.logger.warning(f"Iteration {done + 1:,}: {death}; new workers go on from here.")
+
+
+def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
+    others = set(active_children())
+    try:
+        # BasicSR's prefetchers are reset for each epoch; here there is one.
+        on_cuda = opt["datasets"]["train"].get("prefetch_mode") == "cuda" and opt["num_gpu"] > 0
+        batches = CUDAPrefetcher(loader, opt) if on_cuda else CPUPrefetcher(loader)
+        with _deaths_found_when_reading():
+            while (batch := batches.next()) is not None:
+                yield batch
+    except RuntimeError:
+        for worker in set(active_children()) - others:  # one may wait for ever for a lock that a dead one held
+            worker.kill()
+            worker.join()
+        raise
+
+
+@contextmanager
+def _deaths_found_when_reading() -> Iterator[None]:
+    """Have loaders tell of dead workers when a batch is due: torch's handler of SIGCHLD raises within a step, too."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, previous or signal.SIG_DFL)
