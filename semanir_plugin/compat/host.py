@@ -1,7 +1,7 @@
 """What is broken in the imported BasicSR, each repaired by the function that takes the broken one's place.
 
-The replacements are set on BasicSR's own classes, so its stock models and datasets gain from them as well. Each
-docstring names the failure. Import this module after `basicsr`; `semanir_plugin.compat.attach` sees to it.
+The replacements are set on BasicSR's own classes and modules, so its stock models and datasets gain from them as well.
+Each docstring names the failure. Import this module after `basicsr`; `semanir_plugin.compat.attach` sees to it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 import lmdb
 import torch
+from basicsr.data import data_util
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models import lr_scheduler as host_schedulers
 from basicsr.models.base_model import BaseModel
@@ -60,6 +61,18 @@ def get_registered(self: Any, name: str, suffix: str = "basicsr") -> Any:
             return self._obj_map[key]
     near = near_match(name, self.keys())
     raise KeyError(f"no '{name}' in the {self._name} registry{f'; did you mean {near!r}?' if near else ''}")
+
+
+_scandir = inspect.unwrap(data_util.scandir)
+
+
+@functools.wraps(_scandir)
+def scan_in_order(*args: Any, **kwargs: Any) -> list[str]:
+    """Pairs of folders are listed as the file system has them: another machine numbers the same images otherwise.
+
+    Then neither does a seed mean the same there, nor have processes on both of them each their share of a set.
+    """
+    return sorted(_scandir(*args, **kwargs))
 
 
 # An image whose first bytes are the key is complete if the value occurs: PNG's last chunk, JPEG's end of image.
@@ -369,8 +382,9 @@ def _host_datasets() -> list[Any]:
     return [cls for _, cls in DATASET_REGISTRY if cls.__module__.startswith("basicsr.")]
 
 
-REPAIRS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+REPAIRS: tuple[tuple[type | ModuleType, str, Callable[..., Any]], ...] = (
     (Registry, "get", get_registered),
+    (data_util, "scandir", scan_in_order),
     (FileClient, "get", get_complete),
     (LmdbBackend, "__init__", open_lmdbs),
     (LmdbBackend, "get", get_in_this_process),

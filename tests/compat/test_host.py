@@ -11,6 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from basicsr.data import data_util
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models import lr_scheduler as host_schedulers
@@ -119,6 +120,24 @@ def folders(tmp_path):
         "phase": "val",
         "scale": 2,
     }
+
+
+def test_pairs_are_in_the_order_of_their_names(tmp_path, stock, monkeypatch):
+    names = ["b.png", "a.png", "c.png"]
+    for folder in ("lq", "gt"):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    scandir = os.scandir
+
+    def order(module):
+        pairs = module.paired_paths_from_folder([str(tmp_path / "lq"), str(tmp_path / "gt")], ["lq", "gt"], "{}")
+        return [os.path.basename(pair["gt_path"]) for pair in pairs]
+
+    broken = stock("basicsr.data.data_util")
+    monkeypatch.setattr(os, "scandir", lambda path: sorted(scandir(path), key=lambda each: names.index(each.name)))
+    assert order(broken) == names
+    assert order(data_util) == sorted(names)
 
 
 def test_datasets_may_share_their_options(folders):

@@ -1,8 +1,9 @@
 """`basicsr` for torchrun, in place of `semanir_plugin.cli`: several commands, one after the other, to import once.
 
-Its argument is a JSON file with a list of arguments for each. Each process of a training leaves in the run's folder,
-as `held_<rank>.json`, of how many weights it held the optimiser's state. If the environment has SEMANIR_DIES_IN, the
-second process of the first start kills itself in that iteration.
+Its argument is a JSON file with a list of arguments for each. Each process of a training leaves in the run's folder, as
+`held_<rank>.json`, of how many weights it held the optimiser's state; and where images are saved, as
+`scored_<rank>.txt`, which ones it scored. If the environment has SEMANIR_DIES_IN, the second process of the first start
+kills itself in that iteration.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import torch.distributed as dist
 
 from semanir_plugin.cli import main
 from semanir_plugin.engine.train import TrainingLoop
+from semanir_plugin.models.shared_validation import SharedValidation
 
-iterate, finish = TrainingLoop._iterate, TrainingLoop._finish
+iterate, finish, score = TrainingLoop._iterate, TrainingLoop._finish, SharedValidation._score_image
 
 
 def iterate_or_die(self, current_iter, batch):
@@ -35,6 +37,12 @@ def finish_and_note(self):
     Path(self.opt["path"]["experiments_root"], f"held_{self.opt['rank']}.json").write_text(json.dumps(held))
 
 
+def score_and_note(self, sample, *args):
+    with Path(self.opt["path"]["visualization"], f"scored_{self.opt['rank']}.txt").open("a") as file:
+        file.write(f"{Path(sample['lq_path'][0]).stem} ")
+    return score(self, sample, *args)
+
+
 def run_all(commands):
     for arguments in commands:
         if code := main(arguments):
@@ -44,4 +52,5 @@ def run_all(commands):
 
 if __name__ == "__main__":
     TrainingLoop._iterate, TrainingLoop._finish = iterate_or_die, finish_and_note
+    SharedValidation._score_image = score_and_note
     run_all(json.loads(Path(sys.argv[1]).read_text()))

@@ -202,6 +202,12 @@ def test_processes_that_share_a_test_set_score_it_as_one(one, two):
         assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("folder", ["plain/run", "scores"])
+def test_each_process_scores_its_share(two, folder):
+    notes = [two / folder / "visualization" / f"scored_{rank}.txt" for rank in (0, 1)]
+    assert [note.read_text() for note in notes] == ["0 2 0 2 ", "1 1 "]  # twice: after 6 and 12, or with 12 and 2 keys
+
+
 @pytest.mark.parametrize("iteration", [6, ITERATIONS])
 def test_processes_that_share_a_validation_score_it_as_one(data, two, tmp_path, iteration):
     run = two / "plain" / "run"
