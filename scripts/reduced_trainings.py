@@ -54,7 +54,7 @@ TASKS = {
     "color_DN25": Task("SemanIRUNet_color_DN25", "McMaster", UNET),
     "gray_JPEG10": Task("SemanIRUNet_gray_JPEG10", "classic5", UNET),
     # BSD400 are JPEG files, whose colours have half the resolution: a network learns from them that all colours do.
-    "Demosaic": Task("SemanIRUNet_Demosaic", "McMaster", SHALLOW, patch=32, iterations=4000, halved=True),
+    "Demosaic": Task("SemanIRUNet_Demosaic", "McMaster", SHALLOW, patch=32, iterations=3600, halved=True),
     "rain": Task("AST_T_derain_SPAD", "Kodak24", AST),
 }
 BATCH, LEARNING_RATE = 4, 1e-3
