@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
@@ -53,10 +55,8 @@ class Batches:
                     yield batch
                     done += 1
                 return
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):  # torch has no type of its own for it
-                    raise
-                death = " ".join(str(error).split())
+            except _DeadWorkersError as error:
+                death = str(error)
             self._count(done, death)
             loader = reopen(done)
 
@@ -64,26 +64,48 @@ class Batches:
         self.deaths = [each for each in self.deaths if done - each < WITHIN] + [done]
         if len(self.deaths) >= MOST:
             raise UserError(
-                f"workers of the loader died {MOST} times within {WITHIN:,} iterations (the last: {death}); if memory "
-                "is short, lower datasets.train.num_worker_per_gpu"
+                f"workers of loaders died {MOST} times within {WITHIN:,} iterations (the last: {death}); if memory is "
+                "short, lower datasets.train.num_worker_per_gpu"
             )
         self.logger.warning(f"Iteration {done + 1:,}: {death}; new workers go on from here.")
 
 
+class _DeadWorkersError(Exception):
+    pass
+
+
 def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
-    others = set(active_children())
+    others, workers = set(active_children()), set[BaseProcess]()
     try:
         # BasicSR's prefetchers are reset for each epoch; here there is one.
         on_cuda = opt["datasets"]["train"].get("prefetch_mode") == "cuda" and opt["num_gpu"] > 0
         batches = CUDAPrefetcher(loader, opt) if on_cuda else CPUPrefetcher(loader)
+        workers = set(active_children()) - others
         with _deaths_found_when_reading():
             while (batch := batches.next()) is not None:
                 yield batch
-    except RuntimeError:
-        for worker in set(active_children()) - others:  # one may wait for ever for a lock that a dead one held
-            worker.kill()
-            worker.join()
+    except (RuntimeError, OSError, EOFError) as error:  # the latter of a worker that dies as it hands over a batch
+        with _deaths_found_when_reading():
+            died = _end(workers)
+        if died:
+            raise _DeadWorkersError(died) from error
         raise
+
+
+def _end(workers: set[BaseProcess]) -> str:
+    """End workers of which some may have died; return how they did, or nothing.
+
+    Those that live may wait for ever for a lock that a dead one held, and all ignore SIGTERM.
+    """
+    ending = wait([worker.sentinel for worker in workers], timeout=1) if workers else []
+    died = [worker for worker in workers if worker.sentinel in ending]
+    for worker in died:
+        worker.join()
+    told = [f"worker {worker.pid} of the loader died with exit code {worker.exitcode}" for worker in died]
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    return ", ".join(told)
 
 
 @contextmanager

@@ -180,8 +180,11 @@ def test_datasets_share_an_lmdb_and_forked_processes_open_it_anew(tmp_path, stoc
     assert one.get("a", "gt") == other.get("a", "default") == b"content"
     inherited = one._client["gt"]
     if (child := os.fork()) == 0:
-        same = one.get("a", "gt") == LmdbBackend(path).get("a", "default") == b"content"
-        os._exit(0 if same and one._client["gt"] is not inherited else 1)
+        try:
+            same = one.get("a", "gt") == LmdbBackend(path).get("a", "default") == b"content"
+            os._exit(0 if same and one._client["gt"] is not inherited else 1)
+        finally:
+            os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     assert one.get("a", "gt") == b"content", "a child that closes its copy leaves this one open"
 

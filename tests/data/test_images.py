@@ -105,6 +105,21 @@ def test_what_cannot_be_decoded(content):
         decode_image(content, "color")
 
 
+def test_a_part_of_a_png_that_is_longer_than_the_file_is_not_made_room_for(monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV would take 1.5 GB"))
+    content = encode(np.zeros((5, 7, 3), np.uint8), ".png")
+    start = content.index(b"IDAT") - 4
+    lying = content[:start] + (1_500_000_000).to_bytes(4, "big") + content[start + 4 :]
+    for damaged in (lying, content[:-1]):
+        with pytest.raises(ValueError, match="cannot be decoded; replace it or take it out"):
+            decode_image(damaged, "color")
+
+
+def test_what_follows_a_png_is_of_no_matter():
+    content = encode(np.full((5, 7, 3), 9, np.uint8), ".png")
+    assert (decode_image(content + b"IDAT" * 5, "color") == np.float32(9 / 255)).all()
+
+
 def test_floating_point_files_are_refused():
     with pytest.raises(ValueError, match="float32 pixels; 8 and 16 bit are read, so convert it"):
         decode_image(encode(np.zeros((4, 4, 3), np.float32), ".tif"), "color")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -76,27 +77,32 @@ def killing(monkeypatch):
 
 
 @pytest.mark.parametrize("more", [{}, {"prefetch_mode": "cpu"}], ids=str)
-def test_others_take_the_place_of_dead_workers(sr_data, straight, capsys, killing, more):
-    handler = signal.getsignal(signal.SIGCHLD)
+def test_others_take_the_place_of_dead_workers(sr_data, straight, capsys, monkeypatch, killing, more):
     killing(2, 7)
+    handlers, kill = [], BaseProcess.kill
+
+    def recording(process):
+        handlers.append(signal.getsignal(signal.SIGCHLD))
+        kill(process)
+
+    monkeypatch.setattr(BaseProcess, "kill", recording)
     assert train(sr_data, **{f"datasets__train__{key}": value for key, value in more.items()}) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
     assert len(told) == 2
-    pattern = r"Iteration \d+: DataLoader worker \(pid.*\) .*(unexpectedly|Killed).*; new workers go on from here\.$"
+    pattern = r"Iteration \d+: worker \d+ of the loader died with exit code -9; new workers go on from here\.$"
     assert all(re.search(pattern, line) for line in told)
     assert same(network(), straight)
     assert not multiprocessing.active_children()
-    assert handler in (signal.getsignal(signal.SIGCHLD), signal.SIG_DFL)
+    assert handlers == [signal.SIG_DFL] * 4, "torch's would raise for those that are ended"
 
 
 def test_too_many_deaths_end_the_training_with_all_before_saved(sr_data, straight, capsys, killing, monkeypatch):
     monkeypatch.setattr(batches, "MOST", 2)
-    with monkeypatch.context():
-        killing(2, 6)
-        assert train(sr_data) == 2
+    killing(2, 6)
+    assert train(sr_data) == 2
     *_, before, last = capsys.readouterr().err.splitlines()
     assert re.match(
-        r"basicsr train: workers of the loader died 2 times within 1,000 iterations \(the last: .*\); if "
+        r"basicsr train: workers of loaders died 2 times within 1,000 iterations \(the last: .*\); if "
         r"memory is short, lower datasets\.train\.num_worker_per_gpu$",
         last,
     )
@@ -114,10 +120,25 @@ def test_deaths_that_lie_far_apart_are_not_too_many(sr_data, killing, monkeypatc
     assert train(sr_data) == 0
 
 
-def test_what_is_no_death_is_not_mended(sr_data, monkeypatch, capsys):
+def broken_off(self, timeout=0.1):
+    """Fail as the transfer of a batch does whose worker dies in the midst of it."""
+    os.kill(self._workers[0].pid, signal.SIGKILL)
+    raise ConnectionResetError("Connection reset by peer")
+
+
+def test_a_death_that_breaks_off_a_batch(sr_data, straight, monkeypatch, capsys):
+    fetch = _MultiProcessingDataLoaderIter._try_get_data
+    calls = iter([fetch, fetch, broken_off])
     monkeypatch.setattr(
-        "semanir_plugin.engine.batches.CPUPrefetcher", lambda loader: (_ for _ in ()).throw(RuntimeError("x"))
+        _MultiProcessingDataLoaderIter, "_try_get_data", lambda self, timeout=0.1: next(calls, fetch)(self, timeout)
     )
+    assert train(sr_data) == 0
+    assert "died with exit code -9; new workers" in capsys.readouterr().err
+    assert same(network(), straight)
+
+
+def test_what_is_no_death_is_not_mended(sr_data, monkeypatch, capsys):
+    monkeypatch.setattr(batches, "CPUPrefetcher", lambda loader: (_ for _ in ()).throw(RuntimeError("x")))
     assert train(sr_data) == 1
     assert "failed with RuntimeError: x" in capsys.readouterr().err.splitlines()[-1]
 
