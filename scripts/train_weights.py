@@ -46,6 +46,7 @@ def main() -> int:
     run_in_venv()
     from semanir_plugin.errors import UserError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the training is told, and saves
     deadline = time.monotonic() + 60 * args.minutes - SAVING
     try:
         Weights(args).train(deadline)
