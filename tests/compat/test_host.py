@@ -201,6 +201,8 @@ def test_what_prefetching_meets_is_raised(stock):
     assert broken.queue.empty(), "and so `next` waits for ever"
     prefetched = PrefetchGenerator(failing(), 1)
     assert next(prefetched) == 1
+    prefetched.join()
+    assert not prefetched.queue.empty()
     with pytest.raises(UserError, match="unreadable"):
         next(prefetched)
     assert list(PrefetchGenerator(iter([2, 3]), 1)) == [2, 3]

@@ -3,14 +3,13 @@
     python -m tests.security.guided_fuzz {options,overrides,images} [LIBFUZZER_FLAG ...]
 
 It mutates shipped option files, overrides and small images until time is up (-max_total_time=SECONDS) or something
-raises what no user should see. Then it says with what, writes that input to a file crash-*, and fails.
+raises what no user should see. Then it says with what, writes that input to a file crash-*, and fails. What it works on
+is left in the working directory, too.
 """
 
 from __future__ import annotations
 
-import atexit
 import functools
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,8 +32,7 @@ with atheris.instrument_imports(include=["semanir_plugin", "yaml", "PIL", "tifff
     from semanir_plugin.errors import UserError
 
 RECIPES = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
-FOLDER = Path(tempfile.mkdtemp(prefix="guided_fuzz_"))
-atexit.register(shutil.rmtree, FOLDER)  # libFuzzer's end of the process comes by it
+FOLDER = Path(tempfile.mkdtemp(prefix="guided_fuzz_", dir="."))
 
 schema._parse_source = functools.cache(schema._parse_source)  # most of the time of a validation
 
