@@ -10,7 +10,7 @@ import argparse
 import io
 import json
 import os
-import platform
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bootstrap import ROOT, run_in_venv
+from bootstrap import run_in_venv
 from reduced_trainings import read_yaml
 
 EPILOG = """\
@@ -101,6 +101,9 @@ class Weights:
 
     def train(self, deadline: float) -> None:
         """Train on, and leave parts, facts and, at the end, weights."""
+        import torch
+        from measuring import describe_machine
+
         from semanir_plugin.files import write_atomic
 
         if self.args.start:
@@ -110,7 +113,11 @@ class Weights:
         finished = self._train_until(deadline)
         facts = json.loads(self.facts.read_text())
         facts["calls"].append(
-            {**describe_machine(), "iterations": self._iterations_done() - done, "seconds": time.monotonic() - start}
+            {
+                "machine": describe_machine("cuda" if torch.cuda.is_available() else "cpu"),
+                "iterations": self._iterations_done() - done,
+                "seconds": time.monotonic() - start,
+            }
         )
         write_atomic(json.dumps(facts, indent=1).encode(), self.facts)
         pack([self.opt, self.facts, *self._newest()], self.folder / "parts")
@@ -294,8 +301,6 @@ def shorten(options: dict[str, Any], iterations: int) -> None:
 
 def read_seconds(run: Path) -> float:
     """Return what an iteration took, by the last line of a run's log that tells."""
-    import re
-
     times = re.findall(r"time \(data\): ([\d.]+)", max(run.glob("train_*.log")).read_text())
     return float(times[-1])
 
@@ -324,29 +329,6 @@ def unpack(folder: Path) -> None:
             tar.extractall(filter="data")
     except tarfile.TarError as error:
         raise UserError(f"{folder}: not the parts of a training ({error}); bring them here anew") from error
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return what a training ran on."""
-    import torch
-
-    cpu = next((line.partition(": ")[2] for line in cpu_lines() if line.startswith("model name")), platform.machine())
-    device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of {cpu}"
-    )
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return {
-        "device": device,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-    }
-
-
-def cpu_lines() -> list[str]:
-    """Return what Linux says of its processors."""
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def dump(options: dict[str, Any]) -> bytes:

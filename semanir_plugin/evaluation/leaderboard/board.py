@@ -32,7 +32,10 @@ _KEYS: dict[str, Any] = {
     **dict.fromkeys(("models", "test_sets", "cost", "path"), Any),
 }
 _KINDS: dict[str, type] = {
-    **{"network_g": NetworkOptions, "weights": WeightsOptions, "images": FolderOptions, "classical": ClassicalOptions}
+    "network_g": NetworkOptions,
+    "weights": WeightsOptions,
+    "images": FolderOptions,
+    "classical": ClassicalOptions,
 }
 _TASK_OF_CLASSICAL = {"bicubic": "sr", "malvar": "demosaicking"}
 

@@ -39,15 +39,10 @@ Restore = Callable[[FloatImage], FloatImage]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
-    """A network in an option file.
+class RestorationOptions:
+    """How a network of either kind restores.
 
     Attributes:
-        network_g: Architecture and its options, in BasicSR's format.
-        checkpoint: Its weights, read as `basicsr test` reads `path.pretrain_network_g`; `{}` stands for the strength of
-            the test set's condition, for networks with weights for each; None: weights are random.
-        param_key: Entry of the checkpoint; None: weights lie at its top.
-        strict_load: Whether every weight must be there, and no other.
         topk: Keys per query, for networks with a `topk`; None: the network's own choice.
         tile: As `val.tile`.
         tile_overlap: As `val.tile_overlap`.
@@ -55,10 +50,6 @@ class NetworkOptions:
         source: Where it is from, for people.
     """
 
-    network_g: Any
-    checkpoint: str | None = None
-    param_key: str | None = "params"
-    strict_load: bool = True
     topk: int | None = None
     tile: Literal["auto"] | int | None = None
     tile_overlap: int | None = None
@@ -67,24 +58,32 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsOptions:
+class NetworkOptions(RestorationOptions):
+    """A network in an option file.
+
+    Attributes:
+        network_g: Architecture and its options, in BasicSR's format.
+        checkpoint: Its weights, read as `basicsr test` reads `path.pretrain_network_g`; `{}` stands for the strength of
+            the test set's condition, for networks with weights for each; None: weights are random.
+        param_key: Entry of the checkpoint; None: weights lie at its top.
+        strict_load: Whether every weight must be there, and no other.
+    """
+
+    network_g: Any
+    checkpoint: str | None = None
+    param_key: str | None = "params"
+    strict_load: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions(RestorationOptions):
     """A network that its checkpoint describes, in an option file.
 
     Attributes:
         weights: The checkpoint, or the name of weights that come with this plugin.
-        topk: As of `NetworkOptions`.
-        tile: As `val.tile`.
-        tile_overlap: As `val.tile_overlap`.
-        self_ensemble: As `val.self_ensemble`.
-        source: Where it is from, for people.
     """
 
     weights: str
-    topk: int | None = None
-    tile: Literal["auto"] | int | None = None
-    tile_overlap: int | None = None
-    self_ensemble: bool = False
-    source: str | None = None
 
     def resolve(self) -> NetworkOptions:
         """Return it with network and checkpoint named.
