@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from bootstrap import run_in_venv
 
 EPILOG = """\
-OUT gets GT and LQ, PNG files of equal names. The streaks of an image depend on --seed and its name alone: the same
-command gives the same pairs, also of some of the images.
+OUT gets GT and LQ, PNG files of equal names. The streaks of an image depend on --seed, its name and its amount alone:
+the same command gives the same pairs, and with one --amount also of some of the images.
 
   python3 scripts/make_rain.py BSD400 datasets/rain/train --seed 1
-  python3 scripts/make_rain.py BSD100 datasets/rain/test --seed 2
+  python3 scripts/make_rain.py BSD100 datasets/rain/test --seed 2 --amount 0.5 1 2 4
 """
 
 
@@ -26,10 +28,17 @@ def main() -> int:
     parser.add_argument("images", metavar="IMAGES", help="folder of photographs")
     parser.add_argument("out", type=Path, metavar="OUT", help="where to write; must have neither GT nor LQ yet")
     parser.add_argument("--seed", type=int, default=0, help="decides what the rain is like; default: 0")
-    parser.add_argument("--amount", type=float, default=1.0, help="times the usual number of drops; 4 is a downpour")
+    parser.add_argument(
+        "--amount",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        help="times the usual number of drops, 4 is a downpour; of several, images get one after the other",
+    )
     args = parser.parse_args()
-    if not 0 < args.amount <= 100:
-        parser.error(f"--amount must be above 0 and at most 100, not {args.amount}")
+    for amount in args.amount:
+        if not 0 < amount <= 100:
+            parser.error(f"--amount must be above 0 and at most 100, not {amount}")
     run_in_venv()
     from semanir_plugin.errors import UserError
 
@@ -41,8 +50,8 @@ def main() -> int:
     return 0
 
 
-def write_rain_pairs(images: str, out: Path, seed: int, amount: float = 1.0) -> None:
-    """Write GT and LQ of every image in a folder.
+def write_rain_pairs(images: str, out: Path, seed: int, amounts: Sequence[float] = (1.0,)) -> None:
+    """Write GT and LQ of every image in a folder; the amounts of rain take turns.
 
     Raises:
         UserError: The folder holds no images, one cannot be read, two have the same name, or `out` has pairs already.
@@ -60,7 +69,7 @@ def write_rain_pairs(images: str, out: Path, seed: int, amount: float = 1.0) -> 
     try:
         for folder in folders:
             folder.mkdir(parents=True)
-        for path in paths:
+        for path, amount in zip(paths, itertools.cycle(amounts)):  # one of them is endless
             write_pair(path, folders[0], folders[1], seed, amount)
     except OSError as error:
         raise UserError(f"{out}: cannot write there: {error}; mend that or choose another folder") from error

@@ -158,7 +158,7 @@ def locate(dataset: dict[str, Any], images: Path, phase: str, *, seed: int) -> d
         return {"dataroot_gt": str(images), "io_backend": {"type": "disk"}}
     pairs = Path("reduced", f"rain_{RAIN}", f"{phase}_{images.name}")
     if not pairs.exists():
-        write_rain_pairs(str(images), pairs, seed, RAIN)
+        write_rain_pairs(str(images), pairs, seed, [RAIN])
     return {"dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ"), "io_backend": {"type": "disk"}}
 
 

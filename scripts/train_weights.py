@@ -32,6 +32,8 @@ of another machine.
 """
 # Photographs are learnt from at these sizes too: finer detail, and none of what JPEG left.
 SCALES = (1.0, 0.8, 0.6)
+# Times the usual number of drops, from a drizzle to a downpour, in turn over images and their sizes.
+RAIN = (0.5, 1.0, 2.0, 4.0)
 CROP = 240  # side of the sub-images that are stored
 TRIAL = 40  # iterations by which the time of one is judged
 VALIDATIONS = 20
@@ -98,6 +100,7 @@ class Weights:
         self.run = Path("experiments", self.name)
         self.opt = self.folder / f"{self.name}.yml"
         self.facts = self.folder / "training.json"
+        self.result = self.folder / f"{self.name}.safetensors"
 
     def train(self, deadline: float) -> None:
         """Train on, and leave parts, facts and, at the end, weights."""
@@ -123,7 +126,8 @@ class Weights:
         pack([self.opt, self.facts, *self._newest()], self.folder / "parts")
         trained = f"{self._iterations_done():,} of {facts['iterations']:,} iterations"
         if finished:
-            print(f"{self._export()}: weights after {trained}")
+            self._export()
+            print(f"{self.result}: weights after {trained}")
         else:
             print(f"{trained} are done; the same command goes on, elsewhere with --start {self.folder / 'parts'}")
 
@@ -180,7 +184,8 @@ class Weights:
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 process.send_signal(signal.SIGTERM)
                 code = process.wait()
-        if code not in (0, 75):  # 75: told to stop, and saved
+        # Told to stop it has saved and says 75; told while it was starting, it just ends.
+        if code not in (0, 75, -signal.SIGTERM):
             raise subprocess.CalledProcessError(code, command)
         return code == 0
 
@@ -189,17 +194,17 @@ class Weights:
 
     def _newest(self) -> list[Path]:
         done = self._iterations_done()
+        if not done:
+            return []
         best = (self.run / "models").glob("net_g_best.pth")
         return [self.run / "training_states" / f"{done}.state", self.run / "models" / f"net_g_{done}.pth", *best]
 
-    def _export(self) -> Path:
+    def _export(self) -> None:
         from semanir_plugin.checkpoints import save_weights
         from semanir_plugin.models.checkpoints import load_network
 
         network, options = load_network(self.run / "models" / "net_g_latest.pth")
-        path = self.folder / f"{self.name}.safetensors"
-        save_weights(path, network, options)
-        return path
+        save_weights(self.result, network, options)
 
 
 def make_training_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
@@ -228,7 +233,7 @@ def make_pairs(images: Path, scale: int) -> tuple[Path, Path]:
     if scale > 1:
         write_sr_pairs(find_images(images), folder, scale, crop=CROP, lmdb=True)
     else:
-        write_rain_pairs(str(images), folder / "images", seed=1)
+        write_rain_pairs(str(images), folder / "images", 1, RAIN)
         inputs = [str(folder / "images" / each) for each in ("GT", "LQ")]
         basicsr("lmdb", "-i", *inputs, "-o", str(gt), str(lq), "--crop", str(CROP))
     return gt, lq
@@ -269,7 +274,7 @@ def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
         return val | disk | {"name": name, "dataroot_gt": str((data / "test" / name).resolve())}
     pairs = Path("weights", "data", "Kodak24_rain")
     if not pairs.exists():
-        write_rain_pairs(str(data / "test" / "Kodak24"), pairs, seed=2)
+        write_rain_pairs(str(data / "test" / "Kodak24"), pairs, 2, RAIN)
     return val | disk | {"name": "Kodak24", "dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ")}
 
 

@@ -56,9 +56,17 @@ def test_the_amount_is_that_of_the_streaks(run, folder, tmp_path, capsys):
     usual, more = (read(tmp_path / each / "LQ" / "chelsea.png").mean() for each in ("usual", "more"))
     assert more > usual + 5
     with pytest.raises(SystemExit) as ended:
-        run(folder, tmp_path / "none", "--amount", 0)
+        run(folder, tmp_path / "none", "--amount", 1, 0)
     assert ended.value.code == 2
     assert "--amount must be above 0" in capsys.readouterr().err
+
+
+def test_several_amounts_take_turns(run, folder, tmp_path):
+    shutil.copy(folder / "chelsea.png", folder / "third.png")
+    assert run(folder, tmp_path / "turns", "--amount", 0.5, 4) == run(folder, tmp_path / "light", "--amount", 0.5) == 0
+    assert run(folder, tmp_path / "heavy", "--amount", 4) == 0
+    for name, equal in (("chelsea", "light"), ("rocket", "heavy"), ("third", "light")):
+        assert np.array_equal(*(read(tmp_path / each / "LQ" / f"{name}.png") for each in ("turns", equal)))
 
 
 def test_what_is_wrong_is_told_in_a_line(run, folder, tmp_path, capsys):

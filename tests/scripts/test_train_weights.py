@@ -79,6 +79,15 @@ def test_what_time_cut_short_goes_on_elsewhere_and_ends_in_weights(recipe, data,
     assert all(torch.equal(value, averaged[key]) for key, value in network.state_dict().items())
 
 
+def test_a_time_too_short_to_begin_leaves_what_goes_on(recipe, data, tmp_path, monkeypatch):
+    run_in_process(monkeypatch)
+    args = arguments(recipe, data)
+    train_weights.Weights(args).train(train_weights.time.monotonic() + 0.1)
+    assert list((tmp_path / "weights" / "tiny" / "parts").iterdir())
+    train_weights.Weights(args).train(train_weights.time.monotonic() + 300)
+    assert (tmp_path / "weights" / "tiny" / "tiny.safetensors").exists()
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, monkeypatch):
     run_in_process(monkeypatch)
