@@ -39,7 +39,6 @@ TRIAL = 40  # iterations by which the time of one is judged
 VALIDATIONS = 20
 SAVING = 20  # seconds that are left for the last checkpoint
 PART = 15_000_000  # bytes
-VALIDATION_SETS = {"gray": "Set12", "color": "McMaster"}
 
 
 def main() -> int:
@@ -260,22 +259,21 @@ def enlarge_set(images: Path) -> Path:
 
 
 def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
-    """Return what a training is validated on: Set5 for super-resolution, else what is usual and at hand."""
+    """Return what a training is validated on, often and so on few images: Set5, or Set12 of gray ones."""
     from make_rain import write_rain_pairs
 
     train = recipe["datasets"]["train"]
     val: dict[str, Any] = next(each for phase, each in recipe["datasets"].items() if phase.partition("_")[0] == "val")
-    disk = {"io_backend": {"type": "disk"}}
+    name = "Set12" if train.get("num_channels") == 1 else "Set5"
+    images, disk = (data / "test" / name).resolve(), {"name": name, "io_backend": {"type": "disk"}}
     if recipe.get("scale", 1) > 1:
-        images = {"name": "Set5", "type": "BicubicSRDataset", "dataroot_gt": str((data / "test" / "Set5").resolve())}
-        return images | disk
+        return {"type": "BicubicSRDataset", "dataroot_gt": str(images), **disk}
     if "dataroot_lq" not in train:
-        name = VALIDATION_SETS["gray" if train.get("num_channels") == 1 else "color"]
-        return val | disk | {"name": name, "dataroot_gt": str((data / "test" / name).resolve())}
-    pairs = Path("weights", "data", "Kodak24_rain")
+        return val | disk | {"dataroot_gt": str(images)}
+    pairs = Path("weights", "data", f"{name}_rain")
     if not pairs.exists():
-        write_rain_pairs(str(data / "test" / "Kodak24"), pairs, 2, RAIN)
-    return val | disk | {"name": "Kodak24", "dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ")}
+        write_rain_pairs(str(images), pairs, 2, RAIN)
+    return val | disk | {"dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ")}
 
 
 def shorten(options: dict[str, Any], iterations: int) -> None:
