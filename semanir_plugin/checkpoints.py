@@ -8,12 +8,12 @@ and under `semanir_plugin` a format and the version that wrote them: plain value
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.utils import get_root_logger
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -113,7 +113,7 @@ def select_weights(checkpoint: Any, param_key: str | None, path: str | Path) -> 
     state, key = checkpoint, param_key
     if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
         if key == "params_ema" and key not in checkpoint:
-            get_root_logger().warning(f"{path} has no params_ema; its params are used.")
+            _logger().warning(f"{path} has no params_ema; its params are used.")
             key = "params"
         if key not in checkpoint and _are_weights(checkpoint.get("state_dict", {})):  # of other training codes
             key = "state_dict"
@@ -124,7 +124,7 @@ def select_weights(checkpoint: Any, param_key: str | None, path: str | Path) -> 
             f"{path}: holds no weights under '{param_key}', but {held}; "
             "set path.param_key_g to the entry with the weights, or to ~ if they lie at the top"
         )
-    get_root_logger().info(f"Loading {path}, param key: [{key}].")
+    _logger().info(f"Loading {path}, param key: [{key}].")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
@@ -162,3 +162,11 @@ def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
 def _first(names: list[str], count: int = 3) -> str:
     """Join the first few names."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _logger() -> logging.Logger:
+    # BasicSR imports what repairs it, and that imports this module: which must not need BasicSR to be there.
+    from basicsr.utils import get_root_logger
+
+    logger: logging.Logger = get_root_logger()
+    return logger

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -130,3 +131,25 @@ def test_missing_host_says_how_to_install_it(monkeypatch):
     with pytest.raises(ImportError, match=r"not installed; run: pip install"):
         finder.find_spec("basicsr")
     assert finder.find_spec("another") is None
+
+
+IMPORT_EACH_FIRST = """
+import importlib, os, pkgutil
+import cv2, lmdb, scipy, torch  # they take long, and are none of ours
+import semanir_plugin
+
+for module in pkgutil.iter_modules(semanir_plugin.__path__, "semanir_plugin."):
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(module.name)
+        except BaseException as error:
+            print(module.name, type(error).__name__, error, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_each_part_can_be_the_first_that_is_imported(python):
+    assert python(IMPORT_EACH_FIRST) == "", "a circle of imports that BasicSR's import closes"
