@@ -18,7 +18,12 @@ from semanir_plugin.errors import UserError, near_match, one_line
 __all__ = ["Built", "build_from_checkpoint", "build_network", "describe_weights", "find_weights", "load_network"]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
-STAND_INS = {"semanir-light-x4": "semanir-mini-x4"}
+STAND_INS = {
+    "semanir-light-x2": "semanir-mini-x2",
+    "semanir-light-x4": "semanir-mini-x4",
+    "semanirunet-color-dn25": "semanirunet-mini-color-dn25",
+    "semanirunet-color-jpeg10": "semanirunet-mini-color-jpeg10",
+}
 
 
 class Built(NamedTuple):
