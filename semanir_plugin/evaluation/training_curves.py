@@ -22,6 +22,8 @@ STROKES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMNS = 3
 FEW = 60  # scores are marked one by one
+MOST_INSIDE = 4  # runs; of more, legends lie below their panels
+LEGEND_LINE = 0.18  # inches
 SMOOTHED = 100  # a loss of more points is drawn as the mean of its neighbourhood too
 SIGNS = {"psnr": 1, "ssim": 1, "lpips": -1, "niqe": -1}  # 1: more is better; by how a metric's name starts
 
@@ -43,14 +45,16 @@ def draw_training(runs: Sequence[TrainingRun], path: Path) -> None:
     names = sorted(dict.fromkeys(name for run in runs for name in run.series), key=lambda name: name.partition("/")[0])
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.5 * rows), layout="constrained")
+    below = len(runs) > MOST_INSIDE
+    height = 3.5 + LEGEND_LINE * (len(runs) + 3) if below else 3.5
+    figure = Figure(figsize=(4.6 * columns, height * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         draw = _draw_loss if name.startswith("losses/") else _draw_score
         for index, run in enumerate(runs):
             if name in run.series:
                 draw(axes, name, run, index)
-        _finish(axes, name)
+        _finish(axes, name, below=below)
     for axes in panels[len(names) :]:
         axes.remove()
     save_figure(figure, path)
@@ -106,7 +110,8 @@ def _sign(name: str) -> int | None:
     return next((sign for start, sign in SIGNS.items() if metric.startswith(start)), None)
 
 
-def _finish(axes: Axes, name: str) -> None:
+def _finish(axes: Axes, name: str, *, below: bool) -> None:
+    """Give a panel its words, and a legend within it or below."""
     from matplotlib.ticker import EngFormatter
 
     group, _, rest = name.partition("/")
@@ -122,4 +127,8 @@ def _finish(axes: Axes, name: str) -> None:
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="small", title="best (star)" if sign else None)
+    title = "best (star)" if sign else None
+    if below:
+        axes.legend(fontsize="small", title=title, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4)
+    else:
+        axes.legend(fontsize="small", title=title)

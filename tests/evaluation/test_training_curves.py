@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from semanir_plugin.cli import main
+from semanir_plugin.evaluation import training_curves
 from semanir_plugin.evaluation.training_curves import draw_training
 from semanir_plugin.evaluation.training_logs import TrainingRun, read_run, read_runs
 from tests.conftest import ROOT, tiny_overrides
@@ -215,3 +216,17 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, capsys, monkeypatch):
         assert words in error
         assert error.count("\n") == 1
     assert not Path("x.png").exists()
+
+
+@pytest.mark.parametrize(("count", "below"), [(4, False), (9, True)])
+def test_legends_of_many_runs_do_not_cover_the_curves(count, below, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(training_curves, "save_figure", lambda figure, path: figures.append(figure))
+    series = {"losses/l_pix": {1: 0.5, 2: 0.4}, "metrics/Set5/psnr": {1: 25.0, 2: 26.0}}
+    draw_training([TrainingRun(f"run {index}", series) for index in range(count)], tmp_path / "x.png")
+    figures[0].savefig(tmp_path / "x.png")
+    for axes in figures[0].axes:
+        legend, panel, words = axes.get_legend().get_window_extent(), axes.bbox, axes.xaxis.label.get_window_extent()
+        assert (legend.y1 < words.y0) == below
+        assert panel.height > 150
+        assert legend.y0 > 0
