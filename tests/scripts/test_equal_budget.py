@@ -52,6 +52,11 @@ def run(data, monkeypatch, capsys):
     for module in (equal_budget, train_weights):
         monkeypatch.setattr(module, "basicsr", in_process)
 
+    def train_in_process(training, _):
+        return in_process("train", "-opt", str(training.opt), "--auto_resume") == 0
+
+    monkeypatch.setattr(train_weights.Weights, "_train_until", train_in_process)
+
     def call(*words):
         calls.clear()
         monkeypatch.setattr(sys, "argv", ["equal_budget.py", *map(str, words), "--data", str(data), "--workers", "0"])
@@ -109,6 +114,7 @@ def read_network(name):
 
 def test_a_time_instead_of_iterations(run, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(train_weights, "TRIAL", 4)
+    monkeypatch.setattr(train_weights, "read_seconds", lambda run: 0.5)
     assert run(recipe, "--minutes", 0.4)[0] == 0
     facts = json.loads((tmp_path / "weights" / "tiny_0.4min_seed0" / "training.json").read_text())
     assert facts["iterations"] == sum(call["iterations"] for call in facts["calls"]) > 1
