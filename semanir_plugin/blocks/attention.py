@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias
-from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, key_semantic_attention
+from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, cosine_qkv, key_semantic_attention
 
 __all__ = ["ATTENTIONS", "AdaptiveSparseAttention", "KeySemanticAttention", "WindowAttention", "build_attention"]
 
@@ -42,11 +41,7 @@ class KeySemanticAttention(nn.Module):
     def forward(self, x: Tensor, semantics: KeySemantics) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), attending only to the keys in `semantics`."""
         b, n, _ = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
-        q = F.normalize(q, dim=-1) * self.log_scale.clamp(max=self.MAX_LOG_SCALE).exp()
-        k = F.normalize(k, dim=-1)
-        # Under autocast the norms are fp32 and v is not.
-        q, k = q.to(v.dtype), k.to(v.dtype)
+        q, k, v = cosine_qkv(self.qkv(x), self.log_scale.clamp(max=self.MAX_LOG_SCALE).exp().flatten())
         # Softmax does not see a common shift of the scores, and around 0 the bias keeps more digits in half precision.
         bias = self.position_bias.table() - ContinuousPositionBias.MAXIMUM / 2
         out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=1.0)

@@ -79,7 +79,7 @@ def test_why_not(tmp_path, monkeypatch):
 
 
 @needs_compiler
-@pytest.mark.parametrize("op", ["key_semantics", "key_semantic_attention"])
+@pytest.mark.parametrize("op", ["cosine_qkv", "key_semantics", "key_semantic_attention"])
 def test_the_shipped_kernels_have_no_warning(op):
     source = native_support.HEADER.parent / op / "native.c"
     command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_support.HEADER.parent}", str(source)]

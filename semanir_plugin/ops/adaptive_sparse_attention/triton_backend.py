@@ -14,7 +14,7 @@ import triton
 from torch import Tensor
 
 from semanir_plugin.ops.adaptive_sparse_attention import triton_kernels as kernels
-from semanir_plugin.ops.adaptive_sparse_attention.layout import empty_heads
+from semanir_plugin.ops.layout import empty_heads
 
 __all__ = ["attend", "compilations"]
 

@@ -4,7 +4,7 @@
  * that none chose are never touched, so time follows k. Scores of a chunk of keys stay in the first-level cache and are
  * used at once; the backward computes them again. All in fp32; exponentials to base 2, with log2(e) in q and bias.
  *
- * Layouts: q, k, v, grad (B, H, N, D) by strides in elements, the last one 1; out, dq, dk, dv contiguous alike;
+ * Layouts: q, k, v, grad, out (B, H, N, D) by strides in elements, the last one 1; dq, dk, dv contiguous alike;
  * mask (B, N, N) bytes; lse (B, H, N), to base 2; bias none, a table (H, 2w - 1, 2w - 1), or dense and transposed,
  * (H, N keys, N queries). */
 #include "vectors.h"
@@ -15,7 +15,7 @@
 typedef struct {
     int batch, heads, tokens, width, side; /* side: w of the table, 0 where the bias is dense */
     float scale;
-    ptrdiff_t q_stride[3], k_stride[3], v_stride[3], grad_stride[3];
+    ptrdiff_t q_stride[3], k_stride[3], v_stride[3], grad_stride[3], out_stride[3];
     const float *q, *k, *v, *bias, *grad;
     const uint8_t *mask;
     float *out, *lse;
@@ -152,12 +152,12 @@ static void forward_group(const Attention *a, int b, int h, int first, const Use
         for (int c = 0; c < count; c++) values[c] = v + (ptrdiff_t)used->keys[start + c] * stride;
         add_transposed(width, count, values, scores, sums);
     }
-    float *out = a->out + (((ptrdiff_t)b * a->heads + h) * n + first) * width;
+    float *out = a->out + b * a->out_stride[0] + h * a->out_stride[1] + first * a->out_stride[2];
     float *lse = a->lse + ((ptrdiff_t)b * a->heads + h) * n + first;
     for (int i = 0; i < rows; i++) {
         float all = total[i / LANES][i % LANES], best = top[i / LANES][i % LANES];
         lse[i] = (best == -INFINITY ? 0.0f : best) + log2f(all);
-        for (int d = 0; d < width; d++) out[(ptrdiff_t)i * width + d] = sums[d * GROUP + i] / all;
+        for (int d = 0; d < width; d++) out[i * a->out_stride[2] + d] = sums[d * GROUP + i] / all;
     }
 }
 
@@ -211,6 +211,7 @@ static void backward_group(const Attention *a, int b, int h, int first, const Us
     float *lse = take(&memory, sizeof(float) * GROUP), *mean = take(&memory, sizeof(float) * GROUP);
     const float *q_from = a->q + b * a->q_stride[0] + h * a->q_stride[1] + first * a->q_stride[2];
     const float *grad_from = a->grad + b * a->grad_stride[0] + h * a->grad_stride[1] + first * a->grad_stride[2];
+    const float *out = a->out + b * a->out_stride[0] + h * a->out_stride[1] + first * a->out_stride[2];
     ptrdiff_t row = ((ptrdiff_t)b * a->heads + h) * n + first;
     copy_group(q_from, a->q_stride[2], rows, width, a->scale * LOG2E, q);
     copy_group(grad_from, a->grad_stride[2], rows, width, 1.0f, grad);
@@ -222,7 +223,7 @@ static void backward_group(const Attention *a, int b, int h, int first, const Us
     for (int i = 0; i < GROUP; i++) {
         lse[i] = i < rows ? a->lse[row + i] : 0.0f;
         mean[i] = 0.0f; /* over keys: weight times its gradient */
-        for (int d = 0; i < rows && d < width; d++) mean[i] += grad_rows[i * stride + d] * a->out[(row + i) * width + d];
+        for (int d = 0; i < rows && d < width; d++) mean[i] += grad_rows[i * stride + d] * out[i * a->out_stride[2] + d];
     }
     for (int start = 0; start < used->count; start += CHUNK) {
         int count = used->count - start < CHUNK ? used->count - start : CHUNK;

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semanir_plugin.ops import native_support
 from semanir_plugin.ops.key_semantics import KeySemantics
+from semanir_plugin.ops.layout import empty_heads
 from semanir_plugin.ops.position_table import dense_bias, is_table
 
 __all__ = ["SOURCE", "attend"]
@@ -18,6 +19,8 @@ __all__ = ["SOURCE", "attend"]
 SOURCE = Path(__file__).with_name("native.c")
 # Copies of a dense bias gradient that threads may fill side by side, in elements: 256 MiB.
 LARGEST_BIAS_PARTS = 1 << 26
+# What the kernels read and write by strides.
+STRIDED = ("q", "k", "v", "grad", "out")
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
@@ -55,7 +58,7 @@ def attend_op(
 ) -> tuple[Tensor, Tensor]:
     """Return (B, H, N, D) and the logarithm to base 2 of each query's sum of exponentials, (B, H, N)."""
     q, k, v = _rows(q), _rows(k), _rows(v)
-    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3])
+    out, lse = empty_heads(q), q.new_empty(q.shape[:3])
     call = _Call(q, k, v, mask, bias, scale)
     tasks = max(1, q.shape[0] * q.shape[1])
     splits = -(-4 * torch.get_num_threads() // tasks)  # parts of a window, for threads that have no head of their own
@@ -65,7 +68,7 @@ def attend_op(
 
 @attend_op.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(q.shape[:3])
+    return empty_heads(q), q.new_empty(q.shape[:3])
 
 
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_native_backward", mutates_args=())
@@ -150,7 +153,7 @@ class _Arguments(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int) for name in ("batch", "heads", "tokens", "width", "side")),
         ("scale", ctypes.c_float),
-        *((f"{name}_stride", ctypes.c_ssize_t * 3) for name in ("q", "k", "v", "grad")),
+        *((f"{name}_stride", ctypes.c_ssize_t * 3) for name in STRIDED),
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "grad", "mask")),
         *((name, ctypes.c_void_p) for name in ("out", "lse", "dq", "dk", "dv", "dbias")),
         ("splits", ctypes.c_int),
@@ -178,7 +181,7 @@ class _Call:
         arguments = _Arguments(**self.sizes, splits=splits)
         for name, tensor in tensors.items():
             setattr(arguments, name, tensor.data_ptr() or None)
-            if name in ("q", "k", "v", "grad"):
+            if name in STRIDED:
                 setattr(arguments, f"{name}_stride", (ctypes.c_ssize_t * 3)(*tensor.stride()[:3]))
         if getattr(native_support.load(SOURCE), function)(ctypes.byref(arguments), torch.get_num_threads()):
             raise MemoryError("the native attention kernel got no memory to work in")

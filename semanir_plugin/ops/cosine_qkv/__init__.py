@@ -1,0 +1,54 @@
+"""From a joint projection to the heads of scaled cosine attention."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from semanir_plugin.ops.cosine_qkv import naive, native_backend
+
+__all__ = ["choose_backend", "cosine_qkv"]
+
+BACKENDS = {"naive": naive.split, "native": native_backend.split}
+
+
+def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Tensor, Tensor, Tensor]:
+    """Split a joint projection into heads, with queries of length `scale` and keys of length 1.
+
+    Their products are the scores of scaled cosine attention (Swin V2, section 3.2). Lengths below 1e-12 count as 1e-12,
+    as in `torch.nn.functional.normalize`.
+
+    Args:
+        qkv: (B, N, 3 C): queries, keys and values of N tokens, one after the other, each of H heads of D = C / H.
+        scale: (H,) the length of a head's queries.
+        backend: "naive" is the definition; "native", for CPUs and fp32, reads and writes everything once and needs a
+            C compiler; "auto" takes what `choose_backend` names.
+
+    Returns:
+        q, k and v, each (B, H, N, D), in the dtype of `qkv`. Gradients flow to both arguments.
+
+    Raises:
+        ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
+    """
+    _check(qkv, scale, backend)
+    if backend == "auto":
+        backend, _ = choose_backend(qkv)
+    return BACKENDS[backend](qkv, scale)
+
+
+def choose_backend(qkv: Tensor) -> tuple[str, str]:
+    """Return which backend `cosine_qkv` takes for a projection (B, N, 3 C) like this one, and why."""
+    if reason := native_backend.why_not(qkv):
+        return "naive", reason
+    return "native", "every number is read and written once"
+
+
+def _check(qkv: Tensor, scale: Tensor, backend: str) -> None:
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
+    if scale.ndim != 1 or not len(scale) or not scale.is_floating_point():
+        raise ValueError(f"scale must be floating and of shape (H,), got {scale.dtype} of {tuple(scale.shape)}")
+    if qkv.ndim != 3 or qkv.shape[2] % (3 * len(scale)) or not qkv.is_floating_point():
+        shape = tuple(qkv.shape)
+        raise ValueError(f"qkv must be floating and (B, N, 3 C), C a multiple of H = {len(scale)}, got {shape}")
+    if qkv.device != scale.device:
+        raise ValueError(f"qkv and scale must be on one device, got {qkv.device} and {scale.device}")

@@ -1,0 +1,89 @@
+/* The heads of scaled cosine attention, from a joint projection and back, in one pass each.
+ *
+ * Layouts: qkv and its gradient (B, N, 3, H, D) contiguous; q, k, v contiguous (B, H, N, D); their gradients alike, by
+ * strides in elements, the last one 1. */
+#include "vectors.h"
+
+#define TOKENS_PER_TASK 64
+#define SHORTEST 1e-12f
+
+typedef struct {
+    int batch, heads, tokens, width;
+    ptrdiff_t dq_stride[3], dk_stride[3], dv_stride[3];
+    const float *qkv, *scale; /* scale: (H,) */
+    float *q, *k, *v;
+    const float *dq, *dk, *dv;
+    float *dqkv, *dscale; /* dscale: (tasks, H) */
+} Split;
+
+/* Sum of a[d] b[d], in as many partial sums as a vector has lanes. */
+INLINE float dot(const float *a, const float *b, int width) {
+    float parts[LANES];
+    vf sum = splat(0.0f);
+    int d = 0;
+    for (; d + LANES <= width; d += LANES) sum += load(a + d) * load(b + d);
+    store(parts, sum);
+    for (int i = 0; d < width; d++, i++) parts[i] += a[d] * b[d];
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) parts[i] += parts[i + half];
+    return parts[0];
+}
+
+INLINE void scaled(const float *from, float factor, int width, float *to) {
+    for (int d = 0; d < width; d++) to[d] = from[d] * factor;
+}
+
+/* The gradient of `scale` x / |x| for x, from that for the result; returns the one for `scale`. */
+INLINE float unit_gradient(const float *x, const float *grad, float scale, int width, float *to) {
+    float length = sqrtf(dot(x, x, width)), inverse = 1.0f / (length < SHORTEST ? SHORTEST : length);
+    float along = dot(x, grad, width) * inverse; /* part of the gradient that only lengthens x */
+    float factor = scale * inverse, back = length < SHORTEST ? 0.0f : factor * along * inverse;
+    for (int d = 0; d < width; d++) to[d] = factor * grad[d] - back * x[d];
+    return along;
+}
+
+static int tasks_per_window(int tokens) { return (tokens + TOKENS_PER_TASK - 1) / TOKENS_PER_TASK; }
+
+static void split_task(const void *arguments, int task, void *scratch) {
+    const Split *a = arguments;
+    int parts = tasks_per_window(a->tokens), b = task / parts, first = task % parts * TOKENS_PER_TASK;
+    int last = first + TOKENS_PER_TASK < a->tokens ? first + TOKENS_PER_TASK : a->tokens, width = a->width;
+    (void)scratch;
+    for (int n = first; n < last; n++)
+        for (int h = 0; h < a->heads; h++) {
+            const float *q = a->qkv + (((ptrdiff_t)b * a->tokens + n) * 3 * a->heads + h) * width;
+            const float *k = q + (ptrdiff_t)a->heads * width, *v = k + (ptrdiff_t)a->heads * width;
+            ptrdiff_t to = (((ptrdiff_t)b * a->heads + h) * a->tokens + n) * width;
+            float q_length = sqrtf(dot(q, q, width)), k_length = sqrtf(dot(k, k, width));
+            scaled(q, a->scale[h] / (q_length < SHORTEST ? SHORTEST : q_length), width, a->q + to);
+            scaled(k, 1.0f / (k_length < SHORTEST ? SHORTEST : k_length), width, a->k + to);
+            memcpy(a->v + to, v, sizeof(float) * width);
+        }
+}
+
+static void join_task(const void *arguments, int task, void *scratch) {
+    const Split *a = arguments;
+    int parts = tasks_per_window(a->tokens), b = task / parts, first = task % parts * TOKENS_PER_TASK;
+    int last = first + TOKENS_PER_TASK < a->tokens ? first + TOKENS_PER_TASK : a->tokens, width = a->width;
+    float *dscale = a->dscale + (ptrdiff_t)task * a->heads;
+    (void)scratch;
+    for (int h = 0; h < a->heads; h++) dscale[h] = 0.0f;
+    for (int n = first; n < last; n++)
+        for (int h = 0; h < a->heads; h++) {
+            ptrdiff_t q = (((ptrdiff_t)b * a->tokens + n) * 3 * a->heads + h) * width;
+            ptrdiff_t k = q + (ptrdiff_t)a->heads * width, v = k + (ptrdiff_t)a->heads * width;
+            const float *dq = a->dq + b * a->dq_stride[0] + h * a->dq_stride[1] + n * a->dq_stride[2];
+            const float *dk = a->dk + b * a->dk_stride[0] + h * a->dk_stride[1] + n * a->dk_stride[2];
+            const float *dv = a->dv + b * a->dv_stride[0] + h * a->dv_stride[1] + n * a->dv_stride[2];
+            dscale[h] += unit_gradient(a->qkv + q, dq, a->scale[h], width, a->dqkv + q);
+            unit_gradient(a->qkv + k, dk, 1.0f, width, a->dqkv + k);
+            memcpy(a->dqkv + v, dv, sizeof(float) * width);
+        }
+}
+
+int task_count(int batch, int tokens) { return batch * tasks_per_window(tokens); }
+
+int split(const Split *a, int threads) { return run_tasks(split_task, a, task_count(a->batch, a->tokens), threads, 0); }
+
+/* Given what `split` was and the gradients of what it gave: fill dqkv, and dscale, whose rows are to be added. */
+int join(const Split *a, int threads) { return run_tasks(join_task, a, task_count(a->batch, a->tokens), threads, 0); }

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import platform
+
+import pytest
+import torch
+
+from semanir_plugin.ops import cosine_qkv, native_support
+from semanir_plugin.ops.cosine_qkv import choose_backend, native_backend
+
+NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
+needs_native = pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
+BOTH = ["naive", pytest.param("native", marks=needs_native)]
+# B, N, H, D
+SHAPES = [(2, 63, 1, 10), (1, 100, 6, 30), (3, 64, 3, 16), (2, 65, 2, 33), (1, 1, 4, 1), (5, 129, 1, 64)]
+
+
+def inputs(b, n, heads, d, dtype=torch.float32):
+    qkv = torch.randn(b, n, 3 * heads * d, dtype=dtype, requires_grad=True)
+    return qkv, torch.rand(heads, dtype=dtype).add(0.5).requires_grad_()
+
+
+def results(backend, qkv, scale, function=cosine_qkv):
+    """Return q, k, v and the gradients of what depends on all of them."""
+    out = function(qkv, scale, backend=backend)
+    total = sum((each * each.detach().cos()).sum() * factor for each, factor in zip(out, (1, 2, 3), strict=True))
+    return *out, *torch.autograd.grad(total, (qkv, scale))
+
+
+def compare(actual, expected):
+    for each, truth in zip(actual, expected, strict=True):
+        torch.testing.assert_close(each, truth, rtol=1e-5, atol=2e-6 * truth.detach().abs().max().clamp_min(1).item())
+
+
+def test_naive_against_a_loop():
+    qkv, scale = inputs(2, 5, 3, 4, torch.float64)
+    q, k, v = cosine_qkv(qkv, scale, backend="naive")
+    for b, n, h in ((0, 0, 0), (1, 4, 2), (1, 2, 1)):
+        parts = [qkv[b, n, start + 4 * h : start + 4 * h + 4] for start in (0, 12, 24)]
+        torch.testing.assert_close(q[b, h, n], scale[h] * parts[0] / parts[0].square().sum().sqrt())
+        torch.testing.assert_close(k[b, h, n], parts[1] / parts[1].square().sum().sqrt())
+        torch.testing.assert_close(v[b, h, n], parts[2])
+
+
+def test_gradcheck():
+    torch.autograd.gradcheck(cosine_qkv, inputs(2, 3, 2, 5, torch.float64))
+
+
+@needs_native
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_native_equals_naive_in_output_and_gradients(shape):
+    arguments = inputs(*shape)
+    compare(results("native", *arguments), results("naive", *arguments))
+
+
+@needs_native
+def test_any_strides():
+    b, n, heads, d = 2, 70, 3, 10
+    base = torch.randn(n, b, 3 * heads * d, requires_grad=True)
+    scale = torch.rand(2 * heads).requires_grad_()
+    found = []
+    for backend in ("naive", "native"):
+        out = cosine_qkv(base.transpose(0, 1), scale[::2], backend=backend)
+        gradients = [torch.randn(n, heads, b, d, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+        gradients = [each.permute(2, 1, 0, 3) for each in gradients]  # rows stay whole
+        gradients.append(torch.linspace(0, 1, d * n).view(d, n).t().expand(b, heads, n, d))  # not even those
+        found.append((*out, *torch.autograd.grad(out, (base, scale), gradients)))
+    compare(*found)
+
+
+@needs_native
+def test_very_short_very_long_and_no_numbers():
+    values = torch.tensor([0.0, 1e-30, 1e-13, 1e-12, 1e-10, 1e15, float("inf"), float("nan")])
+    qkv = (values[:, None] * torch.randn(3 * 2 * 8).sign()).unsqueeze(0).requires_grad_()
+    scale = torch.ones(2, requires_grad=True)
+    finite = slice(0, 6)
+    native, naive = (results(each, qkv, scale) for each in ("native", "naive"))
+    for each, truth in zip(native[:3], naive[:3], strict=True):
+        torch.testing.assert_close(each, truth, equal_nan=True)
+    torch.testing.assert_close(native[3][:, finite], naive[3][:, finite], rtol=1e-4, atol=0)
+    assert all(each.isnan().all() for each in (native[3][:, -1, :32], native[4], naive[4]))
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("shape", [(0, 4, 2, 3), (2, 0, 2, 3)], ids=str)
+def test_empty(backend, shape):
+    b, n, heads, d = shape
+    q, k, v, dqkv, dscale = results(backend, *inputs(*shape))
+    assert q.shape == k.shape == v.shape == (b, heads, n, d)
+    assert dqkv.shape == (b, n, 3 * heads * d)
+    assert dscale.tolist() == [0, 0]
+
+
+@needs_native
+def test_only_some_results_are_used():
+    qkv, scale = inputs(2, 9, 2, 6)
+    for index in range(3):
+        totals = [cosine_qkv(qkv, scale, backend=each)[index].cos().sum() for each in ("native", "naive")]
+        gradients = [torch.autograd.grad(each, (qkv, scale), allow_unused=True) for each in totals]
+        torch.testing.assert_close(gradients[0][0], gradients[1][0])
+        expected = torch.zeros(2) if gradients[1][1] is None else gradients[1][1]
+        torch.testing.assert_close(gradients[0][1], expected)
+
+
+@needs_native
+def test_threads_change_nothing():
+    arguments, threads, found = inputs(3, 150, 3, 10), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 7):
+            torch.set_num_threads(count)
+            found.append(results("native", *arguments))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(other, found[0], strict=True))
+
+
+@needs_native
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
+@pytest.mark.parametrize("target", ["-march=x86-64-v3", "-march=x86-64"])
+def test_older_processors(monkeypatch, target):
+    monkeypatch.setattr(native_support, "TARGETS", (target,))
+    native_support._compiled.cache_clear()
+    try:
+        for shape in SHAPES:
+            test_native_equals_naive_in_output_and_gradients(shape)
+    finally:
+        native_support._compiled.cache_clear()
+
+
+@needs_native
+def test_registered_as_pytorch_wants_it():
+    torch.library.opcheck(torch.ops.semanir_plugin.cosine_qkv_native, inputs(2, 20, 2, 6))
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_compiles_whole(backend):
+    arguments = inputs(2, 20, 2, 6)
+    compiled = torch.compile(cosine_qkv, fullgraph=True, backend="aot_eager")
+    compare(results(backend, *arguments, compiled), results(backend, *arguments))
+
+
+def test_half_precision_and_double_stay_themselves():
+    qkv, scale = inputs(2, 20, 2, 6)
+    expected = cosine_qkv(qkv, scale)
+    for dtype, tolerance in ((torch.bfloat16, 2e-2), (torch.float16, 2e-3), (torch.float64, 1e-5)):
+        for each, truth in zip(cosine_qkv(qkv.to(dtype), scale), expected, strict=True):
+            assert each.dtype == dtype
+            torch.testing.assert_close(each.float(), truth, rtol=tolerance, atol=tolerance)
+
+
+def test_the_choice_is_explained(monkeypatch):
+    qkv = torch.zeros(1, 4, 6)
+    assert choose_backend(qkv)[0] == ("naive" if NO_NATIVE else "native")
+    for dtype in (torch.float64, torch.bfloat16):
+        name, reason = choose_backend(qkv.to(dtype))
+        assert (name, str(dtype) in reason or reason == NO_NATIVE) == ("naive", True)
+    monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
+    assert choose_backend(qkv) == ("naive", "no compiler, say")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backend": "fast"}, "backend must be one of"),
+        ({"scale": torch.ones(2, 1)}, r"scale must be floating and of shape \(H,\)"),
+        ({"scale": torch.ones(0)}, r"scale must be floating and of shape \(H,\)"),
+        ({"scale": torch.ones(2, dtype=torch.int64)}, "got torch.int64"),
+        ({"scale": torch.ones(5)}, "C a multiple of H = 5"),
+        ({"qkv": torch.zeros(2, 3)}, r"got \(2, 3\)"),
+        ({"qkv": torch.zeros(1, 3, 12, dtype=torch.int64)}, "must be floating"),
+        ({"qkv": torch.zeros(1, 3, 12, device="meta")}, "one device"),
+    ],
+)
+def test_wrong_arguments_are_named(change, message):
+    arguments = {"qkv": torch.zeros(1, 3, 12), "scale": torch.ones(2)} | change
+    with pytest.raises(ValueError, match=message):
+        cosine_qkv(**arguments)
+
+
+@needs_native
+def test_native_says_what_it_does_not_take():
+    with pytest.raises(ValueError, match=r"the native backend cannot be used: .*float64"):
+        cosine_qkv(torch.zeros(1, 3, 12).double(), torch.ones(2).double(), backend="native")
