@@ -1,7 +1,7 @@
-"""Runs on a GPU what needs one: the tests of the kernels, the benchmark of the ops, and some steps of training.
+"""Runs on a GPU what needs one: the tests of the kernels, benchmarks of the ops and of training steps, and a training.
 
 Each part has a file in OUT, and its own limit of time; one that fails does not keep the others from running. Takes the
-interpreter that it is started with, if SEMANIR_VENV=0.
+interpreter that it is started with, if SEMANIR_VENV=0. SEMANIR_DATA names a folder with train/BSD400.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from bootstrap import ROOT, run_in_venv
 # Name, seconds, what to run with Python.
 TESTS = ("tests", 600, ["-m", "pytest", "tests/ops", "-q", "--deselect", "tests/ops/test_ahead_of_time.py"])
 BENCHMARK = ("benchmark", 600, [str(ROOT / "scripts" / "benchmark_ops.py"), "--device", "cuda"])
+LIGHT = [str(ROOT / "options" / f"train_{name}_light_SRx4.yml") for name in ("SemanIR", "SwinIR")]
+THROUGHPUT_OPTIONS = ["--batch", "32", "--bf16", "--compile", "--device", "cuda"]
+THROUGHPUT = ("throughput", 400, [str(ROOT / "scripts" / "benchmark_training.py"), *LIGHT, *THROUGHPUT_OPTIONS])
 TRAINING = ("training", 400, [str(ROOT / "scripts" / "demo.py"), "--seconds", "60"])
 
 
@@ -33,8 +36,8 @@ def main() -> int:
         return 2
     args.out.mkdir(parents=True, exist_ok=True)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    benchmark = [*BENCHMARK[2], "--out", str(args.out.resolve())]
-    parts = [TESTS, (*BENCHMARK[:2], benchmark), TRAINING]
+    benchmarks = [(*each[:2], [*each[2], "--out", str(args.out.resolve())]) for each in (BENCHMARK, THROUGHPUT)]
+    parts = [TESTS, *benchmarks, TRAINING]
     return max(run_part(name, seconds, command, args.out) for name, seconds, command in parts)
 
 

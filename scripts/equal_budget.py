@@ -209,7 +209,7 @@ def make_board(names: dict[str, Weights], row: Row, args: argparse.Namespace) ->
 def make_table(
     runs: dict[tuple[Row, int], Weights], measured: dict[str, Options], seeds: Sequence[int]
 ) -> Iterator[str]:
-    """Yield the lines of a Markdown table: means over the seeds, and half of what PSNR spans on the first test set."""
+    """Yield the lines of a Markdown table: means over the seeds, and half of what PSNR spans."""
     yield f"| network | parameters | mult-adds | training | {' | '.join(TEST_SETS)} |"
     yield f"|---|---:|---:|---:|{'---:|' * len(TEST_SETS)}"
     yield f"| bicubic | 0 | | | {' | '.join(map(score_cell, collect([measured['bicubic']])))} |"

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ def median_ms(function: Callable[[], Any], repeats: int, device: str) -> float:
     function()
     times = [_cuda_ms(function) if device == "cuda" else _cpu_ms(function) for _ in range(repeats)]
     return statistics.median(times)
+
+
+def alternating_ms(functions: Sequence[Callable[[], Any]], repeats: int, device: str) -> list[float]:
+    """Return what `median_ms` does of each function; they take turns, so that what disturbs one disturbs all."""
+    clock = _cuda_ms if device == "cuda" else _cpu_ms
+    times = [[clock(function) for function in functions] for _ in range(2 + repeats)]
+    return [statistics.median(each[2:]) for each in zip(*times, strict=True)]
 
 
 def _cpu_ms(function: Callable[[], Any]) -> float:

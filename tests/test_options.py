@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -108,6 +109,12 @@ def test_files_say_what_they_are_for():
         assert path.read_text().startswith("# "), f"{path.name} does not say what it is for"
         if "demo" not in path.stem:
             assert yaml.safe_load(path.read_text())["name"] == path.stem
+
+
+def test_files_name_files_that_are_there():
+    for path in OPTIONS:
+        named = re.findall(r"\b(?:docs|options|scripts)/[\w/]+\.\w+", path.read_text())
+        assert [each for each in named if not (ROOT / each).is_file()] == [], path.name
 
 
 def make_data(options, photo):

@@ -30,6 +30,7 @@ def test_every_part_runs_and_a_failure_is_told(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(check_gpu, "TESTS", ("tests", 60, ["-c", "import sys; print('hm'); sys.exit(3)"]))
     monkeypatch.setattr(check_gpu, "BENCHMARK", ("benchmark", 0.5, ["-c", "import time; time.sleep(60)"]))
+    monkeypatch.setattr(check_gpu, "THROUGHPUT", ("throughput", 60, ["-c", "import sys; print(sys.argv[1:])"]))
     monkeypatch.setattr(check_gpu, "TRAINING", ("training", 60, ["-c", "print('fine')"]))
     assert check_gpu.main() == 1
     out = capsys.readouterr().out
@@ -37,4 +38,6 @@ def test_every_part_runs_and_a_failure_is_told(monkeypatch, capsys, tmp_path):
     assert "tests: failed (3)" in out
     assert "benchmark: stopped after 0.5 s" in out
     assert "training: succeeded" in out
+    assert "throughput: succeeded" in out
     assert (tmp_path / "out" / "tests.txt").read_text() == "hm\n"
+    assert (tmp_path / "out" / "throughput.txt").read_text() == f"{['--out', str(tmp_path / 'out')]}\n"

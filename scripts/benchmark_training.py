@@ -1,0 +1,174 @@
+"""Times training steps of option files' networks side by side: images per second, on patches of photographs.
+
+A step is forward, L1, backward and Adam, with the recipe's batch and patches unless told otherwise. The networks take
+turns, so that a busy machine slows all alike. Weights are random; what photographs show is what attention looks for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bootstrap import run_in_venv
+
+EPILOG = """\
+  python3 scripts/benchmark_training.py options/train_{SemanIR,SwinIR}_mini_SRx4.yml --data DIR
+  python3 scripts/benchmark_training.py options/train_{SemanIR,SwinIR}_light_SRx4.yml --data DIR --bf16 --compile
+
+DIR has train/BSD400, a folder of images. OUT gets benchmark_training.json.
+"""
+
+
+def main() -> int:
+    """Measure, print a table, write JSON; return the exit code."""
+    args = parse_arguments()
+    run_in_venv()
+    import torch
+    from measuring import alternating_ms, describe_machine, peak_mib
+
+    from semanir_plugin.errors import UserError
+    from semanir_plugin.files import write_atomic
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        setups = {path.stem.removeprefix("train_"): make_setup(path, args, device) for path in args.recipes}
+    except UserError as error:
+        print(f"benchmark_training: {error}", file=sys.stderr)
+        return 2
+    machine = describe_machine(device)
+    print(f"{machine}, {'bf16' if args.bf16 else 'fp32'}{', compiled' if args.compile else ''}")
+    print("images per second, ms for a step, MiB by which it raises peak memory, speed against the first", flush=True)
+    times = alternating_ms([prepare(setup) for setup in setups.values()], args.repeats, device)
+    rows = []
+    for (name, setup), ms in zip(setups.items(), times, strict=True):
+        mib = peak_mib(prepare, (setup,), device)
+        row = {"name": name, "ms": ms, "mib": mib, "batch": setup["batch"], "patch": setup["patch"]}
+        rows.append(row | {"images_per_second": 1000 * setup["batch"] / ms})
+        memory = "-" if mib is None else f"{mib:.0f}"
+        print(
+            f"{name:28s} {rows[-1]['images_per_second']:9.2f} {ms:9.1f} {memory:>8s} {times[0] / ms:6.2f}", flush=True
+        )
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "benchmark_training.json"
+    report = {"machine": machine, "command": " ".join(sys.argv), "rows": rows}
+    write_atomic(f"{json.dumps(report, indent=2)}\n".encode(), path)
+    print(f"Written to {path.resolve()}")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipes", type=Path, nargs="+", metavar="RECIPE", help="option files, options/train_*.yml")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
+    parser.add_argument("--batch", type=int, help="images in a step (default: the recipe's)")
+    parser.add_argument("--patch", type=int, help="side of the ground truth's patches (default: the recipe's)")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--compile", action="store_true", help="torch.compile: stages of ours, others whole")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (a GPU where there is one)")
+    parser.add_argument("--repeats", type=int, default=9, help="steps of which the median counts (9)")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmark_training"), help="where the JSON goes")
+    args = parser.parse_args()
+    if missing := [path for path in args.recipes if not path.is_file()]:
+        parser.error(f"{missing[0]}: no such file; name option files")
+    if args.data is None or not (args.data / "train" / "BSD400").is_dir():
+        parser.error("--data must name a folder with train/BSD400; see --help")
+    if min(each for each in (args.repeats, args.batch, args.patch) if each is not None) < 1:
+        parser.error("--repeats, --batch and --patch must be at least 1")
+    return args
+
+
+def make_setup(recipe: Path, args: argparse.Namespace, device: str) -> dict[str, Any]:
+    """Return what a process needs to know to train the recipe's network.
+
+    Raises:
+        UserError: Of the data no such patches can be made.
+    """
+    from reduced_trainings import read_yaml
+
+    options = read_yaml(recipe)
+    dataset, network = options["datasets"]["train"], options["network_g"]
+    batch, patch = args.batch or dataset["batch_size_per_gpu"], args.patch or dataset["gt_size"]
+    return {
+        "network": network,
+        "batch": batch,
+        "patch": patch,
+        "pairs": read_pairs(args.data / "train" / "BSD400", batch, patch, options.get("scale", 1)),
+        "bf16": args.bf16,
+        "compile": args.compile,
+        "device": device,
+    }
+
+
+def prepare(setup: dict[str, Any]) -> Callable[[], None]:
+    """Return a training step, ready to run."""
+    import torch
+
+    net = build(setup)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    truth, image = (each.to(setup["device"]) for each in setup["pairs"])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(setup["device"], torch.bfloat16, enabled=setup["bf16"]):
+            out = net(image)
+        (out.float() - truth).abs().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def build(setup: dict[str, Any]) -> Any:
+    """Return the network in training mode, compiled where that is asked for."""
+    import inspect  # noqa: I001
+
+    import semanir_plugin  # noqa: F401  # first: it makes BasicSR importable
+    import torch
+    from basicsr.archs import build_network
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    torch.manual_seed(0)
+    options = dict(setup["network"])
+    ours = "compile_backend" in inspect.signature(ARCH_REGISTRY.get(options["type"])).parameters
+    if setup["compile"] and ours:
+        options["compile_backend"] = "inductor"
+    net = build_network(options).to(setup["device"]).train()
+    return torch.compile(net) if setup["compile"] and not ours else net
+
+
+def read_pairs(folder: Path, batch: int, side: int, scale: int) -> tuple[Any, Any]:
+    """Return patches of different photographs, (B, 3, side, side) in [0, 1], and the same made smaller by the scale.
+
+    Raises:
+        UserError: There are too few photographs, or one of them or the patch is too small.
+    """
+    import numpy as np
+    import torch
+
+    from semanir_plugin.data.degradations import downsample_bicubic, least_side
+    from semanir_plugin.data.images import decode_image, to_float
+    from semanir_plugin.errors import UserError
+
+    photos = [decode_image(path.read_bytes(), "color") for path in sorted(folder.iterdir())[:batch]]
+    if len(photos) < batch or any(min(photo.shape[:2]) < side for photo in photos):
+        raise UserError(f"{folder}: has no {batch} photographs of {side} x {side} pixels; give --batch or --patch")
+    if side % scale or side < least_side(scale):
+        raise UserError(f"patches of {side} cannot be made smaller by {scale}; give --patch a multiple of it")
+    truths = [photo[:side, :side] for photo in photos]
+    inputs = truths if scale == 1 else [to_float(downsample_bicubic(truth, scale)) for truth in truths]
+    truth, image = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2).contiguous() for each in (truths, inputs))
+    return truth, image
+
+
+if __name__ == "__main__":
+    sys.exit(main())
