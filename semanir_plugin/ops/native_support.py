@@ -7,6 +7,7 @@ compiler and the processor determine. SEMANIR_NATIVE=0 switches native kernels o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -76,9 +77,19 @@ def _compiled(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
     if not target.is_file() and (error := _compile(compiler, source, target)):
         return None, error
     try:
-        return ctypes.CDLL(str(target)), None
+        library = ctypes.CDLL(str(target))
     except OSError as error:
         return None, f"the compiled native kernels do not load: {error}"
+    library.use_openmp(_openmp())
+    return library, None
+
+
+def _openmp() -> ctypes.c_void_p:
+    """Return the function by which PyTorch's own threads run a task, or a null pointer; see `vectors.h`."""
+    for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
+        with contextlib.suppress(OSError, AttributeError):
+            return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p)  # also of what it depends on
+    return ctypes.c_void_p()
 
 
 def _fingerprint(source: Path, compiler: str) -> str:

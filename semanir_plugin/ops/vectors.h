@@ -154,6 +154,15 @@ static void *worker(void *pointer) {
     return NULL;
 }
 
+/* GOMP_parallel of the OpenMP that PyTorch itself runs on, or NULL. Its threads wait busily for some milliseconds after
+ * each of PyTorch's operators; other threads beside them would get a part of the processor only. */
+static void (*openmp)(void (*)(void *), void *, unsigned threads, unsigned flags);
+
+/* To be called once, before anything else. */
+void use_openmp(void *function) { memcpy(&openmp, &function, sizeof openmp); }
+
+static void openmp_worker(void *job) { worker(job); }
+
 /* Run tasks 0 .. tasks - 1 on up to `threads` threads, each with scratch memory; 0, or 1 where memory ran out. */
 static int run_tasks(void (*work)(const void *, int, void *), const void *arguments, int tasks, int threads,
                      size_t scratch_bytes) {
@@ -161,6 +170,10 @@ static int run_tasks(void (*work)(const void *, int, void *), const void *argume
     pthread_t others[256];
     int started = 0;
     if (threads > tasks) threads = tasks;
+    if (openmp && threads > 1) {
+        openmp(openmp_worker, &job, (unsigned)threads, 0);
+        return atomic_load(&job.failed);
+    }
     while (started < threads - 1 && started < 256 && !pthread_create(&others[started], NULL, worker, &job)) started++;
     worker(&job);
     for (int i = 0; i < started; i++) pthread_join(others[i], NULL);

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 from semanir_plugin.ops import native_support
 
 CPU = torch.device("cpu")
-ANSWER = "int answer(void) { return 42; }"
+ANSWER = '#include "vectors.h"\nint answer(void) { return 42; }'
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 
@@ -51,11 +52,33 @@ def test_compiles_once_and_anew_when_the_source_changes(tmp_path):
 
 @needs_compiler
 def test_what_does_not_compile_is_told_and_leaves_nothing(tmp_path):
-    path = source(tmp_path, "int answer(void) { return oops; }")
+    path = source(tmp_path, ANSWER.replace("42", "oops"))
     assert "oops" in native_support.why_not(path, CPU, torch.float32)
     assert cached(tmp_path) == []
     with pytest.raises(RuntimeError, match="oops"):
         native_support.load(path)
+
+
+SQUARES = """
+#include "vectors.h"
+static void square(const void *numbers, int task, void *scratch) { (void)scratch; ((int *)numbers)[task] *= task; }
+int squares(int *numbers, int count, int threads) { return run_tasks(square, numbers, count, threads, 100); }
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("openmp", [True, False], ids=["PyTorch's threads", "own threads"])
+def test_every_task_runs_once(tmp_path, monkeypatch, openmp):
+    if not openmp:
+        monkeypatch.setattr(native_support, "_openmp", ctypes.c_void_p)
+    elif not torch.backends.openmp.is_available():
+        pytest.skip("this PyTorch has no OpenMP")
+    assert bool(native_support._openmp()) == openmp
+    squares = native_support.load(source(tmp_path, SQUARES)).squares
+    for count, threads in ((0, 2), (1, 4), (1000, 1), (1000, 2), (1000, 7)):
+        numbers = (ctypes.c_int * count)(*range(count))
+        assert squares(numbers, count, threads) == 0
+        assert list(numbers) == [i * i for i in range(count)]
 
 
 @needs_compiler

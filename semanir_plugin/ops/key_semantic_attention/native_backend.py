@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,13 @@ def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale:
     return empty_heads(q), q.new_empty(q.shape[:3])
 
 
+def _parts_per_head(heads: int) -> int:
+    """Return in how many parts each head's work is done so that every thread gets four or more, and all as many."""
+    threads = torch.get_num_threads()
+    least = -(-4 * threads // max(heads, 1))
+    return least + -least % (threads // math.gcd(heads, threads))
+
+
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_native_backward", mutates_args=())
 def backward_op(
     grad: Tensor,
@@ -89,7 +97,7 @@ def backward_op(
     dq, dk, dv = (q.new_empty(q.shape) for _ in range(3))
     call = _Call(q, k, v, mask, bias, scale)
     b, heads = q.shape[:2]
-    splits = max(1, min(b, -(-4 * torch.get_num_threads() // max(heads, 1))))
+    splits = max(1, min(b, _parts_per_head(heads)))
     parts = q.new_zeros(0)
     if bias is not None and bias_gradient:
         splits = min(splits, max(1, LARGEST_BIAS_PARTS // max(bias.numel(), 1)))
