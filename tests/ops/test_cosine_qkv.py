@@ -55,30 +55,36 @@ def test_native_equals_naive_in_output_and_gradients(shape):
 
 @needs_native
 def test_any_strides():
+    compare(*(strided_results(each) for each in ("native", "naive")))
+
+
+def strided_results(backend, device="cpu"):
+    """As `results`, of arguments and gradients that are not contiguous."""
     b, n, heads, d = 2, 70, 3, 10
-    base = torch.randn(n, b, 3 * heads * d, requires_grad=True)
-    scale = torch.rand(2 * heads).requires_grad_()
-    found = []
-    for backend in ("naive", "native"):
-        out = cosine_qkv(base.transpose(0, 1), scale[::2], backend=backend)
-        gradients = [torch.randn(n, heads, b, d, generator=torch.Generator().manual_seed(i)) for i in range(2)]
-        gradients = [each.permute(2, 1, 0, 3) for each in gradients]  # rows stay whole
-        gradients.append(torch.linspace(0, 1, d * n).view(d, n).t().expand(b, heads, n, d))  # not even those
-        found.append((*out, *torch.autograd.grad(out, (base, scale), gradients)))
-    compare(*found)
+    torch.manual_seed(1)
+    base = torch.randn(n, b, 3 * heads * d).to(device).requires_grad_()
+    scale = torch.rand(2 * heads).to(device).requires_grad_()
+    out = cosine_qkv(base.transpose(0, 1), scale[::2], backend=backend)
+    gradients = [torch.randn(n, heads, b, d).permute(2, 1, 0, 3) for _ in range(2)]  # rows stay whole
+    gradients.append(torch.linspace(0, 1, d * n).view(d, n).t().expand(b, heads, n, d))  # not even those
+    return *out, *torch.autograd.grad(out, (base, scale), [each.to(device) for each in gradients])
 
 
 @needs_native
 def test_very_short_very_long_and_no_numbers():
+    compare_extremes("native")
+
+
+def compare_extremes(backend, device="cpu"):
     values = torch.tensor([0.0, 1e-30, 1e-13, 1e-12, 1e-10, 1e15, float("inf"), float("nan")])
-    qkv = (values[:, None] * torch.randn(3 * 2 * 8).sign()).unsqueeze(0).requires_grad_()
-    scale = torch.ones(2, requires_grad=True)
+    qkv = (values[:, None] * torch.randn(3 * 2 * 8).sign()).unsqueeze(0).to(device).requires_grad_()
+    scale = torch.ones(2, device=device, requires_grad=True)
     finite = slice(0, 6)
-    native, naive = (results(each, qkv, scale) for each in ("native", "naive"))
-    for each, truth in zip(native[:3], naive[:3], strict=True):
+    fast, naive = (results(each, qkv, scale) for each in (backend, "naive"))
+    for each, truth in zip(fast[:3], naive[:3], strict=True):
         torch.testing.assert_close(each, truth, equal_nan=True)
-    torch.testing.assert_close(native[3][:, finite], naive[3][:, finite], rtol=1e-4, atol=0)
-    assert all(each.isnan().all() for each in (native[3][:, -1, :32], native[4], naive[4]))
+    torch.testing.assert_close(fast[3][:, finite], naive[3][:, finite], rtol=1e-4, atol=0)
+    assert all(each.isnan().all() for each in (fast[3][:, -1, :32], fast[4], naive[4]))
 
 
 @pytest.mark.parametrize("backend", BOTH)
@@ -129,7 +135,7 @@ def test_older_processors(monkeypatch, target):
 
 @needs_native
 def test_registered_as_pytorch_wants_it():
-    torch.library.opcheck(torch.ops.semanir_plugin.cosine_qkv_native, inputs(2, 20, 2, 6))
+    torch.library.opcheck(torch.ops.semanir_plugin.cosine_qkv.default, (*inputs(2, 20, 2, 6), "native"))
 
 
 @pytest.mark.parametrize("backend", BOTH)
@@ -149,13 +155,15 @@ def test_half_precision_and_double_stay_themselves():
 
 
 def test_the_choice_is_explained(monkeypatch):
-    qkv = torch.zeros(1, 4, 6)
-    assert choose_backend(qkv)[0] == ("naive" if NO_NATIVE else "native")
+    qkv, scale = torch.zeros(1, 4, 12), torch.ones(2)
+    assert choose_backend(qkv, scale)[0] == ("naive" if NO_NATIVE else "native")
     for dtype in (torch.float64, torch.bfloat16):
-        name, reason = choose_backend(qkv.to(dtype))
+        name, reason = choose_backend(qkv.to(dtype), scale)
         assert (name, str(dtype) in reason or reason == NO_NATIVE) == ("naive", True)
     monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
-    assert choose_backend(qkv) == ("naive", "no compiler, say")
+    assert choose_backend(qkv, scale) == ("naive", "no compiler, say")
+    name, reason = choose_backend(qkv.to("meta"), scale)
+    assert (name, "meta" in reason or "triton is not installed" in reason) == ("naive", True)
 
 
 @pytest.mark.parametrize(
@@ -179,5 +187,5 @@ def test_wrong_arguments_are_named(change, message):
 
 @needs_native
 def test_native_says_what_it_does_not_take():
-    with pytest.raises(ValueError, match=r"the native backend cannot be used: .*float64"):
+    with pytest.raises(ValueError, match=r"backend 'native' cannot run here: .*float64"):
         cosine_qkv(torch.zeros(1, 3, 12).double(), torch.ones(2).double(), backend="native")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from semanir_plugin.ops import triton_support
 from semanir_plugin.ops.cosine_qkv import naive, native_backend
+from semanir_plugin.ops.cosine_qkv.fused import split_op
 
 __all__ = ["choose_backend", "cosine_qkv"]
 
-BACKENDS = {"naive": naive.split, "native": native_backend.split}
+BACKENDS = ("naive", "native", "triton")
 
 
 def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Tensor, Tensor, Tensor]:
@@ -20,8 +22,8 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
     Args:
         qkv: (B, N, 3 C): queries, keys and values of N tokens, one after the other, each of H heads of D = C / H.
         scale: (H,) the length of a head's queries.
-        backend: "naive" is the definition; "native", for CPUs and fp32, reads and writes everything once and needs a
-            C compiler; "auto" takes what `choose_backend` names.
+        backend: "naive" is the definition. "native", for CPUs and fp32, and "triton", for CUDA, read and write
+            everything once; the former needs a C compiler. "auto" takes what `choose_backend` names.
 
     Returns:
         q, k and v, each (B, H, N, D), in the dtype of `qkv`. Gradients flow to both arguments.
@@ -31,19 +33,31 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
     """
     _check(qkv, scale, backend)
     if backend == "auto":
-        backend, _ = choose_backend(qkv)
-    return BACKENDS[backend](qkv, scale)
+        backend, _ = choose_backend(qkv, scale)
+    elif reason := _why_not(backend, qkv, scale):
+        raise ValueError(f"backend {backend!r} cannot run here: {reason}")
+    if backend == "naive":
+        return naive.split(qkv, scale)
+    return split_op(qkv, scale.float(), backend)
 
 
-def choose_backend(qkv: Tensor) -> tuple[str, str]:
-    """Return which backend `cosine_qkv` takes for a projection (B, N, 3 C) like this one, and why."""
-    if reason := native_backend.why_not(qkv):
+def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:
+    """Return which backend `cosine_qkv` takes for these arguments, and why."""
+    fast = "native" if qkv.device.type == "cpu" else "triton"
+    if reason := _why_not(fast, qkv, scale):
         return "naive", reason
-    return "native", "every number is read and written once"
+    return fast, "every number is read and written once"
+
+
+def _why_not(backend: str, qkv: Tensor, scale: Tensor) -> str | None:
+    if backend == "native":
+        return native_backend.why_not(qkv)
+    width = qkv.shape[2] // (3 * len(scale))
+    return triton_support.why_not_heads(qkv[..., :width]) if backend == "triton" else None
 
 
 def _check(qkv: Tensor, scale: Tensor, backend: str) -> None:
-    if backend != "auto" and backend not in BACKENDS:
+    if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
     if scale.ndim != 1 or not len(scale) or not scale.is_floating_point():
         raise ValueError(f"scale must be floating and of shape (H,), got {scale.dtype} of {tuple(scale.shape)}")
