@@ -103,8 +103,8 @@ def test_the_paper_s_ablations_are_there_and_keep_the_share_of_keys():
     assert not equal_budget.Row(MINI, "window_16").changes()
     assert equal_budget.Row(MINI, "all_keys").options()["network_g"]["topk"] == 256
     assert equal_budget.Row(MINI, "from_noise").changes()
-    light = read_network("SemanIR_light_SRx4")
-    assert equal_budget.VARIANTS["random_topk"](light) == {"topk": [64, 128, 192, 256, 384, 512]}, "as in the paper"
+    small = read_network("SemanIR_SRx4")
+    assert equal_budget.VARIANTS["random_topk"](small) == {"topk": [64, 128, 192, 256, 384, 512]}, "as in the paper"
     assert recipe.label == "SemanIR_mini_SRx4"
 
 
