@@ -161,10 +161,14 @@ def _compile_all(module: str, architectures: list[int], workers: int, everything
 
 
 def _is_common(types: dict[str, str], constants: dict[str, Any]) -> bool:
-    """Tell whether our networks launch a configuration: heads padded to 32, fp32 or bf16, a bias where regions are."""
+    """Tell whether our networks launch a configuration, or one that needs no more than theirs.
+
+    They have windows up to 32 x 32 and always a bias; heads padded to 32, regions, and fp32 or bf16 stand for all.
+    """
     width = constants.get("BD", constants.get("BLOCK_D", 32))
-    both = constants.get("HAS_BIAS") == constants.get("HAS_REGIONS")
-    return width == 32 and both and not any("fp16" in kind.replace("bf16", "") for kind in types.values())
+    small = constants.get("SIDE", 0) <= 32 and constants.get("NP", 0) <= 32**2
+    biased = "p_bias" not in constants and constants.get("HAS_REGIONS", True)
+    return width == 32 and small and biased and not any("fp16" in kind.replace("bf16", "") for kind in types.values())
 
 
 def _main() -> int:
