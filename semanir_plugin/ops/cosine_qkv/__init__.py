@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from semanir_plugin.ops import triton_support
+from semanir_plugin.ops import native_support, triton_support
 from semanir_plugin.ops.cosine_qkv import naive, native_backend
 from semanir_plugin.ops.cosine_qkv.fused import split_op
 
@@ -22,8 +22,8 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
     Args:
         qkv: (B, N, 3 C): queries, keys and values of N tokens, one after the other, each of H heads of D = C / H.
         scale: (H,) the length of a head's queries.
-        backend: "naive" is the definition. "native", for CPUs and fp32, and "triton", for CUDA, read and write
-            everything once; the former needs a C compiler. "auto" takes what `choose_backend` names.
+        backend: "naive" is the definition. "native", for CPUs, and "triton", for CUDA, read and write
+            everything once, in fp32 inside; the former needs a C compiler. "auto" takes what `choose_backend` names.
 
     Returns:
         q, k and v, each (B, H, N, D), in the dtype of `qkv`. Gradients flow to both arguments.
@@ -38,6 +38,9 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
         raise ValueError(f"backend {backend!r} cannot run here: {reason}")
     if backend == "naive":
         return naive.split(qkv, scale)
+    if backend == "native":  # computes in fp32
+        q, k, v = split_op(qkv.float(), scale.float(), backend)
+        return q.to(qkv.dtype), k.to(qkv.dtype), v.to(qkv.dtype)
     return split_op(qkv, scale.float(), backend)
 
 
@@ -51,7 +54,7 @@ def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:
 
 def _why_not(backend: str, qkv: Tensor, scale: Tensor) -> str | None:
     if backend == "native":
-        return native_backend.why_not(qkv)
+        return native_support.why_not(native_backend.SOURCE, qkv.device, qkv.dtype)
     width = qkv.shape[2] // (3 * len(scale))
     return triton_support.why_not_heads(qkv[..., :width]) if backend == "triton" else None
 

@@ -10,20 +10,13 @@ from torch import Tensor
 
 from semanir_plugin.ops import native_support
 
-__all__ = ["SOURCE", "join", "split", "why_not"]
+__all__ = ["SOURCE", "join", "split"]
 
 SOURCE = Path(__file__).with_name("native.c")
 
 
-def why_not(qkv: Tensor) -> str | None:
-    """Return why the kernel does not take this projection, None if it does."""
-    if reason := native_support.why_not(SOURCE, qkv.device, qkv.dtype):
-        return reason
-    return None if qkv.dtype == torch.float32 else f"the native kernel is for torch.float32, not {qkv.dtype}"
-
-
 def split(qkv: Tensor, scale: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Fill q, k and v, contiguous (B, H, N, D); qkv contiguous."""
+    """Fill q, k and v, contiguous (B, H, N, D); qkv contiguous, all fp32."""
     _run("split", qkv=qkv, scale=scale, q=q, k=k, v=v)
 
 
