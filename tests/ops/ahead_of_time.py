@@ -7,7 +7,8 @@ aligned to 16 bytes, as torch allocates them. An argument that is None or always
 launcher has it.
 
 `compile_module` does so in a process of its own, because kernels imported under TRITON_INTERPRET=1 cannot be compiled.
-By hand: `python -m tests.ops.ahead_of_time semanir_plugin.ops.key_semantics.triton_backend`.
+By hand: `python -m tests.ops.ahead_of_time semanir_plugin.ops.key_semantics.triton_backend`; `--count` adds how many
+instructions each kernel issues per pairs of tokens.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 WORKERS = 2
 # Registers of a thread, and of all threads of a block.
 THREAD_REGISTERS, BLOCK_REGISTERS = 255, 1 << 16
+# Where a jump of the disassembly goes.
+TARGET = re.compile(r"BRA.*`\((\.L_x_\d+)\)")
 # ptxas may spill a few words, of registers that it has, to let more blocks run side by side.
 SPARED_BYTES = 32
 
@@ -50,6 +53,8 @@ class Compiled:
         spilled: Bytes per thread that are stored to memory for want of registers.
         shared: Bytes of shared memory per block.
         threads: Of a block.
+        cycles: Warp instructions of the innermost loop that a multiprocessor's four schedulers issue per 64 x 64 pairs
+            of tokens, 0 where there is no such loop: how long it takes where nothing has to be waited for.
         error: Why it does not compile, None if it does.
     """
 
@@ -59,6 +64,7 @@ class Compiled:
     spilled: int = 0
     shared: int = 0
     threads: int = 128
+    cycles: int = 0
     error: str | None = None
 
     def fault(self) -> str | None:
@@ -110,7 +116,7 @@ def compile_module(
     return [Compiled(**entry) for entry in json.loads(done.stdout.splitlines()[-1])]
 
 
-def _compile_one(module: str, index: int, architecture: int) -> Compiled:
+def _compile_one(module: str, index: int, architecture: int, count: bool) -> Compiled:
     from triton.compiler import ASTSource
 
     kernel, signature, constexprs, num_warps, num_stages = list(importlib.import_module(module).compilations())[index]
@@ -124,16 +130,42 @@ def _compile_one(module: str, index: int, architecture: int) -> Compiled:
     }
     types = {argument: kind.removesuffix(":16") for argument, kind in types.items()}
     try:
-        shared, log = _assemble(ASTSource(kernel, types, constexprs, aligned), architecture, options)
+        shared, log, cubin = _assemble(ASTSource(kernel, types, constexprs, aligned), architecture, options)
     except Exception as error:
         return Compiled(name, architecture, error=f"{type(error).__name__}: {error}")
     registers = max(map(int, re.findall(r"Used (\d+) registers", log)))
     spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
-    return Compiled(name, architecture, registers, spilled, shared, 32 * num_warps)
+    pairs = constexprs.get("BM", 0) * constexprs.get("BN", constexprs.get("BM", 0))
+    cycles = round(_loop_length(_disassemble(cubin)) * num_warps / 4 * 64 * 64 / pairs) if count and pairs else 0
+    return Compiled(name, architecture, registers, spilled, shared, 32 * num_warps, cycles)
 
 
-def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[int, str]:
-    """Return the bytes of shared memory and what ptxas told."""
+def _disassemble(cubin: Path) -> str:
+    import triton
+
+    disassembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
+    return subprocess.run([disassembler, "-c", cubin], capture_output=True, text=True, check=True).stdout
+
+
+def _loop_length(listing: str) -> int:
+    """Return the instructions of the first innermost loop with an exponential, 0 if there is none.
+
+    Such a loop goes through pairs of tokens; what comes behind it runs only where a number is not finite.
+    """
+    labels: dict[str, int] = {}
+    code: list[str] = []
+    for line in listing.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", line.strip()):
+            labels[label[1]] = len(code)
+        elif instruction := re.match(r"\s+/\*[0-9a-f]+\*/\s+(.*?);", line):
+            code.append(instruction[1])
+    jumps = ((labels.get(target[1]), end) for end, each in enumerate(code, 1) if (target := TARGET.search(each)))
+    back = sorted((end, start) for start, end in jumps if start is not None and start < end)
+    return next((end - start for end, start in back if any("MUFU.EX2" in each for each in code[start:end])), 0)
+
+
+def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[int, str, Path]:
+    """Return the bytes of shared memory, what ptxas told, and the machine code."""
     import triton
     from triton import knobs
     from triton.backends.compiler import GPUTarget
@@ -149,13 +181,13 @@ def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[
             log.write_text(told.getvalue())
         if log.exists():
             break
-    return compiled.metadata.shared, log.read_text()
+    return compiled.metadata.shared, log.read_text(), Path(cubin)
 
 
-def _compile_all(module: str, architectures: list[int], workers: int, everything: bool) -> list[Compiled]:
+def _compile_all(module: str, architectures: list[int], workers: int, everything: bool, count: bool) -> list[Compiled]:
     every = enumerate(importlib.import_module(module).compilations())
     chosen = [index for index, (_, types, constants, *_) in every if everything or _is_common(types, constants)]
-    jobs = [(module, index, architecture) for index in chosen for architecture in architectures]
+    jobs = [(module, index, architecture, count) for index in chosen for architecture in architectures]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
         return list(pool.map(_compile_one, *zip(*jobs, strict=True))) if jobs else []
 
@@ -179,19 +211,20 @@ def _main() -> int:
     parser.add_argument("--architecture", type=int, action="append", help=f"one or more of {ARCHITECTURES}")
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--everything", action="store_true", help="all that dispatch can choose: takes many minutes")
+    parser.add_argument("--count", action="store_true", help="count the instructions per 64 x 64 pairs of tokens")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    architectures = options.architecture or list(ARCHITECTURES)
     results = []
     for module in options.modules:
-        results += _compile_all(
-            module, options.architecture or list(ARCHITECTURES), options.workers, options.everything
-        )
+        results += _compile_all(module, architectures, options.workers, options.everything, options.count)
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
         return 0
     for each in results:
         print(f"sm_{each.architecture:<3} {each.registers:3} registers {each.shared:6} B shared", end=" ")
-        print(f"{each.spilled:4} B spilled  {each.name}" + (f"  {each.error}" if each.error else ""))
+        print(f"{each.spilled:4} B spilled", f"{each.cycles:5} cycles" if options.count else "", end="  ")
+        print(each.name + (f"  {each.error}" if each.error else ""))
     return any(result.fault() for result in results)
 
 

@@ -85,5 +85,5 @@ def test_every_launch_is_among_the_compilations(kernel_device, monkeypatch):
     for d in (1, 10, 30, 33, 128):
         results("triton", *on(kernel_device, *inputs(1, 3, 1, d)))
     for each in launched:
-        for kernel in (triton_backend.split_kernel, triton_backend.join_kernel):
+        for kernel in (triton_backend.cosine_qkv_fwd_kernel, triton_backend.cosine_qkv_bwd_kernel):
             assert any(kernel is other and tuple(each.items()) == items for other, items in compiled)

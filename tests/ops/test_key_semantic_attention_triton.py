@@ -19,7 +19,8 @@ SHAPES = [
     pytest.param(1, 1, 256, 30, 20, "table", torch.bfloat16, id="N256-D30-k20-table-bf16"),
     pytest.param(1, 1, 130, 16, 30, "dense", torch.float16, id="N130-D16-k30-dense-fp16"),
     pytest.param(1, 1, 1, 8, 1, "table", torch.float32, id="N1-D8-k1-table"),
-    pytest.param(1, 1, 1024, 30, 64, "table", torch.bfloat16, id="N1024-D30-k64-table-bf16"),
+    pytest.param(1, 1, 400, 30, 64, "table", torch.bfloat16, id="N400-D30-k64-table-bf16"),
+    pytest.param(1, 1, 130, 62, 9, "none", torch.bfloat16, id="N130-D62-k9-none-bf16"),
 ]
 
 
@@ -92,28 +93,186 @@ def poisoned(x):
     return x.fill_(torch.nan) if x.is_floating_point() else x.fill_(-7)
 
 
-def test_empty_tiles_are_skipped(kernel_device):
-    from semanir_plugin.ops.key_semantic_attention.tiles import tiles_of
-
-    n = 256
-    mask = torch.zeros(1, n, n, dtype=torch.bool, device=kernel_device)
-    mask[:, :128, :3] = True  # the first half looks at three keys, the second at three others
-    mask[:, 128:, 200:203] = True
-    tiles = tiles_of(KeySemantics(3, mask=mask), 64)
-    assert tiles.counts[0, 0].max() == 1, "six keys that were chosen fit into one tile"
-    assert tiles.counts[0, 1].tolist()[1:] == [0] * (tiles.counts.shape[-1] - 1)
-    shuffled = torch.randperm(n).to(kernel_device)
-    again = tiles_of(KeySemantics(3, mask=mask[:, shuffled][:, :, shuffled]), 64)
-    assert again.counts[0, 0].sum() == tiles.counts[0, 0].sum()
+def listed(pairs, order):
+    """The lists, bits and counts of groups of 64, by plain indexing: (B, N, N) pairs, (B, T * 64) order."""
+    groups = []
+    for chosen, tokens in zip(pairs, order.long(), strict=True):
+        for group in tokens.split(64):
+            rows = chosen[group[group < len(chosen)]]
+            tokens_listed = rows.any(0).nonzero().flatten()
+            groups.append((tokens_listed, rows[:, tokens_listed]))
+    return groups
 
 
-def test_nan_in_a_query_stays_in_its_row_and_unchosen_keys_are_never_read(kernel_device):
-    q, k, v = torch.randn(3, 1, 1, 70, 8, device=kernel_device)
-    mask = torch.rand(1, 70, 70, device=kernel_device) < 0.2
-    mask[:, :, 0], mask[:, :, 41] = True, False
-    q[0, 0, 9, 2], k[0, 0, 41], v[0, 0, 41] = torch.nan, torch.nan, torch.nan
-    out = key_semantic_attention(q, k, v, KeySemantics(70, mask=mask), backend="triton")
-    assert out[0, 0].isnan().any(-1).nonzero().flatten().tolist() == [9]
+@pytest.mark.parametrize("n", [20, 144])
+@pytest.mark.parametrize("side", ["by_query", "by_key"])
+def test_groups_list_what_any_of_them_is_paired_with(kernel_device, n, side):
+    from semanir_plugin.ops.key_semantic_attention import triton_groups
+
+    _, semantics, _ = inputs(kernel_device, 2, 1, n, 8, 5, "none", regions=True)
+    order, lists, bits, counts = getattr(triton_groups, side)(semantics)
+    tokens = order.view(2, -1, 64)
+    assert [sorted(row) for row in order.tolist()] == [list(range(n)) + [n] * (-n % 64)] * 2
+    assert [set(group) for group in tokens[0].tolist()] == [
+        {*group, *([n] if len(group) < 64 else [])}
+        for group in map(torch.Tensor.tolist, semantics.query_order[0].split(64))
+    ]
+    pairs = semantics.mask() if side == "by_query" else semantics.mask().mT
+    for i, (expected, kept) in enumerate(listed(pairs, order)):
+        window, group = divmod(i, tokens.shape[1])
+        count = int(counts[window, group])
+        padded = -(-count // 64) * 64
+        found = lists[window, group, :padded]
+        assert found[:count].tolist() == expected.tolist()
+        assert found[count:].tolist() == [int(expected[0])] * (padded - count)
+        words = bits[window, group, : padded // 32, : len(kept)]
+        unpacked = ((words[..., None] >> torch.arange(32, device=words.device)) & 1).permute(1, 0, 2).flatten(1)
+        assert torch.equal(unpacked[:, :count].bool(), kept)
+        assert not unpacked[:, count:].any()
+
+
+def test_lists_are_made_once_and_those_by_key_for_gradients_only(kernel_device):
+    qkv, semantics, _ = inputs(kernel_device, 1, 1, 20, 8, 5, "none")
+    made = []
+    shared = semantics.shared
+    semantics.shared = lambda name, make: shared(name, lambda: made.append(name) or make())
+    for differentiable in (False, True, True):
+        run("triton", qkv.detach().requires_grad_(differentiable), semantics, None, torch.float32)
+    assert made == ["groups by query", "groups", "groups by key"]
+
+
+def odd_values(device):
+    """q, k, v of two groups, a dictionary, and its choosers: the queries 9 and 70, who choose the keys 5 and 6 alone.
+
+    Others of their groups choose any but the keys 5, 6 and 7; nobody chooses 7.
+    """
+    q, k, v = torch.randn(3, 1, 2, 90, 8, device=device)
+    mask = torch.rand(1, 90, 90, device=device) < 0.2
+    mask[:, :, 0], mask[:, :, 5:8] = True, False
+    choosers = torch.zeros(90, dtype=torch.bool, device=device)
+    choosers[[9, 70]] = True
+    mask[:, choosers] = False
+    mask[:, choosers, 5:7] = True
+    return q, k, v, KeySemantics(90, mask=mask), choosers
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)
+def test_a_value_reaches_those_who_chose_it_and_nobody_else(kernel_device, value):
+    q, k, v, semantics, choosers = odd_values(kernel_device)
+    expected = key_semantic_attention(q, k, v, semantics, backend="naive")
+    v[0, 0, 5, 2] = v[0, :, 7] = k[0, :, 7] = q[0, 1, 8, 0] = value
+    out = key_semantic_attention(q, k, v, semantics, backend="triton")
+    expected[0, 0, choosers, 2] = value
+    expected[0, 1, 8] = torch.nan
+    out[0, 1, 8] = torch.where(out[0, 1, 8].isfinite(), out[0, 1, 8], torch.nan)
+    if value != value:  # infinite products may yet end in a sum of its own query's
+        torch.testing.assert_close(out, expected, equal_nan=True)
+    keep = torch.ones_like(out, dtype=torch.bool)
+    keep[0, 1, 8] = False
+    torch.testing.assert_close(out[keep], expected[keep], equal_nan=True)
+
+
+@pytest.mark.parametrize("bias", ["none", "table"])
+def test_gradients_of_a_value_reach_what_its_choosers_chose_and_nothing_else(kernel_device, bias):
+    q, k, v, semantics, choosers = odd_values(kernel_device)
+    q, k, v, mask = (x[..., :81, :] for x in (q, k, v, semantics.mask()))
+    semantics, choosers = KeySemantics(81, mask=mask[..., :81]), choosers[:81]
+    table = torch.randn(2, 17, 17, device=kernel_device) if bias == "table" else None
+    weight = torch.randn_like(v) * ~choosers[:, None]  # nothing of the choosers is differentiated
+
+    def gradients(backend, v):
+        leaves = [each.clone().requires_grad_() for each in (q, k, v, *([] if table is None else [table]))]
+        given = dict(zip(("q", "k", "v", "bias"), leaves, strict=False))
+        out = key_semantic_attention(**given, semantics=semantics, backend=backend)
+        return torch.autograd.grad((out * weight).where(weight != 0, 0.0).sum(), leaves)
+
+    expected = gradients("naive", v)
+    odd = v.clone()
+    odd[0, 0, 5, 2] = odd[0, :, 7] = torch.nan
+    dq, dk, dv, *dbias = gradients("triton", odd)
+    bad = torch.zeros(3, 1, 2, 81, dtype=torch.bool, device=kernel_device)
+    bad[0, 0, 0, choosers] = bad[1, 0, 0, 5:7] = True
+    for found, truth, odd_rows in zip((dq, dk, dv), expected, bad, strict=False):
+        torch.testing.assert_close(found[~odd_rows], truth[~odd_rows])
+        assert not found[odd_rows].isfinite().all(-1).any()
+    for each in dbias:
+        torch.testing.assert_close(each[1], expected[3][1])
+        assert each[0].isnan().any()
+        torch.testing.assert_close(each[0].where(each[0].isfinite(), expected[3][0]), expected[3][0])
+
+
+def test_what_lies_behind_rows_does_not_matter(kernel_device):
+    from semanir_plugin.ops.triton_support import aligned_rows
+
+    qkv, semantics, bias = inputs(kernel_device, 1, 2, 64, 10, 9, "table")
+    padded = torch.nn.functional.pad(qkv.detach(), (0, 6), value=torch.nan)
+    clean = run("triton", qkv.detach(), semantics, bias.detach(), torch.float32)
+    q, k, v = (x.contiguous()[..., :10].requires_grad_() for x in padded.permute(2, 0, 3, 1, 4))
+    assert aligned_rows(q) is q
+    out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=0.4, backend="triton")
+    torch.testing.assert_close(out, clean)
+    expected = key_semantic_attention(q, k, v, semantics, bias=bias, scale=0.4, backend="naive")
+    for ours, theirs in zip(
+        *(torch.autograd.grad(x.square().sum(), (q, k, v, bias)) for x in (out, expected)), strict=True
+    ):
+        assert relative_error(ours, theirs) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize(
+    "x",
+    [torch.zeros(1, 2, 3, 16)[..., :10], torch.zeros(1, 2, 3, 10), torch.zeros(97)[1:].view(1, 2, 3, 16)],
+    ids=["aligned", "too short", "shifted"],
+)
+def test_rows_are_copied_where_they_must_be(x):
+    from semanir_plugin.ops.triton_support import aligned_rows
+
+    rows = aligned_rows(x)
+    assert (rows is x) == (x.shape[-1] == 10 and x.stride(2) == 16)
+    assert rows.stride(2) == 16
+
+
+def test_values_may_be_narrower_than_queries(kernel_device):
+    from semanir_plugin.ops.key_semantic_attention import naive, triton_backend
+
+    qkv, semantics, _ = inputs(kernel_device, 1, 2, 70, 20, 9, "none")
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    found, expected = (
+        attend(q, k, v[..., :9], semantics, None, 0.4) for attend in (triton_backend.attend, naive.attend)
+    )
+    weight = torch.randn_like(expected)
+    for ours, theirs in zip(
+        (found, *torch.autograd.grad((found * weight).sum(), qkv)),
+        (expected, *torch.autograd.grad((expected * weight).sum(), qkv)),
+        strict=True,
+    ):
+        assert relative_error(ours, theirs) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.7])
+def test_scales_that_are_not_positive(kernel_device, scale):
+    qkv, semantics, bias = inputs(kernel_device, 1, 1, 25, 8, 5, "table")
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    results = []
+    for backend in ("triton", "naive"):
+        out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=scale, backend=backend)
+        results.append((out, *torch.autograd.grad(out.square().sum(), (qkv, bias))))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_tf32_where_pytorch_is_allowed_it(kernel_device):
+    from semanir_plugin.ops.key_semantic_attention import triton_backend
+
+    qkv, semantics, bias = inputs(kernel_device, 1, 1, 100, 16, 9, "table")
+    seen, configuration = [], triton_backend.configuration
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_backend, "configuration", lambda *given: seen.append(given) or configuration(*given))
+        torch.set_float32_matmul_precision("high")
+        try:
+            compare(qkv, semantics, bias, 2e-3)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    assert {exact for _, _, _, exact, _ in seen} == {False}
 
 
 def test_runs_agree_to_the_bit(kernel_device):
@@ -140,17 +299,19 @@ def test_compiles_whole_and_checkpoints(kernel_device):
         torch.testing.assert_close(torch.autograd.grad(out.square().sum(), (qkv, bias)), gradients)
 
 
-def test_registered_as_pytorch_wants_it(kernel_device):
-    from semanir_plugin.ops.key_semantic_attention import triton_backend
-    from semanir_plugin.ops.key_semantic_attention.tiles import tiles_of
+@pytest.mark.parametrize(("h", "bias"), [(1, "table"), (2, "dense"), (6, "table"), (2, "none")])
+def test_registered_as_pytorch_wants_it(kernel_device, h, bias):
+    from semanir_plugin.ops.key_semantic_attention import triton_backend, triton_groups
 
-    qkv, semantics, bias = inputs(kernel_device, 1, 1, 25, 8, 5, "table")
-    q, k, v = qkv.detach().permute(2, 0, 3, 1, 4)
-    size = triton_backend.tile_of(q.dtype)[0]
-    tiles = [semantics.packed(), *tiles_of(semantics, size)]
-    leaves = [each.contiguous().requires_grad_() for each in (q, k, v)]
-    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(triton_backend.forward, (*leaves, bias, tiles, 0.3), test_utils=tests)
+    qkv, semantics, bias = inputs(kernel_device, 1, h, 16, 8, 5, bias)
+    q, k, v = (each.contiguous().requires_grad_() for each in qkv.detach().permute(2, 0, 3, 1, 4))
+    groups = [*triton_groups.by_query(semantics), *triton_groups.by_key(semantics), semantics.packed()]
+    given = (q, k, v, bias, groups, 0.3)
+    torch.library.opcheck(triton_backend.forward, given)
+    out, lse = (each.detach() for each in triton_backend.forward(*given))
+    detached = [each if each is None else each.detach() for each in given[:4]]
+    torch.library.opcheck(triton_backend.backward, (out, out, lse, *detached, groups, 0.3, bias is not None))
+    torch.library.opcheck(triton_groups.transpose, (semantics.packed(),))
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,25 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.cosine_qkv import native_backend
+from semanir_plugin.ops.triton_support import padded_width
 
 __all__ = ["split_op"]
 
 
 @torch.library.custom_op("semanir_plugin::cosine_qkv", mutates_args=())
 def split_op(qkv: Tensor, scale: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Return q, k and v by "native" or "triton"; arguments as in `cosine_qkv`, scale fp32."""
-    q, k, v = _empty_heads(qkv, scale)
+    """Return q, k and v by "native" or "triton"; arguments as in `cosine_qkv`, scale fp32.
+
+    The rows of "triton" are aligned, as `aligned_rows` has them: its kernels of attention then read them as they are.
+    """
+    q, k, v = _empty_heads(qkv, scale, backend)
     _kernels(backend).split(qkv.contiguous(), scale.contiguous(), q, k, v)
     return q, k, v
 
 
 @split_op.register_fake
 def _(qkv: Tensor, scale: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty_heads(qkv, scale)
+    return _empty_heads(qkv, scale, backend)
 
 
 @torch.library.custom_op("semanir_plugin::cosine_qkv_backward", mutates_args=())
@@ -60,7 +64,8 @@ def _kernels(backend: str) -> ModuleType:
     return triton_backend
 
 
-def _empty_heads(qkv: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_heads(qkv: Tensor, scale: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
     b, n, width = qkv.shape
-    shape = (b, len(scale), n, width // (3 * len(scale)))
-    return qkv.new_empty(shape), qkv.new_empty(shape), qkv.new_empty(shape)
+    d = width // (3 * len(scale))
+    shape = (b, len(scale), n, padded_width(d) if backend == "triton" else d)
+    return qkv.new_empty(shape)[..., :d], qkv.new_empty(shape)[..., :d], qkv.new_empty(shape)[..., :d]

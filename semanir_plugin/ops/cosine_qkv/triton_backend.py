@@ -9,11 +9,11 @@ import torch
 import triton
 from torch import Tensor
 
-from semanir_plugin.ops.cosine_qkv.triton_kernels import join_kernel, split_kernel
+from semanir_plugin.ops.cosine_qkv.triton_kernels import cosine_qkv_bwd_kernel, cosine_qkv_fwd_kernel
+from semanir_plugin.ops.triton_support import TYPES, padded_width
 
 __all__ = ["compilations", "join", "split"]
 
-TYPES = ("*fp32", "*bf16", "*fp16")
 # Numbers of one tensor that a program has at a time; no choice has been measured.
 TILE = 1024
 WARPS = 4
@@ -22,9 +22,9 @@ SUMS = ("p_scale", "p_dscale")
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
     """Yield all that can be launched: kernel, types of its arguments, constants, num_warps, num_stages."""
-    for kind in TYPES:
+    for kind in (f"*{name}" for name in TYPES.values()):
         for d in (16, 32, 64, 128):
-            for kernel in (split_kernel, join_kernel):
+            for kernel in (cosine_qkv_fwd_kernel, cosine_qkv_bwd_kernel):
                 constants = _constants(d)
                 names = [name for name in kernel.arg_names if name not in constants]
                 signature = {
@@ -34,24 +34,24 @@ def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, i
 
 
 def _constants(d: int) -> dict[str, int]:
-    width = max(16, triton.next_power_of_2(d))
-    return {"BLOCK_N": TILE // width, "BLOCK_D": width}
+    width = padded_width(d)
+    return {"BM": TILE // width, "BD": width}
 
 
 def split(qkv: Tensor, scale: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Fill q, k and v, contiguous (B, H, N, D); qkv contiguous, scale fp32."""
-    _launch(split_kernel, {"p_qkv": qkv, "p_scale": scale, "p_q": q, "p_k": k, "p_v": v}, qkv, scale)
+    """Fill q, k and v, (B, H, N, D) of aligned rows; qkv contiguous, scale fp32."""
+    _launch(cosine_qkv_fwd_kernel, {"p_qkv": qkv, "p_scale": scale, "p_q": q, "p_k": k, "p_v": v}, qkv, scale)
 
 
 def join(qkv: Tensor, scale: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, dqkv: Tensor) -> Tensor:
     """Fill the gradient of qkv; return that of scale. Rows of dq, dk and dv are whole."""
-    blocks = triton.cdiv(qkv.shape[0] * qkv.shape[1], _constants(dq.shape[-1])["BLOCK_N"])
+    blocks = triton.cdiv(qkv.shape[0] * qkv.shape[1], _constants(dq.shape[-1])["BM"])
     parts = torch.empty(blocks, len(scale), device=qkv.device)
     values: dict[str, Any] = {"p_qkv": qkv, "p_scale": scale, "p_dqkv": dqkv, "p_dscale": parts}
     for name, gradient in {"q": dq, "k": dk, "v": dv}.items():
         strides = {f"s_{name}{axis}": gradient.stride(i) for i, axis in enumerate("bhn")}
         values |= {f"p_d{name}": gradient, **strides}
-    _launch(join_kernel, values, qkv, scale)
+    _launch(cosine_qkv_bwd_kernel, values, qkv, scale)
     return parts.sum(0)
 
 
@@ -62,6 +62,6 @@ def _launch(kernel: Any, values: dict[str, Any], qkv: Tensor, scale: Tensor) -> 
     heads = len(scale)
     d = width // (3 * heads)
     constants = _constants(d)
-    grid = (triton.cdiv(b * n, constants["BLOCK_N"]), heads)
+    grid = (triton.cdiv(b * n, constants["BM"]), heads)
     with torch.cuda.device_of(qkv):
         kernel[grid](**values, TOKENS=b * n, N=n, H=heads, D=d, **constants, num_warps=WARPS, num_stages=1)

@@ -1,4 +1,4 @@
-"""Key-semantic attention for GPUs: Triton kernels that visit only the tiles that the dictionary fills.
+"""Key-semantic attention for GPUs: Triton kernels in which groups of like queries meet only the keys they chose.
 
 Nothing of the size of the scores is ever made: the backward computes them again, and sums the gradient of the bias over
 windows inside one program. No kernel uses atomics, so two runs give the same bits.
@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from math import gcd, prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import triton
 from torch import Tensor
 
 from semanir_plugin.ops.key_semantic_attention import triton_kernels as kernels
-from semanir_plugin.ops.key_semantic_attention.tiles import tiles_of
+from semanir_plugin.ops.key_semantic_attention.bias_gradient import BiasTiles
+from semanir_plugin.ops.key_semantic_attention.triton_groups import GROUP, by_key, by_query
 from semanir_plugin.ops.key_semantics import KeySemantics
+from semanir_plugin.ops.layout import empty_heads
 from semanir_plugin.ops.position_table import is_table
+from semanir_plugin.ops.triton_support import TYPES, aligned_rows, empty_aligned, padded_width, precision
 
-__all__ = ["attend", "compilations", "configuration", "tile_of"]
+__all__ = ["attend", "compilations", "configuration"]
 
-DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 # Tables of more entries, of windows over 32 x 32, and those of wider heads are read from memory: they fill too many
 # registers.
 LARGEST_TABLE = 4096
@@ -32,206 +32,161 @@ LARGEST_WIDTH_WITH_TABLE = 32
 ENOUGH_PROGRAMS = 1024
 
 
-def tile_of(dtype: torch.dtype) -> tuple[int, int]:
-    """Return (size, step): queries, and keys, of a tile, and how many of either the kernels take at a time.
+# By kernel, and by the width of the rows: BM, BN, num_warps and num_stages without a bias, and with one. Chosen by
+# counted instructions, and so that registers suffice on every GPU; no choice has been measured.
+_NARROW, _SMALL = (64, 64, 4, 2), (32, 32, 4, 2)
+HALF = {
+    "fwd": {32: (_NARROW, _NARROW), 64: (_NARROW, (64, 32, 4, 2)), 128: (_SMALL, _SMALL)},
+    "bwd_q": {32: (_NARROW, _NARROW), 64: (_NARROW, (64, 32, 4, 2)), 128: (_SMALL, _SMALL)},
+    "bwd_kv": {32: (_NARROW, (64, 32, 4, 1)), 64: ((64, 32, 4, 1), _SMALL), 128: ((32, 16, 4, 2), (32, 16, 4, 2))},
+    "bwd_bias": {32: (_NARROW, _NARROW), 64: (_SMALL, _SMALL), 128: ((32, 32, 8, 2), (32, 32, 8, 2))},
+}
+TF32 = {32: (64, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
+# Products in full fp32 hold whole rows of both factors in registers.
+EXACT = {32: (64, 16, 8, 1), 64: (32, 16, 8, 1), 128: (32, 16, 8, 1)}
 
-    The size is a multiple of 32, the step a divisor of 32.
+
+def configuration(name: str, dtype: torch.dtype, width: int, exact: bool, biased: bool) -> dict[str, int]:
+    """Return the sizes, num_warps and num_stages of a kernel.
+
+    Args:
+        name: "fwd", "bwd_q", "bwd_kv" or "bwd_bias".
+        dtype: Of the rows.
+        width: The widest of the rows, padded.
+        exact: fp32 products are not rounded to TF32.
+        biased: There is a bias.
     """
-    # Products in full fp32 hold whole rows of both factors in registers.
-    return (32, 16) if dtype == torch.float32 else (64, 32)
-
-
-def configuration(name: str, dtype: torch.dtype, width: int) -> dict[str, int]:
-    """Return num_warps and num_stages of a kernel for heads padded to `width`, a power of two.
-
-    Chosen so that registers suffice on every GPU; no choice has been measured.
-    """
-    single = dtype == torch.float32
-    num_warps = 4 if width <= (64 if single else 32) else 8
-    if name == "bias":
-        return {"num_warps": num_warps if single else 8, "num_stages": 2}
-    few_stages = name == "forward" and width <= 32 if single else width > 64
-    return {"num_warps": num_warps, "num_stages": 2 if few_stages else 3}
+    width = max(width, 32)
+    if dtype != torch.float32:
+        sizes = HALF[name][width][biased]
+    elif name == "bwd_bias":
+        sizes = (32, 32, 4 if width <= 64 else 8, 2)
+    else:
+        sizes = (EXACT if exact else TF32)[width]
+    return dict(zip(("BM", "BN", "num_warps", "num_stages"), sizes, strict=True))
 
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
     """Yield (kernel, signature, constants, num_warps, num_stages) for all that dispatch can choose.
 
-    Of what has no end, heads' widths, alignments and sides of windows, there are the extremes; fp16 is as bf16.
+    Of what has no end, heads' widths and sides of windows, there are the extremes; fp16 is as bf16.
     """
-    for dtype, width in product((torch.float32, torch.bfloat16), (16, 32, 64, 128)):
-        for name, side, dense in product(("forward", "queries", "keys", "bias"), (0, 32, 64), (False, True)):
-            if (side and dense) or (name == "bias" and not (side or dense)):
-                continue
-            kernel = getattr(kernels, f"{name}_kernel")
-            constants = _constants(dtype, width - 2, side, align=2 * dtype.itemsize)
-            if name == "bias":
-                constants |= _patch(dtype, width, side)
-            if not (side or dense):
-                constants["p_bias"] = None
-            constants = {each: constants[each] for each in kernel.arg_names if each in constants}
-            yield kernel, _signature(kernel, constants, dtype), constants, *configuration(name, dtype, width).values()
+    kinds = ((torch.float32, "ieee"), (torch.float32, "tf32"), (torch.bfloat16, "ieee"))
+    widths = ((16, 16), (32, 32), (64, 32), (64, 64), (128, 128))
+    biases = ((0, False), (0, True), (32, False), (64, False))
+    for kind, width, bias, name in product(kinds, widths, biases, HALF):
+        if name != "bwd_bias" or any(bias):
+            yield _compilation(name, *kind, *width, *bias)
+
+
+def _compilation(
+    name: str, dtype: torch.dtype, rounding: str, bd: int, bdv: int, side: int, dense: bool
+) -> tuple[Any, dict[str, str], dict[str, Any], int, int]:
+    kernel = getattr(kernels, f"key_semantic_attention_{name}_kernel")
+    biased = bool(side) or dense
+    values = _constants(bd - 2, bdv - 2, side) | {"PRECISION": rounding}
+    values |= configuration(name, dtype, max(bd, bdv), rounding == "ieee", biased)
+    if name == "bwd_bias":
+        values |= BiasTiles.of(side, values["BM"]).constants()
+    if not biased:
+        values["p_bias"] = None
+    constants = {each: values[each] for each in kernel.arg_names if each in values}
+    return kernel, _signature(kernel, constants, dtype), constants, values["num_warps"], values["num_stages"]
 
 
 def _signature(kernel: Any, constants: dict[str, Any], dtype: torch.dtype) -> dict[str, str]:
     types = {"scale": "fp32"} | dict.fromkeys(("p_bias", "p_lse", "p_delta", "p_parts"), "*fp32")
-    types |= dict.fromkeys(("p_order", "p_bits", "p_lists", "p_counts", "p_packed"), "*i32")
-    rows = dict.fromkeys(("p_q", "p_k", "p_v", "p_out", "p_grad", "p_dq", "p_dk", "p_dv"), f"*{DTYPES[dtype]}")
-    types |= rows | dict.fromkeys(constants, "constexpr")
-    return {name: types.get(name, "i32") for name in kernel.arg_names}
+    types |= dict.fromkeys(("p_order", "p_lists", "p_bits", "p_counts", "p_packed"), "*i32")
+    rows = ("p_q", "p_k", "p_v", "p_out", "p_grad", "p_rows", "p_dq", "p_dk", "p_dv")
+    types |= dict.fromkeys(rows, f"*{TYPES[dtype]}") | dict.fromkeys(constants, "constexpr")
+    strides = {name: "i32:16" for name in kernel.arg_names if name.startswith("s_")}
+    return {name: (strides | types).get(name, "i32") for name in kernel.arg_names}
 
 
-def _constants(dtype: torch.dtype, d: int, side: int, align: int) -> dict[str, Any]:
-    width = _width(d)
-    size, step = tile_of(dtype)
+def _constants(d: int, dv: int, side: int) -> dict[str, Any]:
+    bd, bdv = padded_width(d), padded_width(dv)
     entries = triton.next_power_of_2((2 * side - 1) ** 2) if side else 0
-    return {
-        "SIDE": side,
-        "ENTRIES": entries if entries <= LARGEST_TABLE and width <= LARGEST_WIDTH_WITH_TABLE else 0,
-        "ALIGN": align,
-        "D": d,
-        "BD": width,
-        "SIZE": size,
-        "STEP": step,
-    }
+    small = entries <= LARGEST_TABLE and max(bd, bdv) <= LARGEST_WIDTH_WITH_TABLE
+    return {"SIDE": side, "ENTRIES": entries if small else 0, "D": d, "DV": dv, "BD": bd, "BDV": bdv}
 
 
-def _patch(dtype: torch.dtype, width: int, side: int) -> dict[str, int]:
-    """Return the tile of the bias's gradient, and the shape of the patch of tokens that it is."""
-    size = 32 if dtype == torch.float32 or width > 32 else 64
-    columns = min(side, size) if side else size
-    return {"SIZE": size, "ROWS": min(side, size // columns) if side else 1, "COLUMNS": columns}
-
-
-def _width(d: int) -> int:
-    return max(16, triton.next_power_of_2(d))
-
-
-def _arguments(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, grad: Tensor) -> dict[str, Any]:
-    """Return what all kernels of attention are given; the forward knows no `grad`, and gets any tensor like q."""
+def _arguments(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> dict[str, Any]:
+    """Return what all kernels of attention are given."""
     b, h, n, d = q.shape
-    tensors = {"q": _rows(q), "k": _rows(k), "v": _rows(v), "grad": _rows(grad)}
-    strides = {f"s_{name[0]}{axis}": x.stride(i) for name, x in tensors.items() for i, axis in enumerate("bhn")}
-    side = 0 if bias is None or not is_table(bias, n) else (bias.shape[1] + 1) // 2
-    align = _alignment(*tensors.values())
-    pointers = {f"p_{name}": x for name, x in tensors.items()}
-    bias = None if bias is None else bias.contiguous()
+    rows = {"q": aligned_rows(q), "k": aligned_rows(k), "v": aligned_rows(v)}
+    constants = _constants(d, v.shape[3], 0 if bias is None or not is_table(bias, n) else (bias.shape[1] + 1) // 2)
     return {
-        **pointers,
-        "p_bias": bias,
-        **strides,
-        "scale": scale,
-        "B": b,
-        "H": h,
-        "N": n,
-        **_constants(q.dtype, d, side, align),
+        **{f"p_{name}": x for name, x in rows.items()},
+        **{f"s_{name}{axis}": x.stride(i) for name, x in rows.items() for i, axis in enumerate("bhn")},
+        "p_bias": None if bias is None else _in_base_2(bias, constants["ENTRIES"]),
+        **{"scale": scale, "B": b, "H": h, "N": n, "T": -(-n // GROUP), "PRECISION": precision()},
+        **constants,
     }
 
 
-def _rows(x: Tensor) -> Tensor:
-    # Kernels take any strides but that of the last axis, and count within a window in 32 bits.
-    return x if x.stride(-1) == 1 and x.shape[2] * x.stride(2) < 2**31 else x.contiguous()
+def _in_base_2(bias: Tensor, entries: int) -> Tensor:
+    """Return the bias as kernels read it: fp32, times log2(e), a table that is gathered from padded to `entries`."""
+    flat = bias.flatten(1)
+    padded = torch.empty(len(flat), entries or flat.shape[1], dtype=torch.float32, device=bias.device)
+    torch.mul(flat.float(), kernels.LOG2_E.value, out=padded[:, : flat.shape[1]])
+    return padded
 
 
-def _alignment(*tensors: Tensor) -> int:
-    """Return the bytes, 16 at most, of which all rows of the tensors, and of our outputs, begin at multiples."""
-    steps = [step for x in tensors for step in (x.shape[-1], *x.stride()[:-1])]
-    return gcd(16, tensors[0].itemsize * gcd(*steps), *(x.data_ptr() for x in tensors))
+def _grouped(groups: Sequence[Tensor]) -> dict[str, Any]:
+    return dict(zip(("p_order", "p_lists", "p_bits", "p_counts"), groups, strict=True))
 
 
-def _tiled(tiles: Sequence[Tensor]) -> dict[str, Any]:
-    _, order, bits, lists, counts = tiles
-    return {"p_order": order, "p_bits": bits, "p_lists": lists, "p_counts": counts, "T": counts.shape[-1]}
+def _configuration(name: str, arguments: dict[str, Any]) -> dict[str, int]:
+    width = max(arguments["BD"], arguments["BDV"])
+    exact, biased = arguments["PRECISION"] == "ieee", arguments["p_bias"] is not None
+    return configuration(name, arguments["p_q"].dtype, width, exact, biased)
 
 
-def _launch(name: str, programs: int, arguments: dict[str, Any]) -> None:
+def _launch(name: str, programs: int, arguments: dict[str, Any], sizes: dict[str, int]) -> None:
     """Run a kernel on those of the arguments that it has."""
-    kernel, q = getattr(kernels, f"{name}_kernel"), arguments["p_q"]
-    own = {each: arguments[each] for each in kernel.arg_names}
+    kernel = getattr(kernels, f"key_semantic_attention_{name}_kernel")
+    values = arguments | sizes
+    own = {each: values[each] for each in (*kernel.arg_names, "num_warps", "num_stages")}
     if programs:
-        with torch.cuda.device_of(q):
-            kernel[(programs,)](**own, **configuration(name, q.dtype, arguments["BD"]))
+        with torch.cuda.device_of(arguments["p_q"]):
+            kernel[(programs,)](**own)
 
 
-def _empty_rows(x: Tensor) -> Tensor:
-    # (B, N, H, D) in memory, as the projection after attention reads it.
-    b, h, n, d = x.shape
-    return x.new_empty(b, n, h, d).transpose(1, 2)
+def _launch_groups(name: str, arguments: dict[str, Any]) -> None:
+    sizes = _configuration(name, arguments)
+    _launch(name, arguments["H"] * arguments["p_counts"].numel() * (GROUP // sizes["BM"]), arguments, sizes)
 
 
 def _bias_gradient(arguments: dict[str, Any], packed: Tensor, bias: Tensor) -> Tensor:
-    b, h, n, side = (arguments[each] for each in ("B", "H", "N", "SIDE"))
-    patch = _patch(arguments["p_q"].dtype, arguments["BD"], side)
-    size = patch["SIZE"]
-    across = -(-side // patch["COLUMNS"])
-    tiles = -(-side // patch["ROWS"]) if side else -(-n // size)
-    pairs = (2 * tiles - 1, across, across) if side else (tiles, tiles)
-    tasks = prod(pairs)
+    b, h, n = (arguments[each] for each in ("B", "H", "N"))
+    sizes = _configuration("bwd_bias", arguments)
+    tiles = BiasTiles.of(arguments["SIDE"], sizes["BM"])
+    tasks = tiles.tasks(n)
     splits = max(1, min(b, ENOUGH_PROGRAMS // (h * tasks)))
-    parts = bias.new_empty(splits, h, *pairs, size, size, dtype=torch.float32)
-    more = {"p_packed": packed, "p_parts": parts, "W": packed.shape[-1], "T": tiles, "SPLITS": splits, **patch}
-    _launch("bias", h * splits * tasks, arguments | more)
-    summed = parts.sum(0)
-    if side:
-        summed = _sum_patches(summed, side, patch["ROWS"], patch["COLUMNS"])
-    else:
-        summed = summed.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :n, :n]
-    return summed.to(bias.dtype).contiguous()  # as the fake announces
-
-
-def _sum_patches(x: Tensor, side: int, rows: int, columns: int) -> Tensor:
-    """Sum what belongs to one entry of the table.
-
-    Args:
-        x: (H, 2T - 1, A, A, S, S): by distance in tiles, of `rows` rows each, and by the tiles across the window, of
-            query and key; in the last two, the first rows * columns tokens are the query's and the key's.
-        side: Of the window.
-        rows: Of the patch of tokens that is a tile.
-        columns: Likewise.
-
-    Returns:
-        (H, 2 * side - 1, 2 * side - 1).
-    """
-    tokens = rows * columns
-    x = x[..., :tokens, :tokens].unflatten(-1, (rows, columns)).unflatten(-3, (rows, columns))
-    x = x.permute(0, 1, 4, 6, 2, 5, 3, 7)  # (H, distance, row, row', A, column, A', column')
-    x = x.flatten(6, 7).flatten(4, 5)[..., :side, :side]
-    x = _sum_diagonals(_sum_diagonals(x).movedim(-1, 2))  # (H, distance, 2 * side - 1, 2 * rows - 1)
-    # Neighbours in distance overlap: what reaches over rows belongs to the next.
-    x = F.pad(x.movedim(-1, 2), (0, 0, 0, 1)).unflatten(2, (2, rows))
-    x = F.pad(x[:, :, 0], (0, 0, 0, 0, 0, 1)) + F.pad(x[:, :, 1], (0, 0, 0, 0, 1, 0))
-    x = x.flatten(1, 2)  # (H, 2 * T * rows, 2 * side - 1), the distance 0 at T * rows - 1
-    first = x.shape[1] // 2 - side
-    return x[:, first : first + 2 * side - 1]
-
-
-def _sum_diagonals(x: Tensor) -> Tensor:
-    """Sum (..., w, w) along its diagonals to (..., 2w - 1): entry i - j + w - 1 is of all x[..., i, j]."""
-    w = x.shape[-1]
-    # Rows of 2w - 1 read from rows of 2w begin one later each: row i is shifted by i.
-    x = F.pad(x.flip(-1), (0, w)).flatten(-2)[..., : w * (2 * w - 1)]
-    return x.unflatten(-1, (w, 2 * w - 1)).sum(-2)
+    parts = bias.new_empty(splits, h, tasks, tiles.size, tiles.size, dtype=torch.float32)
+    more = {"p_packed": packed, "p_parts": parts, "W": packed.shape[-1], "T": tiles.down(n), "SPLITS": splits}
+    _launch("bwd_bias", h * splits * tasks, arguments | more, sizes | tiles.constants())
+    return tiles.join(parts.sum(0), n).to(bias.dtype).contiguous()
 
 
 @torch.library.custom_op("semanir_plugin::key_semantic_attention", mutates_args=())
 def forward(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Sequence[Tensor], scale: float
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, groups: Sequence[Tensor], scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return (B, H, N, D), and (B, H, N) fp32, the base-2 logarithm of each softmax's denominator.
+    """Return (B, H, N, DV), and (B, H, N) fp32, the base-2 logarithm of each softmax's denominator.
 
-    `tiles` are the packed mask and the fields of `Tiles`, the others as in `key_semantic_attention`.
+    `groups` are those by query; for a backward, also those by key and the packed mask. The scale is positive.
     """
-    out, lse = _empty_forward(q, k, v, bias, tiles, scale)
-    arguments = _arguments(q, k, v, bias, scale, q) | _tiled(tiles) | {"p_out": out, "p_lse": lse}
-    _launch("forward", lse.shape[0] * lse.shape[1] * arguments["T"], arguments)
+    out, lse = _empty_forward(q, k, v, bias, groups, scale)
+    _launch_groups("fwd", _arguments(q, k, v, bias, scale) | _grouped(groups[:4]) | {"p_out": out, "p_lse": lse})
     return out, lse
 
 
 @forward.register_fake
 def _empty_forward(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Sequence[Tensor], scale: float
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, groups: Sequence[Tensor], scale: float
 ) -> tuple[Tensor, Tensor]:
-    return _empty_rows(v), q.new_empty(q.shape[:3], dtype=torch.float32)
+    return empty_heads(v), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_backward", mutates_args=())
@@ -243,24 +198,26 @@ def backward(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
-    tiles: Sequence[Tensor],
+    groups: Sequence[Tensor],
     scale: float,
     needs_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of q, k, v and bias, the last one without elements unless it is needed."""
-    dq, dk, dv = (_empty_rows(each) for each in (q, k, v))
-    arguments = _arguments(q, k, v, bias, scale, grad) | {"p_lse": lse, "p_delta": torch.empty_like(lse)}
-    tiled = arguments | _tiled(tiles) | {"p_out": out, "p_dq": dq, "p_dk": dk.zero_(), "p_dv": dv.zero_()}
-    programs = lse.shape[0] * lse.shape[1] * tiled["T"]
-    _launch("queries", programs, tiled)  # before the others, which read its delta
-    _launch("keys", programs, tiled)  # which leaves out keys that nobody chose
-    if bias is None or not needs_bias:
-        return dq, dk, dv, q.new_empty(0)
-    return dq, dk, dv, _bias_gradient(arguments, tiles[0], bias)
+    dq, dk, dv, dbias = _empty_backward(grad, out, lse, q, k, v, bias, groups, scale, needs_bias)
+    grad = grad if grad.stride(-1) == 1 else grad.contiguous()
+    arguments = _arguments(q, k, v, bias, scale) | {"p_lse": lse, "p_delta": torch.empty_like(lse)}
+    arguments |= {"p_rows": v.new_empty(*v.shape[:3], arguments["BDV"])}
+    strides = {f"s_g{axis}": grad.stride(i) for i, axis in enumerate("bhn")}
+    by_queries = arguments | strides | _grouped(groups[:4])
+    _launch_groups("bwd_q", by_queries | {"p_grad": grad, "p_out": out, "p_dq": dq})  # first: the others read its delta
+    _launch_groups("bwd_kv", arguments | _grouped(groups[4:8]) | {"p_dk": dk, "p_dv": dv})
+    if bias is not None and needs_bias:
+        dbias = _bias_gradient(arguments, groups[8], bias)
+    return dq, dk, dv, dbias
 
 
 @backward.register_fake
-def _(
+def _empty_backward(
     grad: Tensor,
     out: Tensor,
     lse: Tensor,
@@ -268,35 +225,35 @@ def _(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
-    tiles: Sequence[Tensor],
+    groups: Sequence[Tensor],
     scale: float,
     needs_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dbias = q.new_empty(0) if bias is None or not needs_bias else bias.new_empty(bias.shape)
-    return _empty_rows(q), _empty_rows(k), _empty_rows(v), dbias
+    return empty_aligned(q), empty_aligned(k), empty_aligned(v), dbias
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, bias, tiles, ctx.scale = inputs
+    q, k, v, bias, groups, ctx.scale = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*output, q, k, v, bias, *tiles)
+    ctx.save_for_backward(*output, q, k, v, bias, *groups)
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
-    out, lse, q, k, v, bias, *tiles = ctx.saved_tensors
+    out, lse, q, k, v, bias, *groups = ctx.saved_tensors
     needs_bias = ctx.needs_input_grad[3]
-    dq, dk, dv, dbias = backward(grad, out, lse, q, k, v, bias, tiles, ctx.scale, needs_bias)
-    return dq, dk, dv, dbias if needs_bias else None, [None] * len(tiles), None
+    dq, dk, dv, dbias = backward(grad, out, lse, q, k, v, bias, groups, ctx.scale, needs_bias)
+    return dq, dk, dv, dbias if needs_bias else None, [None] * len(groups), None
 
 
 forward.register_autograd(_backward, setup_context=_setup_context)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`, a table of biases as it is.
-
-    A NaN in a query stays in its row. One in a key reaches the queries that chose the key; one in a value also others
-    of their tiles, because their weight of 0 times NaN is NaN. Keys that no query of the window chose are never read.
-    """
-    tiles = tiles_of(semantics, tile_of(q.dtype)[0])
-    return forward(q, k, v, bias, [semantics.packed(), *tiles], scale)[0]
+    """Return (B, H, N, DV); arguments as in `key_semantic_attention`, a table of biases as it is; v has any width."""
+    if scale <= 0:  # the kernels take the scale of the largest product for the largest score
+        q, scale = (-q, -scale) if scale else (q * 0, 1.0)
+    groups = by_query(semantics)
+    if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (q, k, v, bias)):
+        groups = [*groups, *by_key(semantics), semantics.packed()]
+    return forward(q, k, v, bias, groups, scale)[0]

@@ -1,8 +1,13 @@
-"""Triton kernels of key-semantic attention: tiles in the order of `tiles`, empty ones never visited.
+"""Triton kernels of key-semantic attention: groups of like queries, each with one list of the keys they chose.
 
-A tile is SIZE queries by SIZE keys. A program owns one tile of rows and loops over the tiles that its list names; rows
-of q, k and v are gathered by the order of the tokens, whose padding is the token N: never loaded, never stored. Scores
-are in base 2: scale and bias times log2(e). A score that is masked is -inf, and its weight exactly 0.
+A program has BM of a group's 64 tokens and goes through the group's list BN at a time, see `triton_groups`; a bit for
+each pair tells whether the query chose the key. Rows of q, k and v are gathered by the list. Scores are in base 2:
+scale and bias times log2(e). A score that is masked is -inf, and its weight exactly 0.
+
+All rows begin at multiples of 16 elements and are read BD wide, whatever lies behind their width D. What that is, and
+what keys hold that a query did not choose, is multiplied by 0, and matters only where it is not finite: then the result
+is not finite either, and the program begins again with the care that this takes. So a number nobody chose reaches
+nobody, at no cost where all is finite.
 """
 
 from __future__ import annotations
@@ -10,336 +15,235 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from semanir_plugin.ops.triton_support import interpreted
+from semanir_plugin.ops.key_semantic_attention.triton_group_kernels import GROUP
+from semanir_plugin.ops.triton_support import has_ptx, interpreted
 
 __all__ = [
-    "bias_kernel",
-    "count_kernel",
-    "forward_kernel",
-    "keys_kernel",
-    "list_kernel",
-    "pack_kernel",
-    "queries_kernel",
+    "key_semantic_attention_bwd_bias_kernel",
+    "key_semantic_attention_bwd_kv_kernel",
+    "key_semantic_attention_bwd_q_kernel",
+    "key_semantic_attention_fwd_kernel",
 ]
 
 LOG2_E = tl.constexpr(1.4426950408889634)
+INFINITY = tl.constexpr(float("inf"))
 INTERPRETED = tl.constexpr(interpreted())
+# Listed tokens at a time where care is needed: the few registers that this takes are to be had without cost.
+CAREFUL_BN = tl.constexpr(16)
+PTX = tl.constexpr(has_ptx())
+# Sizes that would compile a kernel anew where they are 1 or multiples of 16, for nothing.
+COUNTS = ["H", "N", "T", "B", "W", "SPLITS"]
 
 
-@triton.jit
-def count_kernel(p_packed, p_counts, N, W, ROWS: tl.constexpr):
-    """Count the queries that chose each key: one program per word of 32 keys and window."""
-    i_w, i_b = tl.program_id(0) % W, (tl.program_id(0) // W).to(tl.int64)
-    o_bit = tl.arange(0, 32)
-    b_counts = tl.zeros([32], dtype=tl.int32)
-    for i in range(0, N, ROWS):
-        o_n = i + tl.arange(0, ROWS)
-        b_words = tl.load(p_packed + i_b * N * W + o_n * W + i_w, mask=o_n < N, other=0)
-        b_counts += tl.sum((b_words[:, None] >> o_bit[None, :]) & 1, 0)
-    o_n = i_w * 32 + o_bit
-    tl.store(p_counts + i_b * N + o_n, b_counts, mask=o_n < N)
-
-
-@triton.jit
-def pack_kernel(p_packed, p_order, p_bits, p_filled, N, W, T, SIZE: tl.constexpr):
-    """Reorder the packed mask by queries and keys, and tell which tiles have a bit: one program per tile."""
-    i_k, i_q = tl.program_id(0) % T, tl.program_id(0) // T % T
-    i_b = (tl.program_id(0) // (T * T)).to(tl.int64)
-    p_order += i_b * 2 * T * SIZE
-    o_m, o_bit = i_q * SIZE + tl.arange(0, SIZE), tl.arange(0, 32)
-    o_q = tl.load(p_order + o_m)
-    p_rows = p_packed + i_b * N * W + o_q * W
-    p_words = p_bits + (i_b * T * SIZE + o_m) * (T * SIZE // 32) + i_k * SIZE // 32
-    b_any = tl.zeros([SIZE], dtype=tl.int32)
-    for i in tl.static_range(SIZE // 32):
-        o_k = tl.load(p_order + T * SIZE + i_k * SIZE + i * 32 + o_bit)
-        m_pair = (o_q < N)[:, None] & (o_k < N)[None, :]
-        b_words = tl.load(p_rows[:, None] + (o_k // 32)[None, :], mask=m_pair, other=0)
-        b_bits = (b_words >> (o_k % 32)[None, :]) & 1
-        b_word = tl.sum(b_bits << o_bit[None, :], 1)
-        tl.store(p_words + i, b_word)
-        b_any |= b_word
-    b_filled = tl.max((b_any != 0).to(tl.int32), 0)
-    tl.store(p_filled + (i_b * T + i_q) * T + i_k, b_filled)
-
-
-@triton.jit
-def list_kernel(p_filled, p_lists, p_counts, T, BLOCK: tl.constexpr):
-    """List the filled tiles of a row of tiles (even programs: keys of queries) or of a column (queries of keys)."""
-    i_t, i_side = tl.program_id(0) % T, tl.program_id(0) // T % 2
-    i_b = (tl.program_id(0) // (2 * T)).to(tl.int64)
-    o_t = tl.arange(0, BLOCK)
-    o_filled = tl.where(i_side == 0, i_t * T + o_t, o_t * T + i_t)
-    b_filled = tl.load(p_filled + i_b * T * T + o_filled, mask=o_t < T, other=0)
-    o_list = tl.cumsum(b_filled, 0) - 1
-    i_list = (i_b * 2 + i_side) * T + i_t
-    tl.store(p_lists + i_list * T + o_list, o_t, mask=b_filled != 0)
-    tl.store(p_counts + i_list, tl.sum(b_filled, 0))
-
-
-@triton.jit
-def forward_kernel(
-    p_q,
-    p_k,
-    p_v,
-    p_bias,
-    p_order,
-    p_bits,
-    p_lists,
-    p_counts,
-    p_out,
-    p_lse,
-    scale,
-    H,
-    N,
-    T,
-    s_qb,
-    s_qh,
-    s_qn,
-    s_kb,
-    s_kh,
-    s_kn,
-    s_vb,
-    s_vh,
-    s_vn,
-    SIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    ALIGN: tl.constexpr,
-    D: tl.constexpr,
-    BD: tl.constexpr,
-    SIZE: tl.constexpr,
-    STEP: tl.constexpr,
-):
-    """Attend: one program per head, tile of queries and window, with the softmax kept online."""
-    i_h, i_t, i_b = _program(H, T)
-    p_q += i_b * s_qb + i_h * s_qh
+@triton.jit(do_not_specialize=COUNTS)
+def key_semantic_attention_fwd_kernel(
+    p_q, p_k, p_v, p_bias, p_order, p_lists, p_bits, p_counts, p_out, p_lse,
+    scale, H, N, T, s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn,
+    SIDE: tl.constexpr, ENTRIES: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Output, and the base-2 logarithm of each softmax's denominator: one program per head and BM queries."""
+    i_h, i_g, i_b, o_m = _program(H, T, BM)
+    o_q = tl.load(p_order + i_g * GROUP + o_m)
+    b_q = _load_own(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
     p_k += i_b * s_kb + i_h * s_kh
     p_v += i_b * s_vb + i_h * s_vh
-    p_order += i_b * 2 * T * SIZE
-    i_list = i_b * 2 * T + i_t
-    o_m = i_t * SIZE + tl.arange(0, SIZE)
-    o_q = tl.load(p_order + o_m)
-    p_words = p_bits + (i_b * T * SIZE + o_m) * (T * SIZE // 32)
-    b_q = _load_rows(p_q, o_q, s_qn, N, ALIGN, D, BD)
+    p_list = p_lists + i_g * T * GROUP
+    p_words = p_bits + i_g * T * (GROUP * GROUP // 32) + o_m
     b_table = _load_table(p_bias, i_h, SIDE, ENTRIES)
-    b_max = tl.full([SIZE], float("-inf"), dtype=tl.float32)
-    b_sum = tl.zeros([SIZE], dtype=tl.float32)
-    b_out = tl.zeros([SIZE, BD], dtype=tl.float32)
-    for i in range(0, tl.load(p_counts + i_list) * (SIZE // STEP)):
-        i_key = tl.load(p_lists + i_list * T + i // (SIZE // STEP)) * SIZE + i % (SIZE // STEP) * STEP
-        o_k = tl.load(p_order + T * SIZE + i_key + tl.arange(0, STEP))
-        m_kept = _load_kept(p_words + i_key // 32, i_key % 32, o_q < N, 1, 1, STEP, 1)
-        b_k = _load_rows(p_k, o_k, s_kn, N, ALIGN, D, BD)
-        # (SIZE, BD) @ (BD, SIZE) -> (queries, keys)
-        b_s = _dot(b_q, tl.trans(b_k), None) * (scale * LOG2_E)
-        b_s = _add_bias(b_s, p_bias, b_table, i_h, o_q, o_k, m_kept, N, 1, SIDE, ENTRIES, SIZE * STEP)
-        b_s = tl.where(m_kept, b_s, float("-inf"))
-        b_new = tl.maximum(b_max, tl.max(b_s, 1))
-        # A row without a key so far has the maximum -inf, which must not be subtracted from itself.
-        b_shift = tl.where(b_new == float("-inf"), 0.0, b_new)
-        b_p = tl.exp2(b_s - b_shift[:, None])
-        b_alpha = tl.exp2(b_max - b_shift)
-        b_sum = b_sum * b_alpha + tl.sum(b_p, 1)
-        b_v = _load_rows(p_v, o_k, s_vn, N, ALIGN, D, BD)
-        # (SIZE, SIZE) @ (SIZE, BD) -> (queries, BD)
-        b_out = _dot(b_p.to(b_v.dtype), b_v, b_out * b_alpha[:, None])
-        b_max = b_new
+    count = tl.load(p_counts + i_g)
+    b_out, b_max, b_sum = _attend(
+        p_list, p_words, count, p_k, p_v, p_bias, b_q, b_table, o_q, i_h, scale, N, s_kn, s_vn,
+        SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, BN, False,
+    )  # fmt: skip
+    if not _is_finite(b_out):
+        b_out, b_max, b_sum = _attend(
+            p_list, p_words, count, p_k, p_v, p_bias, b_q, b_table, o_q, i_h, scale, N, s_kn, s_vn,
+            SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, CAREFUL_BN, True,
+        )  # fmt: skip
     b_sum = tl.where(o_q < N, b_sum, 1.0)
-    _store_rows(p_out + i_b * N * H * D + i_h * D, o_q, b_out / b_sum[:, None], H * D, N, ALIGN, D, BD)
+    _store_rows(p_out + i_b * N * H * DV + i_h * DV, o_q, b_out / b_sum[:, None], H * DV, N, DV, BDV)
     tl.store(p_lse + (i_b * H + i_h) * N + o_q, b_max + tl.log2(b_sum), mask=o_q < N)
 
 
 @triton.jit
-def queries_kernel(
-    p_q,
-    p_k,
-    p_v,
-    p_bias,
-    p_order,
-    p_bits,
-    p_lists,
-    p_counts,
-    p_out,
-    p_lse,
-    p_grad,
-    p_delta,
-    p_dq,
-    scale,
-    H,
-    N,
-    T,
-    s_qb,
-    s_qh,
-    s_qn,
-    s_kb,
-    s_kh,
-    s_kn,
-    s_vb,
-    s_vh,
-    s_vn,
-    s_gb,
-    s_gh,
-    s_gn,
-    SIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    ALIGN: tl.constexpr,
-    D: tl.constexpr,
-    BD: tl.constexpr,
-    SIZE: tl.constexpr,
-    STEP: tl.constexpr,
-):
-    """Gradient of the queries, and delta, the sum over keys of weight times gradient: programs as in the forward."""
-    i_h, i_t, i_b = _program(H, T)
+def _attend(
+    p_list, p_words, count, p_k, p_v, p_bias, b_q, b_table, o_q, i_h, scale, N, s_kn, s_vn,
+    SIDE: tl.constexpr, ENTRIES: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    CAREFUL: tl.constexpr,
+):  # fmt: skip
+    """Return the output before it is divided, the maxima of the scores, and the sums to divide by."""
+    o_n = tl.arange(0, BN)
+    o_row = _query_place(tl.minimum(o_q, N - 1), N, SIDE)  # padding keeps no key
+    b_max = tl.full([BM], -INFINITY, dtype=tl.float32)
+    b_sum = tl.zeros([BM], dtype=tl.float32)
+    b_out = tl.zeros([BM, BDV], dtype=tl.float32)
+    for i in range(0, count, BN):
+        o_k = tl.load(p_list + i + o_n)
+        b_kept = _load_kept(p_words, i, BN)
+        b_k = _load_listed(p_k, o_k, s_kn, D, BD, CAREFUL)
+        b_v = _load_listed(p_v, o_k, s_vn, DV, BDV, CAREFUL)
+        # (BM, BD) @ (BD, BN) -> (queries, keys)
+        b_s = _dot(b_q, tl.trans(b_k), None, PRECISION)
+        b_s, factor = _add_bias(b_s, p_bias, b_table, i_h, o_row, _key_place(o_k, SIDE), scale, N, SIDE, ENTRIES)
+        b_s = _keep(b_s, b_kept, -INFINITY)
+        b_new = tl.maximum(b_max, tl.max(b_s, 1) * factor)
+        # A row without a key so far has the maximum -inf, which must not be subtracted from itself.
+        b_shift = tl.where(b_new == -INFINITY, 0.0, b_new)
+        b_p = tl.exp2(b_s * factor - b_shift[:, None])
+        b_alpha = tl.exp2(b_max - b_shift)
+        b_sum = b_sum * b_alpha + tl.sum(b_p, 1)
+        # (BM, BN) @ (BN, BDV) -> (queries, BDV)
+        b_out = _weigh(b_p, b_kept, b_v, b_out * b_alpha[:, None], PRECISION, CAREFUL)
+        b_max = b_new
+    return b_out, b_max, b_sum
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def key_semantic_attention_bwd_q_kernel(
+    p_q, p_k, p_v, p_bias, p_order, p_lists, p_bits, p_counts, p_out, p_lse, p_grad, p_rows, p_delta, p_dq,
+    scale, H, N, T, s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn, s_gb, s_gh, s_gn,
+    SIDE: tl.constexpr, ENTRIES: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the queries: programs as in the forward.
+
+    Leaves what the kernels after it read: delta, the sum over keys of weight times gradient, and the rows of the
+    output's gradient, padded with zeros to BDV.
+    """
+    i_h, i_g, i_b, o_m = _program(H, T, BM)
+    o_q = tl.load(p_order + i_g * GROUP + o_m)
+    i_plane = i_b * H + i_h
+    b_q = _load_own(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
+    b_grad = _load_own(p_grad + i_b * s_gb + i_h * s_gh, o_q, s_gn, N, DV, BDV)
+    b_out = _load_own(p_out + i_b * N * H * DV + i_h * DV, o_q, H * DV, N, DV, BDV)
+    b_lse = tl.load(p_lse + i_plane * N + o_q, mask=o_q < N, other=0.0)
+    b_delta = tl.sum(b_out.to(tl.float32) * b_grad.to(tl.float32), 1)
+    tl.store(p_delta + i_plane * N + o_q, b_delta, mask=o_q < N)
+    _store_rows(p_rows + i_plane * N * BDV, o_q, b_grad, BDV, N, BDV, BDV)
     p_k += i_b * s_kb + i_h * s_kh
     p_v += i_b * s_vb + i_h * s_vh
-    p_order += i_b * 2 * T * SIZE
-    i_list = i_b * 2 * T + i_t
-    o_m = i_t * SIZE + tl.arange(0, SIZE)
-    o_q = tl.load(p_order + o_m)
-    p_words = p_bits + (i_b * T * SIZE + o_m) * (T * SIZE // 32)
-    o_row = (i_b * H + i_h) * N + o_q
-    b_q = _load_rows(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, ALIGN, D, BD)
-    b_grad = _load_rows(p_grad + i_b * s_gb + i_h * s_gh, o_q, s_gn, N, ALIGN, D, BD)
-    b_out = _load_rows(p_out + i_b * N * H * D + i_h * D, o_q, H * D, N, ALIGN, D, BD)
-    b_lse = tl.load(p_lse + o_row, mask=o_q < N, other=0.0)
-    b_delta = tl.sum(b_out.to(tl.float32) * b_grad.to(tl.float32), 1)
-    tl.store(p_delta + o_row, b_delta, mask=o_q < N)
+    p_list = p_lists + i_g * T * GROUP
+    p_words = p_bits + i_g * T * (GROUP * GROUP // 32) + o_m
     b_table = _load_table(p_bias, i_h, SIDE, ENTRIES)
-    b_dq = tl.zeros([SIZE, BD], dtype=tl.float32)
-    for i in range(0, tl.load(p_counts + i_list) * (SIZE // STEP)):
-        i_key = tl.load(p_lists + i_list * T + i // (SIZE // STEP)) * SIZE + i % (SIZE // STEP) * STEP
-        o_k = tl.load(p_order + T * SIZE + i_key + tl.arange(0, STEP))
-        m_kept = _load_kept(p_words + i_key // 32, i_key % 32, o_q < N, 1, 1, STEP, 1)
-        b_k = _load_rows(p_k, o_k, s_kn, N, ALIGN, D, BD)
-        b_v = _load_rows(p_v, o_k, s_vn, N, ALIGN, D, BD)
-        # (SIZE, BD) @ (BD, SIZE) -> (queries, keys)
-        b_s = _dot(b_q, tl.trans(b_k), None) * (scale * LOG2_E)
-        b_s = _add_bias(b_s, p_bias, b_table, i_h, o_q, o_k, m_kept, N, 1, SIDE, ENTRIES, SIZE * STEP)
-        b_p = tl.exp2(tl.where(m_kept, b_s, float("-inf")) - b_lse[:, None])
-        # (SIZE, BD) @ (BD, SIZE) -> (queries, keys)
-        b_dp = _dot(b_grad, tl.trans(b_v), None)
-        b_ds = b_p * (b_dp - b_delta[:, None])
-        # (SIZE, SIZE) @ (SIZE, BD) -> (queries, BD)
-        b_dq = _dot(b_ds.to(b_k.dtype), b_k, b_dq)
-    _store_rows(p_dq + i_b * N * H * D + i_h * D, o_q, b_dq * scale, H * D, N, ALIGN, D, BD)
+    count = tl.load(p_counts + i_g)
+    b_dq = _differentiate_queries(
+        p_list, p_words, count, p_k, p_v, p_bias, b_q, b_grad, b_lse, b_delta, b_table, o_q, i_h, scale, N, s_kn, s_vn,
+        SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, BN, False,
+    )  # fmt: skip
+    if not _is_finite(b_dq):
+        b_dq = _differentiate_queries(
+            p_list, p_words, count, p_k, p_v, p_bias, b_q, b_grad, b_lse, b_delta, b_table, o_q, i_h, scale, N,
+            s_kn, s_vn, SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, CAREFUL_BN, True,
+        )  # fmt: skip
+    _store_rows(p_dq + i_plane * N * BD, o_q, b_dq * scale, BD, N, BD, BD)
 
 
 @triton.jit
-def keys_kernel(
-    p_q,
-    p_k,
-    p_v,
-    p_bias,
-    p_order,
-    p_bits,
-    p_lists,
-    p_counts,
-    p_lse,
-    p_grad,
-    p_delta,
-    p_dk,
-    p_dv,
-    scale,
-    H,
-    N,
-    T,
-    s_qb,
-    s_qh,
-    s_qn,
-    s_kb,
-    s_kh,
-    s_kn,
-    s_vb,
-    s_vh,
-    s_vn,
-    s_gb,
-    s_gh,
-    s_gn,
-    SIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    ALIGN: tl.constexpr,
-    D: tl.constexpr,
-    BD: tl.constexpr,
-    SIZE: tl.constexpr,
-    STEP: tl.constexpr,
-):
-    """Gradients of keys and values: one program per head, tile of keys and window; scores are transposed, key first."""
-    i_h, i_t, i_b = _program(H, T)
+def _differentiate_queries(
+    p_list, p_words, count, p_k, p_v, p_bias, b_q, b_grad, b_lse, b_delta, b_table, o_q, i_h, scale, N, s_kn, s_vn,
+    SIDE: tl.constexpr, ENTRIES: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    CAREFUL: tl.constexpr,
+):  # fmt: skip
+    o_n = tl.arange(0, BN)
+    o_row = _query_place(tl.minimum(o_q, N - 1), N, SIDE)  # padding keeps no key
+    b_dq = tl.zeros([BM, BD], dtype=tl.float32)
+    for i in range(0, count, BN):
+        o_k = tl.load(p_list + i + o_n)
+        b_kept = _load_kept(p_words, i, BN)
+        b_k = _load_listed(p_k, o_k, s_kn, D, BD, CAREFUL)
+        b_v = _load_listed(p_v, o_k, s_vn, DV, BDV, CAREFUL)
+        # (BM, BD) @ (BD, BN) -> (queries, keys)
+        b_s = _dot(b_q, tl.trans(b_k), None, PRECISION)
+        b_s, factor = _add_bias(b_s, p_bias, b_table, i_h, o_row, _key_place(o_k, SIDE), scale, N, SIDE, ENTRIES)
+        b_p = tl.exp2(b_s * factor - b_lse[:, None])
+        # (BM, BDV) @ (BDV, BN) -> (queries, keys)
+        b_dp = _dot(b_grad, tl.trans(b_v), None, PRECISION)
+        b_ds = _keep(b_p * (b_dp - b_delta[:, None]), b_kept, 0.0)
+        # (BM, BN) @ (BN, BD) -> (queries, BD)
+        b_dq = _weigh(b_ds, b_kept, b_k, b_dq, PRECISION, CAREFUL)
+    return b_dq
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def key_semantic_attention_bwd_kv_kernel(
+    p_q, p_k, p_v, p_bias, p_order, p_lists, p_bits, p_counts, p_lse, p_rows, p_delta, p_dk, p_dv,
+    scale, H, N, T, s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn,
+    SIDE: tl.constexpr, ENTRIES: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Gradients of keys and values: one program per head and BM keys, by the lists of the queries that chose any."""
+    i_h, i_g, i_b, o_m = _program(H, T, BM)
+    o_k = tl.load(p_order + i_g * GROUP + o_m)
+    i_plane = i_b * H + i_h
+    b_k = _load_own(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, D, BD)
+    b_v = _load_own(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, DV, BDV)
     p_q += i_b * s_qb + i_h * s_qh
-    p_grad += i_b * s_gb + i_h * s_gh
-    p_order += i_b * 2 * T * SIZE
-    p_bits += i_b * T * SIZE * (T * SIZE // 32)
-    i_list = (i_b * 2 + 1) * T + i_t
-    o_k = tl.load(p_order + T * SIZE + i_t * SIZE + tl.arange(0, SIZE))
-    b_k = _load_rows(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, ALIGN, D, BD)
-    b_v = _load_rows(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, ALIGN, D, BD)
+    p_rows += i_plane * N * BDV
+    p_lse += i_plane * N
+    p_delta += i_plane * N
+    p_list = p_lists + i_g * T * GROUP
+    p_words = p_bits + i_g * T * (GROUP * GROUP // 32) + o_m
     b_table = _load_table(p_bias, i_h, SIDE, ENTRIES)
-    b_dk = tl.zeros([SIZE, BD], dtype=tl.float32)
-    b_dv = tl.zeros([SIZE, BD], dtype=tl.float32)
-    for i in range(0, tl.load(p_counts + i_list) * (SIZE // STEP)):
-        i_query = tl.load(p_lists + i_list * T + i // (SIZE // STEP)) * SIZE + i % (SIZE // STEP) * STEP
-        o_m = i_query + tl.arange(0, STEP)
-        o_q = tl.load(p_order + o_m)
-        o_row = (i_b * H + i_h) * N + o_q
-        p_words = p_bits + o_m * (T * SIZE // 32) + i_t * (SIZE // 32)
-        m_kept = _load_kept(p_words, 0, o_q < N, SIZE // 32, 0, SIZE, SIZE // 32)
-        b_q = _load_rows(p_q, o_q, s_qn, N, ALIGN, D, BD)
-        b_grad = _load_rows(p_grad, o_q, s_gn, N, ALIGN, D, BD)
-        b_lse = tl.load(p_lse + o_row, mask=o_q < N, other=0.0)
-        b_delta = tl.load(p_delta + o_row, mask=o_q < N, other=0.0)
-        # (SIZE, BD) @ (BD, SIZE) -> (keys, queries)
-        b_s = _dot(b_k, tl.trans(b_q), None) * (scale * LOG2_E)
-        b_s = _add_bias(b_s, p_bias, b_table, i_h, o_q, o_k, m_kept, N, 0, SIDE, ENTRIES, SIZE * STEP)
-        b_p = tl.exp2(tl.where(m_kept, b_s, float("-inf")) - b_lse[None, :])
-        # (SIZE, SIZE) @ (SIZE, BD) -> (keys, BD)
-        b_dv = _dot(b_p.to(b_grad.dtype), b_grad, b_dv)
-        # (SIZE, BD) @ (BD, SIZE) -> (keys, queries)
-        b_dp = _dot(b_v, tl.trans(b_grad), None)
-        b_ds = b_p * (b_dp - b_delta[None, :])
-        # (SIZE, SIZE) @ (SIZE, BD) -> (keys, BD)
-        b_dk = _dot(b_ds.to(b_q.dtype), b_q, b_dk)
-    _store_rows(p_dk + i_b * N * H * D + i_h * D, o_k, b_dk * scale, H * D, N, ALIGN, D, BD)
-    _store_rows(p_dv + i_b * N * H * D + i_h * D, o_k, b_dv, H * D, N, ALIGN, D, BD)
+    count = tl.load(p_counts + i_g)
+    b_dk, b_dv = _differentiate_keys(
+        p_list, p_words, count, p_q, p_rows, p_lse, p_delta, p_bias, b_k, b_v, b_table, o_k, i_h, scale, N, s_qn,
+        SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, BN, False,
+    )  # fmt: skip
+    if not (_is_finite(b_dk) and _is_finite(b_dv)):
+        b_dk, b_dv = _differentiate_keys(
+            p_list, p_words, count, p_q, p_rows, p_lse, p_delta, p_bias, b_k, b_v, b_table, o_k, i_h, scale, N, s_qn,
+            SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, CAREFUL_BN, True,
+        )  # fmt: skip
+    _store_rows(p_dk + i_plane * N * BD, o_k, b_dk * scale, BD, N, BD, BD)
+    _store_rows(p_dv + i_plane * N * BDV, o_k, b_dv, BDV, N, BDV, BDV)
 
 
 @triton.jit
-def bias_kernel(
-    p_q,
-    p_k,
-    p_v,
-    p_bias,
-    p_packed,
-    p_lse,
-    p_grad,
-    p_delta,
-    p_parts,
-    scale,
-    B,
-    H,
-    N,
-    W,
-    T,
-    SPLITS,
-    s_qb,
-    s_qh,
-    s_qn,
-    s_kb,
-    s_kh,
-    s_kn,
-    s_vb,
-    s_vh,
-    s_vn,
-    s_gb,
-    s_gh,
-    s_gn,
-    SIDE: tl.constexpr,
-    ALIGN: tl.constexpr,
-    D: tl.constexpr,
-    BD: tl.constexpr,
-    SIZE: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
+def _differentiate_keys(
+    p_list, p_words, count, p_q, p_rows, p_lse, p_delta, p_bias, b_k, b_v, b_table, o_k, i_h, scale, N, s_qn,
+    SIDE: tl.constexpr, ENTRIES: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    CAREFUL: tl.constexpr,
+):  # fmt: skip
+    """Return the gradients of keys and values; scores are transposed, key first."""
+    o_n = tl.arange(0, BN)
+    o_row = _key_place(tl.minimum(o_k, N - 1), SIDE)
+    b_dk = tl.zeros([BM, BD], dtype=tl.float32)
+    b_dv = tl.zeros([BM, BDV], dtype=tl.float32)
+    for i in range(0, count, BN):
+        o_q = tl.load(p_list + i + o_n)
+        b_kept = _load_kept(p_words, i, BN)
+        b_q = _load_listed(p_q, o_q, s_qn, D, BD, CAREFUL)
+        b_grad = _load_listed(p_rows, o_q, BDV, DV, BDV, CAREFUL)
+        b_lse = tl.load(p_lse + o_q)
+        b_delta = tl.load(p_delta + o_q)
+        # (BM, BD) @ (BD, BN) -> (keys, queries)
+        b_s = _dot(b_k, tl.trans(b_q), None, PRECISION)
+        b_s, factor = _add_bias(b_s, p_bias, b_table, i_h, o_row, _query_place(o_q, N, SIDE), scale, N, SIDE, ENTRIES)
+        b_p = tl.exp2(_keep(b_s * factor - b_lse[None, :], b_kept, -INFINITY))
+        # (BM, BN) @ (BN, BDV) -> (keys, BDV)
+        b_dv = _weigh(b_p, b_kept, b_grad, b_dv, PRECISION, CAREFUL)
+        # (BM, BDV) @ (BDV, BN) -> (keys, queries)
+        b_dp = _dot(b_v, tl.trans(b_grad), None, PRECISION)
+        b_ds = b_p * (b_dp - b_delta[None, :])
+        if CAREFUL:
+            b_ds = _keep(b_ds, b_kept, 0.0)
+        # (BM, BN) @ (BN, BD) -> (keys, BD)
+        b_dk = _weigh(b_ds, b_kept, b_q, b_dk, PRECISION, CAREFUL)
+    return b_dk, b_dv
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def key_semantic_attention_bwd_bias_kernel(
+    p_q, p_k, p_v, p_bias, p_packed, p_lse, p_rows, p_delta, p_parts,
+    scale, B, H, N, W, T, SPLITS, s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn,
+    SIDE: tl.constexpr, ENTRIES: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr,
+    BM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
     """Gradient of the bias, summed over windows inside one program: no atomics, always in the same order.
 
     Tokens stand in their own order. Dense: one program per head, pair of tiles of COLUMNS tokens, and part of the
@@ -348,7 +252,7 @@ def bias_kernel(
     """
     i_h, i_part, i_task = tl.program_id(0) % H, tl.program_id(0) // H % SPLITS, tl.program_id(0) // (H * SPLITS)
     i_plane = (i_part * H + i_h).to(tl.int64)
-    o_t = tl.arange(0, SIZE)
+    o_t = tl.arange(0, BM)
     if SIDE:
         ACROSS: tl.constexpr = (SIDE + COLUMNS - 1) // COLUMNS
         i_apart = i_task // (ACROSS * ACROSS) - (T - 1)
@@ -362,7 +266,7 @@ def bias_kernel(
         o_x = (i_query + o_t % COLUMNS)[:, None] - (i_key + o_t % COLUMNS)[None, :] + SIDE - 1
         m_bias = m_q[:, None] & m_k[None, :] & (o_y >= 0) & (o_y < 2 * SIDE - 1)
         o_bias = o_y * (2 * SIDE - 1) + o_x
-        p_bias += i_h * ((2 * SIDE - 1) * (2 * SIDE - 1))
+        p_bias += i_h * (ENTRIES if ENTRIES else (2 * SIDE - 1) * (2 * SIDE - 1))
         i_key -= i_apart * ROWS * SIDE
     else:
         i_first = 0
@@ -374,132 +278,228 @@ def bias_kernel(
         m_bias = m_q[:, None] & m_k[None, :]
         o_bias = (i_query + o_t)[:, None] * N + (i_key + o_t)[None, :]
         p_bias += i_h.to(tl.int64) * N * N
-    # One patch of the bias serves the whole program.
-    b_bias = tl.load(p_bias + o_bias, mask=m_bias, other=0.0).to(tl.float32) * LOG2_E
-    b_sum = tl.zeros([SIZE, SIZE], dtype=tl.float32)
+    # One patch of the bias serves the whole program. No weight is left to what is no pair of the patch.
+    b_bias = tl.load(p_bias + o_bias, mask=m_bias, other=-INFINITY)
     length = tl.cdiv(B * pairs, SPLITS)
-    for i in range(i_part * length, tl.minimum((i_part + 1) * length, B * pairs)):
+    start, end = i_part * length, tl.minimum((i_part + 1) * length, B * pairs)
+    b_sum = _differentiate_bias(
+        start, end, pairs, i_first, i_query, i_key, m_q, m_k, b_bias, p_q, p_k, p_v, p_packed, p_lse, p_rows, p_delta,
+        scale, B, H, N, W, i_h, s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn,
+        SIDE, PRECISION, D, DV, BD, BDV, BM, ROWS, COLUMNS, False,
+    )  # fmt: skip
+    if not _is_finite(b_sum):
+        b_sum = _differentiate_bias(
+            start, end, pairs, i_first, i_query, i_key, m_q, m_k, b_bias, p_q, p_k, p_v, p_packed, p_lse, p_rows,
+            p_delta, scale, B, H, N, W, i_h, s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn,
+            SIDE, PRECISION, D, DV, BD, BDV, BM, ROWS, COLUMNS, True,
+        )  # fmt: skip
+    # Whole tiles: the places in the bias would fill registers all the way.
+    p_tile = p_parts + (i_plane * (tl.num_programs(0) // (H * SPLITS)) + i_task) * BM * BM
+    tl.store(p_tile + o_t[:, None] * BM + o_t[None, :], b_sum)
+
+
+@triton.jit
+def _differentiate_bias(
+    start, end, pairs, i_first, i_query, i_key, m_q, m_k, b_bias, p_q, p_k, p_v, p_packed, p_lse, p_rows, p_delta,
+    scale, B, H, N, W, i_h, s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn,
+    SIDE: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr,
+    BM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CAREFUL: tl.constexpr,
+):  # fmt: skip
+    o_t = tl.arange(0, BM)
+    b_sum = tl.zeros([BM, BM], dtype=tl.float32)
+    for i in range(start, end):
         i_b = (i // pairs).to(tl.int64)
         # Dense: zero, but the compiler cannot know, and does not keep the addresses of all rows in registers.
-        i_start = (i_first + i % pairs) * (ROWS * SIDE) if SIDE else i // B * SIZE
+        i_start = (i_first + i % pairs) * (ROWS * SIDE) if SIDE else i // B * BM
         o_q = tl.where(m_q, tl.minimum(i_start + i_query + o_t, N), N)
         o_k = tl.where(m_k, tl.minimum(i_start + i_key + o_t, N), N)
-        o_row = (i_b * H + i_h) * N + o_q
-        b_q = _load_rows(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, ALIGN, D, BD)
-        b_k = _load_rows(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, ALIGN, D, BD)
-        b_v = _load_rows(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, ALIGN, D, BD)
-        b_grad = _load_rows(p_grad + i_b * s_gb + i_h * s_gh, o_q, s_gn, N, ALIGN, D, BD)
-        b_lse = tl.load(p_lse + o_row, mask=o_q < N, other=0.0)
-        b_delta = tl.load(p_delta + o_row, mask=o_q < N, other=0.0)
+        i_plane = i_b * H + i_h
+        b_q = _load_own(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
+        b_k = _load_own(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, D if CAREFUL else BD, BD)
+        b_v = _load_own(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, DV if CAREFUL else BDV, BDV)
+        b_grad = _load_own(p_rows + i_plane * N * BDV, o_q, BDV, N, BDV, BDV)
+        b_lse = tl.load(p_lse + i_plane * N + o_q, mask=o_q < N, other=0.0)
+        b_delta = tl.load(p_delta + i_plane * N + o_q, mask=o_q < N, other=0.0)
         i_word = (i_start + i_key) // 32
         p_words = p_packed + (i_b * N + o_q) * W + i_word
         if (ROWS * SIDE) % 32 == 0 and (COLUMNS % 32 == 0 or SIDE <= COLUMNS):
-            m_kept = _load_kept(p_words, 0, o_q < N, W - i_word, 1, SIZE, SIZE // 32)
+            b_kept = _load_row_bits(p_words, 0, o_q < N, W - i_word, BM, BM // 32)
         else:
-            shift = (i_start + i_key) % 32
-            m_kept = _load_kept(p_words, shift, o_q < N, W - i_word, 1, SIZE, SIZE // 32 + 1)
-        m_kept = m_kept & (o_k < N)[None, :]
-        # (SIZE, BD) @ (BD, SIZE) -> (queries, keys)
-        b_s = _dot(b_q, tl.trans(b_k), None) * (scale * LOG2_E) + b_bias
-        b_p = tl.exp2(tl.where(m_kept, b_s, float("-inf")) - b_lse[:, None])
-        # (SIZE, BD) @ (BD, SIZE) -> (queries, keys)
-        b_dp = _dot(b_grad, tl.trans(b_v), None)
-        b_sum += b_p * (b_dp - b_delta[:, None])
-    # Whole tiles: the places in the bias would fill registers all the way.
-    p_tile = p_parts + (i_plane * (tl.num_programs(0) // (H * SPLITS)) + i_task) * SIZE * SIZE
-    tl.store(p_tile + o_t[:, None] * SIZE + o_t[None, :], b_sum)
+            b_kept = _load_row_bits(p_words, (i_start + i_key) % 32, o_q < N, W - i_word, BM, BM // 32 + 1)
+        # (BM, BD) @ (BD, BM) -> (queries, keys)
+        b_s = _dot(b_q, tl.trans(b_k), None, PRECISION) * (scale * LOG2_E) + b_bias
+        b_p = tl.exp2(_keep(b_s - b_lse[:, None], b_kept, -INFINITY))
+        # (BM, BDV) @ (BDV, BM) -> (queries, keys)
+        b_dp = _dot(b_grad, tl.trans(b_v), None, PRECISION)
+        if CAREFUL:
+            b_sum += _keep(b_p * (b_dp - b_delta[:, None]), b_kept, 0.0)
+        else:
+            b_sum += b_p * (b_dp - b_delta[:, None])
+    return b_sum
 
 
 @triton.jit
-def _program(H, T):
-    # Heads of a tile run side by side: they share the mask, and the cache lines of packed q, k and v.
+def _program(H, T, BM: tl.constexpr):
+    """Return the head, the group counted through all windows, the window, and which of the group's tokens are ours."""
+    # Heads of a group run side by side: they share its list.
+    PARTS: tl.constexpr = GROUP // BM
     i = tl.program_id(0)
-    return i % H, i // H % T, (i // (H * T)).to(tl.int64)
+    i_g = (i // (H * PARTS)).to(tl.int64)
+    return i % H, i_g, i_g // T, i // H % PARTS * BM + tl.arange(0, BM)
 
 
 @triton.jit
-def _dot(b_x, b_y, b_sum):
-    """Return b_x @ b_y + b_sum in fp32; of fp32 factors without TF32."""
+def _dot(b_x, b_y, b_sum, PRECISION: tl.constexpr):
+    """Return b_x @ b_y + b_sum in fp32; PRECISION is of fp32 factors."""
     if INTERPRETED:  # it would multiply the bits of bf16 numbers
         b_x, b_y = b_x.to(tl.float32), b_y.to(tl.float32)
-    return tl.dot(b_x, b_y, b_sum, input_precision="ieee")
+    return tl.dot(b_x, b_y, b_sum, input_precision=PRECISION)
 
 
 @triton.jit
-def _load_rows(p_x, o_n, s_n, N, ALIGN: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
-    """Load (SIZE, BD) rows; those of padding, and columns past D, are 0. Rows begin at multiples of ALIGN bytes."""
+def _weigh(b_w, b_kept, b_x, b_sum, PRECISION: tl.constexpr, CAREFUL: tl.constexpr):
+    """Return b_w @ b_x + b_sum; CAREFUL: what is not finite in b_x reaches only the rows that keep it."""
+    if not CAREFUL:
+        return _dot(b_w.to(b_x.dtype), b_x, b_sum, PRECISION)
+    b_finite = tl.where(tl.abs(b_x.to(tl.float32)) < INFINITY, b_x, 0.0)
+    b_sum = _dot(b_w.to(b_x.dtype), b_finite.to(b_x.dtype), b_sum, PRECISION)
+    b_ones = (b_kept != 0).to(b_x.dtype)
+    b_high = _dot(b_ones, ((b_x == INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
+    b_low = _dot(b_ones, ((b_x == -INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
+    b_sum += tl.where(b_high > 0, INFINITY, 0.0)
+    return b_sum - tl.where(b_low > 0, INFINITY, 0.0)
+
+
+@triton.jit
+def _is_finite(b_x):
+    return tl.max(tl.where(tl.abs(b_x) < INFINITY, 0, 1)) == 0
+
+
+@triton.jit
+def _load_own(p_x, o_n, s_n, N, D: tl.constexpr, BD: tl.constexpr):
+    """Load (rows, BD) of a program's own tokens; those of padding, and columns past D, are 0."""
     o_d = tl.arange(0, BD)
-    p_rows = tl.multiple_of(p_x + o_n[:, None] * s_n + o_d[None, :], (1, ALIGN))
-    return tl.load(p_rows, mask=(o_n < N)[:, None] & (o_d < D)[None, :], other=0.0)
+    m_rows = (o_n < N)[:, None] & (o_d < D)[None, :]
+    return tl.load(p_x + o_n[:, None] * s_n + o_d[None, :], mask=m_rows, other=0.0)
 
 
 @triton.jit
-def _store_rows(p_x, o_n, b_x, s_n, N, ALIGN: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
+def _load_listed(p_x, o_n, s_n, D: tl.constexpr, BD: tl.constexpr, CAREFUL: tl.constexpr):
+    """Load (BN, BD) rows of listed tokens; CAREFUL: columns past D are 0."""
     o_d = tl.arange(0, BD)
-    p_rows = tl.multiple_of(p_x + o_n[:, None] * s_n + o_d[None, :], (1, ALIGN))
-    tl.store(p_rows, b_x.to(p_x.dtype.element_ty), mask=(o_n < N)[:, None] & (o_d < D)[None, :])
+    p_rows = p_x + o_n[:, None] * s_n + o_d[None, :]
+    if CAREFUL:
+        return tl.load(p_rows, mask=(o_d < D)[None, :], other=0.0)
+    else:
+        return tl.load(p_rows)
 
 
 @triton.jit
-def _load_kept(p_words, shift, m_row, words, AXIS: tl.constexpr, KEYS: tl.constexpr, WORDS: tl.constexpr):
-    """Tell which of KEYS keys each query keeps: (queries, keys) for AXIS 1, (keys, queries) for AXIS 0.
+def _store_rows(p_x, o_n, b_x, s_n, N, D: tl.constexpr, BD: tl.constexpr):
+    o_d = tl.arange(0, BD)
+    m_rows = (o_n < N)[:, None] & (o_d < D)[None, :]
+    tl.store(p_x + o_n[:, None] * s_n + o_d[None, :], b_x.to(p_x.dtype.element_ty), mask=m_rows)
+
+
+@triton.jit
+def _load_kept(p_words, i, BN: tl.constexpr):
+    """Return (rows, BN) int32, not 0 where the row's token and the listed one keep each other.
+
+    There is a word for 32 listed tokens and each row: the rows of the first 32 tokens, those of the next, and so on.
+    """
+    o_n = tl.arange(0, BN)
+    if BN < 32:
+        o_n += i % 32
+    p_words += i // 32 * GROUP
+    b_words = tl.load(p_words)[:, None]
+    for j in tl.static_range(1, BN // 32):
+        b_words = tl.where((o_n // 32 == j)[None, :], tl.load(p_words + j * GROUP)[:, None], b_words)
+    return b_words & (1 << (o_n % 32))[None, :]
+
+
+@triton.jit
+def _load_row_bits(p_words, shift, m_row, words, KEYS: tl.constexpr, WORDS: tl.constexpr):
+    """Return (queries, KEYS) int32, not 0 where the query keeps the key.
 
     The first key is bit `shift` of the words at `p_words`, one for each query; the keys reach into WORDS words, of
     which the last may lie behind the row, which has `words` more.
     """
-    o_bit = tl.expand_dims(shift + tl.arange(0, KEYS), 1 - AXIS)
-    b_words = tl.expand_dims(tl.load(p_words, mask=m_row, other=0), AXIS)
+    o_bit = shift + tl.arange(0, KEYS)
+    b_words = tl.load(p_words, mask=m_row, other=0)[:, None]
     # One load per query and word, of which the keys pick theirs.
     for i in tl.static_range(1, WORDS):
         b_word = tl.load(p_words + i, mask=m_row & (i < words), other=0)
-        b_words = tl.where(o_bit // 32 == i, tl.expand_dims(b_word, AXIS), b_words)
-    return ((b_words >> (o_bit % 32)) & 1) != 0
+        b_words = tl.where((o_bit // 32 == i)[None, :], b_word[:, None], b_words)
+    return b_words & (1 << (o_bit % 32))[None, :]
+
+
+@triton.jit
+def _keep(b_x, b_kept, other: tl.constexpr):
+    """Return b_x where b_kept is not 0, and `other`, 0 or -inf, elsewhere."""
+    if PTX:
+        # ptxas would pack the predicates of a whole tile into registers, and take them apart again.
+        if other == 0.0:
+            return tl.inline_asm_elementwise(
+                "{ .reg .pred p; setp.ne.b32 p, $2, 0; selp.f32 $0, $1, 0f00000000, p; }",
+                "=f,f,r", [b_x, b_kept], dtype=tl.float32, is_pure=True, pack=1,
+            )  # fmt: skip
+        else:
+            return tl.inline_asm_elementwise(
+                "{ .reg .pred p; setp.ne.b32 p, $2, 0; selp.f32 $0, $1, 0fFF800000, p; }",
+                "=f,f,r", [b_x, b_kept], dtype=tl.float32, is_pure=True, pack=1,
+            )  # fmt: skip
+    else:
+        return tl.where(b_kept != 0, b_x, other)
+
+
+@triton.jit
+def _query_place(o_q, N, SIDE: tl.constexpr):
+    """Return numbers of queries such that the place in the bias is this one plus that of the key."""
+    return _place(o_q, SIDE) + 2 * SIDE * (SIDE - 1) if SIDE else o_q * N
+
+
+@triton.jit
+def _key_place(o_k, SIDE: tl.constexpr):
+    return -_place(o_k, SIDE) if SIDE else o_k
+
+
+@triton.jit
+def _place(o_n, SIDE: tl.constexpr):
+    """Return the place in a grid whose rows are as long as the table's; unsigned numbers are divided faster."""
+    return o_n + (o_n.to(tl.uint32) // SIDE).to(tl.int32) * (SIDE - 1)
 
 
 @triton.jit
 def _load_table(p_bias, i_h, SIDE: tl.constexpr, ENTRIES: tl.constexpr):
-    """Load the head's table, in base 2, where it is small enough to be gathered from: ENTRIES is not 0."""
+    """Load the head's table where it is small enough to be gathered from: ENTRIES, to which it is padded, is not 0."""
     if ENTRIES:
-        o_entry = tl.arange(0, ENTRIES)
-        m_entry = o_entry < (2 * SIDE - 1) * (2 * SIDE - 1)
-        p_head = p_bias + i_h * ((2 * SIDE - 1) * (2 * SIDE - 1))
-        b_table = tl.load(p_head + o_entry, mask=m_entry, other=0.0).to(tl.float32) * LOG2_E
+        return tl.load(p_bias + i_h * ENTRIES + tl.arange(0, ENTRIES))
     else:
-        b_table = 0.0
-    return b_table
+        return 0.0
 
 
 @triton.jit
 def _add_bias(
-    b_s,
-    p_bias,
-    b_table,
-    i_h,
-    o_q,
-    o_k,
-    m_kept,
-    N,
-    AXIS: tl.constexpr,
-    SIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    PAIRS: tl.constexpr,
-):
-    """Add the bias to scores laid out as `_load_kept` says: from the loaded table, else from memory."""
-    if p_bias is not None:
-        # Padding reads the last token's bias, and is masked as any pair that is not kept.
-        o_q, o_k = tl.minimum(o_q, N - 1), tl.minimum(o_k, N - 1)
-        if SIDE:
-            # The entry of a pair is a number of the query minus a number of the key.
-            o_row = (o_q // SIDE) * (2 * SIDE - 1) + o_q % SIDE + 2 * SIDE * (SIDE - 1)
-            o_column = -((o_k // SIDE) * (2 * SIDE - 1) + o_k % SIDE)
-            p_head = p_bias + i_h * ((2 * SIDE - 1) * (2 * SIDE - 1))
-        else:
-            o_row, o_column = o_q * N, o_k
-            p_head = p_bias + i_h.to(tl.int64) * N * N
-        o_bias = tl.expand_dims(o_row, AXIS) + tl.expand_dims(o_column, 1 - AXIS)
-        if ENTRIES:
-            # Through shared memory, in the layout that the scores have: scattered loads would be many times slower.
-            b_s += tl.gather(b_table, o_bias.reshape(PAIRS), 0).reshape(b_s.shape)
-        else:
-            b_s += tl.load(p_head + o_bias, mask=m_kept, other=0.0).to(tl.float32) * LOG2_E
-    return b_s
+    b_s, p_bias, b_table, i_h, o_row, o_column, scale, N, SIDE: tl.constexpr, ENTRIES: tl.constexpr
+):  # fmt: skip
+    """Return scaled scores with the bias, and what is left to multiply them by: without a bias, the scale."""
+    if p_bias is None:
+        factor = scale * LOG2_E
+    else:
+        b_s = b_s * (scale * LOG2_E) + _load_bias(p_bias, b_table, i_h, o_row, o_column, N, SIDE, ENTRIES)
+        factor = 1.0
+    return b_s, factor
+
+
+@triton.jit
+def _load_bias(p_bias, b_table, i_h, o_row, o_column, N, SIDE: tl.constexpr, ENTRIES: tl.constexpr):
+    o_bias = o_row[:, None] + o_column[None, :]
+    if ENTRIES:
+        # Through shared memory, in the layout that the scores have: scattered loads would be many times slower.
+        b_bias = tl.gather(b_table, o_bias.reshape(o_bias.numel), 0).reshape(o_bias.shape)
+    elif SIDE:
+        b_bias = tl.load(p_bias + i_h * ((2 * SIDE - 1) * (2 * SIDE - 1)) + o_bias)
+    else:
+        b_bias = tl.load(p_bias + i_h.to(tl.int64) * N * N + o_bias)
+    return b_bias
