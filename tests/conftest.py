@@ -15,7 +15,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import semanir_plugin  # noqa: F401  # attaches to BasicSR before any test imports it
-from semanir_plugin.ops.triton_support import why_not
+from semanir_plugin.ops.common.triton_support import why_not
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = Path(skimage.__file__).parent / "data"

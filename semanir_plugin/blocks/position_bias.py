@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semanir_plugin.ops.position_table import dense_bias
+from semanir_plugin.ops.common.position_table import dense_bias
 
 __all__ = ["ContinuousPositionBias"]
 

@@ -197,7 +197,7 @@ def _is_common(types: dict[str, str], constants: dict[str, Any]) -> bool:
 
     They have windows up to 32 x 32 and always a bias; heads padded to 32, regions, and fp32 or bf16 stand for all.
     """
-    width = constants.get("BD", constants.get("BLOCK_D", 32))
+    width = constants.get("BD", 32)
     small = constants.get("SIDE", 0) <= 32 and constants.get("NP", 0) <= 32**2
     biased = "p_bias" not in constants and constants.get("HAS_REGIONS", True)
     return width == 32 and small and biased and not any("fp16" in kind.replace("bf16", "") for kind in types.values())

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.ops import adaptive_sparse_attention, triton_support
+from semanir_plugin.ops import adaptive_sparse_attention
 from semanir_plugin.ops.adaptive_sparse_attention import choose_backend
-from semanir_plugin.ops.position_table import dense_bias
+from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.position_table import dense_bias
 
 NO_TRITON = triton_support.why_not(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 TRITON = pytest.param("triton", marks=pytest.mark.skipif(NO_TRITON is not None, reason=str(NO_TRITON)))

@@ -202,7 +202,7 @@ def test_gradients_of_a_value_reach_what_its_choosers_chose_and_nothing_else(ker
 
 
 def test_what_lies_behind_rows_does_not_matter(kernel_device):
-    from semanir_plugin.ops.triton_support import aligned_rows
+    from semanir_plugin.ops.common.triton_support import aligned_rows
 
     qkv, semantics, bias = inputs(kernel_device, 1, 2, 64, 10, 9, "table")
     padded = torch.nn.functional.pad(qkv.detach(), (0, 6), value=torch.nan)
@@ -224,7 +224,7 @@ def test_what_lies_behind_rows_does_not_matter(kernel_device):
     ids=["aligned", "too short", "shifted"],
 )
 def test_rows_are_copied_where_they_must_be(x):
-    from semanir_plugin.ops.triton_support import aligned_rows
+    from semanir_plugin.ops.common.triton_support import aligned_rows
 
     rows = aligned_rows(x)
     assert (rows is x) == (x.shape[-1] == 10 and x.stride(2) == 16)

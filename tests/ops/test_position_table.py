@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.ops.position_table import check_bias, dense_bias, is_table
+from semanir_plugin.ops.common.position_table import check_bias, dense_bias, is_table
 
 
 @pytest.mark.parametrize("w", [1, 2, 5])

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops import triton_support
 from semanir_plugin.ops.adaptive_sparse_attention import blockwise, naive
-from semanir_plugin.ops.position_table import check_bias, dense_bias
+from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 
 __all__ = ["adaptive_sparse_attention", "choose_backend"]
 

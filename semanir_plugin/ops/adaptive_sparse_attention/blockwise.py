@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.layout import empty_heads
+from semanir_plugin.ops.common.layout import empty_heads
 
 __all__ = ["attend"]
 

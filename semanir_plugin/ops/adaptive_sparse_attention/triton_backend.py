@@ -14,7 +14,8 @@ import triton
 from torch import Tensor
 
 from semanir_plugin.ops.adaptive_sparse_attention import triton_kernels as kernels
-from semanir_plugin.ops.layout import empty_heads
+from semanir_plugin.ops.common.layout import empty_heads
+from semanir_plugin.ops.common.triton_support import TYPES, padded_width
 
 __all__ = ["attend", "compilations"]
 
@@ -22,14 +23,16 @@ __all__ = ["attend", "compilations"]
 PROGRAMS_PER_PROCESSOR = 4
 INTERPRETED_PROGRAMS = 8
 
-WINDOW_KERNELS = (kernels.window_forward, kernels.window_backward)
-TILED_KERNELS = (
-    kernels.tiled_forward,
-    kernels.tiled_backward_queries,
-    kernels.tiled_backward_keys,
-    kernels.tiled_backward_bias,
+WINDOW_KERNELS = (
+    kernels.adaptive_sparse_attention_window_fwd_kernel,
+    kernels.adaptive_sparse_attention_window_bwd_kernel,
 )
-DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+TILED_KERNELS = (
+    kernels.adaptive_sparse_attention_tiled_fwd_kernel,
+    kernels.adaptive_sparse_attention_tiled_bwd_q_kernel,
+    kernels.adaptive_sparse_attention_tiled_bwd_kv_kernel,
+    kernels.adaptive_sparse_attention_tiled_bwd_bias_kernel,
+)
 ROWS = ("p_q", "p_k", "p_v", "p_grad", "p_out", "p_dq", "p_dk", "p_dv")
 
 _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor weights, Tensor? bias, Tensor? regions"
@@ -37,11 +40,11 @@ _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor weights, Tensor? bias, Tensor? r
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
     """Yield all that dispatch can choose: kernel, types of its arguments, constants, num_warps, num_stages."""
-    for dtype, d, *has in product(DTYPES, (16, 32, 64, 128), (True, False), (True, False)):
-        sizes = sorted({_block_n(dtype, n, d) for n in (32, 64)})
+    for dtype, d, *has in product(TYPES, (16, 32, 64, 128), (True, False), (True, False)):
+        sizes = sorted({_tile(dtype, n, d) for n in (32, 64)})
         for kernel, n in (*product(WINDOW_KERNELS, sizes), *product(TILED_KERNELS, (sizes[-1] + 1,))):
             constants, num_warps, num_stages = _configure(dtype, n, d, *has)
-            if kernel is kernels.tiled_backward_bias and not constants["HAS_BIAS"]:
+            if kernel is kernels.adaptive_sparse_attention_tiled_bwd_bias_kernel and not constants["HAS_BIAS"]:
                 continue
             absent = [] if constants["HAS_BIAS"] else ["p_bias", "p_dbias"]
             absent += [] if constants["HAS_REGIONS"] else ["p_regions"]
@@ -58,8 +61,8 @@ def _configure(
     Chosen so that registers suffice on every GPU; no choice has been measured.
     """
     constants = {
-        "BLOCK_N": _block_n(dtype, n, d),
-        "BLOCK_D": max(16, triton.next_power_of_2(d)),
+        "BN": _tile(dtype, n, d),
+        "BD": padded_width(d),
         "HAS_BIAS": has_bias,
         "HAS_REGIONS": has_regions,
     }
@@ -67,7 +70,7 @@ def _configure(
     return constants, num_warps, 1 if dtype == torch.float32 else 2
 
 
-def _block_n(dtype: torch.dtype, n: int, d: int) -> int:
+def _tile(dtype: torch.dtype, n: int, d: int) -> int:
     """Return the queries, and keys, of a tile; windows of no more tokens are one."""
     if dtype == torch.float32:  # its products hold whole rows of both factors in registers
         return 32 if d <= 64 else 16
@@ -75,12 +78,12 @@ def _block_n(dtype: torch.dtype, n: int, d: int) -> int:
 
 
 def _is_one_tile(q: Tensor) -> bool:
-    return q.shape[2] <= _block_n(q.dtype, q.shape[2], q.shape[3])
+    return q.shape[2] <= _tile(q.dtype, q.shape[2], q.shape[3])
 
 
 def _type(name: str, dtype: torch.dtype) -> str:
     if name.startswith("p_"):
-        return "*i32" if name == "p_regions" else "*" + (DTYPES[dtype] if name in ROWS else "fp32")
+        return "*i32" if name == "p_regions" else "*" + (TYPES[dtype] if name in ROWS else "fp32")
     return "fp32" if name == "scale" else "i32"
 
 
@@ -118,7 +121,7 @@ def _rows(pointer: str, stride: str, x: Tensor) -> dict[str, Any]:
 
 
 def _tiles(q: Tensor) -> int:
-    return triton.cdiv(q.shape[2], _block_n(q.dtype, *q.shape[2:]))
+    return triton.cdiv(q.shape[2], _tile(q.dtype, *q.shape[2:]))
 
 
 def _share(q: Tensor) -> int:
@@ -143,9 +146,9 @@ def _forward(
         b, h = q.shape[:2]
         values = {**_values(q, k, v, weights, bias, regions, scale), "p_out": out, "p_lse": lse}
         if _is_one_tile(q):
-            _launch(kernels.window_forward, (h, triton.cdiv(b, values["SHARE"])), values)
+            _launch(kernels.adaptive_sparse_attention_window_fwd_kernel, (h, triton.cdiv(b, values["SHARE"])), values)
         else:
-            _launch(kernels.tiled_forward, (_tiles(q) * h * b,), values)
+            _launch(kernels.adaptive_sparse_attention_tiled_fwd_kernel, (_tiles(q) * h * b,), values)
     return out, lse
 
 
@@ -188,7 +191,11 @@ def _window_backward(values: dict[str, Any]) -> tuple[Tensor, Tensor]:
     shares = triton.cdiv(values["B"], values["SHARE"])
     dweights = lse.new_empty(shares, h, 2)
     dbias = None if values["p_bias"] is None else lse.new_empty(shares, h, n, n)
-    _launch(kernels.window_backward, (h, shares), {**values, "p_dweights": dweights, "p_dbias": dbias})
+    _launch(
+        kernels.adaptive_sparse_attention_window_bwd_kernel,
+        (h, shares),
+        {**values, "p_dweights": dweights, "p_dbias": dbias},
+    )
     return dweights.sum((0, 1)), dweights if dbias is None else dbias.sum(0)
 
 
@@ -199,12 +206,16 @@ def _tiled_backward(values: dict[str, Any]) -> tuple[Tensor, Tensor]:
     programs = tiles * h * values["B"]
     dweights = lse.new_empty(programs, 2)
     values = {**values, "p_delta": torch.empty_like(lse), "p_dweights": dweights}
-    _launch(kernels.tiled_backward_queries, (programs,), values)
-    _launch(kernels.tiled_backward_keys, (programs,), values)
+    _launch(kernels.adaptive_sparse_attention_tiled_bwd_q_kernel, (programs,), values)
+    _launch(kernels.adaptive_sparse_attention_tiled_bwd_kv_kernel, (programs,), values)
     if values["p_bias"] is None:
         return dweights.sum(0), dweights
     dbias = lse.new_empty(shares, h, n, n)
-    _launch(kernels.tiled_backward_bias, (tiles * tiles, h, shares), {**values, "p_dbias": dbias})
+    _launch(
+        kernels.adaptive_sparse_attention_tiled_bwd_bias_kernel,
+        (tiles * tiles, h, shares),
+        {**values, "p_dbias": dbias},
+    )
     return dweights.sum(0), dbias.sum(0)
 
 

@@ -13,51 +13,48 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from semanir_plugin.ops.triton_support import interpreted
+from semanir_plugin.ops.common.triton_kernels import dot, load_rows, store_rows
 
 __all__ = [
-    "tiled_backward_bias",
-    "tiled_backward_keys",
-    "tiled_backward_queries",
-    "tiled_forward",
-    "window_backward",
-    "window_forward",
+    "adaptive_sparse_attention_tiled_bwd_bias_kernel",
+    "adaptive_sparse_attention_tiled_bwd_kv_kernel",
+    "adaptive_sparse_attention_tiled_bwd_q_kernel",
+    "adaptive_sparse_attention_tiled_fwd_kernel",
+    "adaptive_sparse_attention_window_bwd_kernel",
+    "adaptive_sparse_attention_window_fwd_kernel",
 ]
 
 # What scores across regions are lowered by.
 PENALTY = tl.constexpr(100.0)
 # Half of what fp16 holds, and then some.
 FP16_SAFE = tl.constexpr(32768.0)
-INTERPRETED = tl.constexpr(interpreted())
 
 # Sizes that would compile a kernel anew where they are 1 or multiples of 16, for nothing.
 COUNTS = ["H", "B", "R", "SHARE"]
 
 
 @triton.jit
-def _rows_of_tile(i_tile, i_b, B, BLOCK_N: tl.constexpr):
+def _rows_of_tile(i_tile, i_b, B, BN: tl.constexpr):
     """Return the rows of a tile, in a loop over windows.
 
     They do not change from window to window, as i_b < B; but if the compiler knew, it would keep the addresses of all
     that is loaded and stored in registers.
     """
-    return (i_tile + i_b // B) * BLOCK_N + tl.arange(0, BLOCK_N)
+    return (i_tile + i_b // B) * BN + tl.arange(0, BN)
 
 
 @triton.jit
 def _load_rows(p_x, i_b, i_h, o_n, o_d, s_b, s_h, s_n, N, D):
     """Load (rows, D) of one window and head; zeros past N and D."""
     p_head = p_x + tl.cast(i_b, tl.int64) * s_b + tl.cast(i_h, tl.int64) * s_h
-    m_rows = (o_n < N)[:, None] & (o_d < D)[None, :]
-    return tl.load(p_head + o_n[:, None] * s_n + o_d[None, :], mask=m_rows, other=0.0)
+    return load_rows(p_head, o_n, s_n, N, D, o_d.shape[0])
 
 
 @triton.jit
 def _store_rows(p_x, b_x, i_b, i_h, o_n, o_d, H, N, D):
     """Store (rows, D) of one window and head, laid out (B, N, H, D)."""
     p_head = p_x + tl.cast(i_b, tl.int64) * N * H * D + i_h * D
-    m_rows = (o_n < N)[:, None] & (o_d < D)[None, :]
-    tl.store(p_head + o_n[:, None] * (H * D) + o_d[None, :], b_x.to(p_x.dtype.element_ty), mask=m_rows)
+    store_rows(p_head, o_n, b_x, H * D, N, D, o_d.shape[0])
 
 
 @triton.jit
@@ -94,15 +91,6 @@ def _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS: tl.constexpr):
 
 
 @triton.jit
-def _dot(b_x, b_y):
-    """Return b_x @ b_y in fp32; fp32 factors keep all their digits."""
-    if INTERPRETED:  # the interpreter would multiply the bits of bf16 numbers
-        b_x, b_y = b_x.to(tl.float32), b_y.to(tl.float32)
-    # (M, K) @ (K, N)
-    return tl.dot(b_x, b_y, input_precision="ieee")
-
-
-@triton.jit
 def _fit(b_w, b_x, b_bound):
     """Return fp32 weights of at most `b_bound` as factors of the rows b_x, and what to multiply the product by.
 
@@ -121,7 +109,7 @@ def _weigh(b_w, b_x, b_bound):
     """Return b_w @ b_x for fp32 weights of at most `b_bound`, see `_fit`."""
     b_w, b_factor = _fit(b_w, b_x, b_bound)
     # (M, K) @ (K, D)
-    return _dot(b_w, b_x) * b_factor
+    return dot(b_w, b_x, None, "ieee") * b_factor
 
 
 @triton.jit
@@ -142,14 +130,14 @@ def _bound_ds(b_lse, b_dmixed, dense_share, sparse_share):
 def _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS: tl.constexpr):
     """Return the (queries, keys) scores in fp32."""
     # (queries, D) @ (D, keys)
-    b_s = _dot(b_q, tl.trans(b_k)) * scale + b_bias
+    b_s = dot(b_q, tl.trans(b_k), None, "ieee") * scale + b_bias
     if HAS_REGIONS:
         b_s = tl.where(b_label_q[:, None] == b_label_k[None, :], b_s, b_s - PENALTY)
     return b_s
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def window_forward(
+def adaptive_sparse_attention_window_fwd_kernel(
     p_q,
     p_k,
     p_v,
@@ -174,18 +162,18 @@ def window_forward(
     D,
     SHARE,
     scale,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
 ):
     """Output and log-sum-exp of SHARE windows of one head; programs: (H, ceil(B / SHARE))."""
     i_h, i_share = tl.program_id(0), tl.program_id(1)
-    o_bias, o_d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    o_bias, o_d = tl.arange(0, BN), tl.arange(0, BD)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
     b_bias = _load_bias(p_bias, i_h, o_bias, o_bias, N, HAS_BIAS)
     for i_b in range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B)):
-        o_n = _rows_of_tile(0, i_b, B, BLOCK_N)
+        o_n = _rows_of_tile(0, i_b, B, BN)
         b_q = _load_rows(p_q, i_b, i_h, o_n, o_d, s_qb, s_qh, s_qn, N, D)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
@@ -203,7 +191,7 @@ def window_forward(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def window_backward(
+def adaptive_sparse_attention_window_bwd_kernel(
     p_q,
     p_k,
     p_v,
@@ -236,8 +224,8 @@ def window_backward(
     D,
     SHARE,
     scale,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
 ):
@@ -247,12 +235,12 @@ def window_backward(
     (programs, H, N, N), which the launcher adds up.
     """
     i_h, i_share = tl.program_id(0), tl.program_id(1)
-    o_bias, o_d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    o_bias, o_d = tl.arange(0, BN), tl.arange(0, BD)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
-    b_dbias = tl.zeros((BLOCK_N, BLOCK_N), tl.float32)
-    b_dweight_dense, b_dweight_sparse = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
+    b_dbias = tl.zeros((BN, BN), tl.float32)
+    b_dweight_dense, b_dweight_sparse = tl.zeros((BN,), tl.float32), tl.zeros((BN,), tl.float32)
     for i_b in range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B)):
-        o_n = _rows_of_tile(0, i_b, B, BLOCK_N)
+        o_n = _rows_of_tile(0, i_b, B, BN)
         b_q = _load_rows(p_q, i_b, i_h, o_n, o_d, s_qb, s_qh, s_qn, N, D)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
@@ -262,7 +250,7 @@ def window_backward(
         b_bias = _load_bias(p_bias, i_h, o_n, o_n, N, HAS_BIAS)
         b_s = _scores(b_q, b_k, b_bias, b_label, b_label, scale, HAS_REGIONS)
         # (queries, D) @ (D, keys)
-        b_dmixed = _dot(b_g, tl.trans(b_v))
+        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
         b_dense = tl.exp(b_s - b_lse[:, None])
         b_root = tl.maximum(b_s, 0.0)
         b_delta = tl.sum(b_dense * b_dmixed, 1)
@@ -275,13 +263,13 @@ def window_backward(
         b_dbias += b_ds
         b_ds, b_ds_factor = _fit(b_ds, b_k, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share))
         # (keys, queries) @ (queries, D)
-        b_dv = _dot(tl.trans(b_mixed), b_g) * b_mixed_factor
+        b_dv = dot(tl.trans(b_mixed), b_g, None, "ieee") * b_mixed_factor
         _store_rows(p_dv, b_dv, i_b, i_h, o_n, o_d, H, N, D)
         # (queries, keys) @ (keys, D)
-        b_dq = _dot(b_ds, b_k) * (scale * b_ds_factor)
+        b_dq = dot(b_ds, b_k, None, "ieee") * (scale * b_ds_factor)
         _store_rows(p_dq, b_dq, i_b, i_h, o_n, o_d, H, N, D)
         # (keys, queries) @ (queries, D)
-        b_dk = _dot(tl.trans(b_ds), b_q) * (scale * b_ds_factor)
+        b_dk = dot(tl.trans(b_ds), b_q, None, "ieee") * (scale * b_ds_factor)
         _store_rows(p_dk, b_dk, i_b, i_h, o_n, o_d, H, N, D)
     i_part = i_share * H + i_h
     tl.store(p_dweights + 2 * i_part, tl.sum(b_dweight_dense, 0))
@@ -292,7 +280,7 @@ def window_backward(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def tiled_forward(
+def adaptive_sparse_attention_tiled_fwd_kernel(
     p_q,
     p_k,
     p_v,
@@ -315,22 +303,22 @@ def tiled_forward(
     N,
     D,
     scale,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
 ):
-    """Output and log-sum-exp of one tile of queries; programs: (ceil(N / BLOCK_N) * H * B,)."""
-    i_tile, i_h, i_b = _place(H, N, BLOCK_N)
-    o_m, o_d = i_tile * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    """Output and log-sum-exp of one tile of queries; programs: (ceil(N / BN) * H * B,)."""
+    i_tile, i_h, i_b = _place(H, N, BN)
+    o_m, o_d = i_tile * BN + tl.arange(0, BN), tl.arange(0, BD)
     b_q = _load_rows(p_q, i_b, i_h, o_m, o_d, s_qb, s_qh, s_qn, N, D)
     b_label_q = _load_labels(p_regions, i_b, o_m, R, N, HAS_REGIONS)
-    b_max = tl.full((BLOCK_N,), float("-inf"), tl.float32)
-    b_base, b_sum = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
-    b_dense_out = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    b_sparse_out = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    for start in range(0, N, BLOCK_N):
-        o_n = start + tl.arange(0, BLOCK_N)
+    b_max = tl.full((BN,), float("-inf"), tl.float32)
+    b_base, b_sum = tl.zeros((BN,), tl.float32), tl.zeros((BN,), tl.float32)
+    b_dense_out = tl.zeros((BN, BD), tl.float32)
+    b_sparse_out = tl.zeros((BN, BD), tl.float32)
+    for start in range(0, N, BN):
+        o_n = start + tl.arange(0, BN)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
         b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
@@ -354,7 +342,7 @@ def tiled_forward(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def tiled_backward_queries(
+def adaptive_sparse_attention_tiled_bwd_q_kernel(
     p_q,
     p_k,
     p_v,
@@ -383,46 +371,46 @@ def tiled_backward_queries(
     N,
     D,
     scale,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
 ):
-    """Gradient of one tile of queries; programs: (ceil(N / BLOCK_N) * H * B,).
+    """Gradient of one tile of queries; programs: (ceil(N / BN) * H * B,).
 
     Goes through the keys twice, first for delta, (B, H, N), the mean gradient of the softmax's weights, which the other
     backward kernels take from here. Each program writes its part of the gradients of the weights, (programs, 2).
     """
-    i_tile, i_h, i_b = _place(H, N, BLOCK_N)
-    o_m, o_d = i_tile * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    i_tile, i_h, i_b = _place(H, N, BN)
+    o_m, o_d = i_tile * BN + tl.arange(0, BN), tl.arange(0, BD)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
     b_q = _load_rows(p_q, i_b, i_h, o_m, o_d, s_qb, s_qh, s_qn, N, D)
     b_g = _load_rows(p_grad, i_b, i_h, o_m, o_d, s_gb, s_gh, s_gn, N, D)
     b_lse = _load_vector(p_lse, i_b, i_h, o_m, H, N)
     b_label_q = _load_labels(p_regions, i_b, o_m, R, N, HAS_REGIONS)
-    b_delta, b_dweight_sparse = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
-    for start in range(0, N, BLOCK_N):
-        o_n = start + tl.arange(0, BLOCK_N)
+    b_delta, b_dweight_sparse = tl.zeros((BN,), tl.float32), tl.zeros((BN,), tl.float32)
+    for start in range(0, N, BN):
+        o_n = start + tl.arange(0, BN)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
         b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
         b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
         b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
         # (queries, D) @ (D, keys)
-        b_dmixed = _dot(b_g, tl.trans(b_v))
+        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
         b_root = tl.maximum(b_s, 0.0)
         b_delta += tl.sum(tl.exp(b_s - b_lse[:, None]) * b_dmixed, 1)
         b_dweight_sparse += tl.sum(b_root * b_root * b_dmixed, 1)
-    b_dq = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    for start in range(0, N, BLOCK_N):
-        o_n = start + tl.arange(0, BLOCK_N)
+    b_dq = tl.zeros((BN, BD), tl.float32)
+    for start in range(0, N, BN):
+        o_n = start + tl.arange(0, BN)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
         b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
         b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
         b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
         # (queries, D) @ (D, keys)
-        b_dmixed = _dot(b_g, tl.trans(b_v))
+        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
         b_ds = _dscores(b_s, b_dmixed, b_lse, b_delta, dense_share, sparse_share)
         b_dq += _weigh(b_ds, b_k, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share))
     _store_rows(p_dq, b_dq * scale, i_b, i_h, o_m, o_d, H, N, D)
@@ -432,7 +420,7 @@ def tiled_backward_queries(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def tiled_backward_keys(
+def adaptive_sparse_attention_tiled_bwd_kv_kernel(
     p_q,
     p_k,
     p_v,
@@ -461,21 +449,21 @@ def tiled_backward_keys(
     N,
     D,
     scale,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
 ):
-    """Gradients of one tile of keys and values; programs: (ceil(N / BLOCK_N) * H * B,)."""
-    i_tile, i_h, i_b = _place(H, N, BLOCK_N)
-    o_n, o_d = i_tile * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    """Gradients of one tile of keys and values; programs: (ceil(N / BN) * H * B,)."""
+    i_tile, i_h, i_b = _place(H, N, BN)
+    o_n, o_d = i_tile * BN + tl.arange(0, BN), tl.arange(0, BD)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
     b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
     b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
     b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
-    b_dk, b_dv = tl.zeros((BLOCK_N, BLOCK_D), tl.float32), tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    for start in range(0, N, BLOCK_N):
-        o_m = start + tl.arange(0, BLOCK_N)
+    b_dk, b_dv = tl.zeros((BN, BD), tl.float32), tl.zeros((BN, BD), tl.float32)
+    for start in range(0, N, BN):
+        o_m = start + tl.arange(0, BN)
         b_q = _load_rows(p_q, i_b, i_h, o_m, o_d, s_qb, s_qh, s_qn, N, D)
         b_g = _load_rows(p_grad, i_b, i_h, o_m, o_d, s_gb, s_gh, s_gn, N, D)
         b_lse, b_delta = _load_vector(p_lse, i_b, i_h, o_m, H, N), _load_vector(p_delta, i_b, i_h, o_m, H, N)
@@ -486,7 +474,7 @@ def tiled_backward_keys(
         b_mixed = dense_share * tl.exp(b_s - b_lse[:, None]) + sparse_share * b_root * b_root
         b_dv += _weigh(tl.trans(b_mixed), b_g, _bound_mixed(b_lse, dense_share, sparse_share))
         # (queries, D) @ (D, keys)
-        b_dmixed = _dot(b_g, tl.trans(b_v))
+        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
         b_ds = _dscores(b_s, b_dmixed, b_lse, b_delta, dense_share, sparse_share)
         b_dk += _weigh(tl.trans(b_ds), b_q, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share))
     _store_rows(p_dk, b_dk * scale, i_b, i_h, o_n, o_d, H, N, D)
@@ -494,7 +482,7 @@ def tiled_backward_keys(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def tiled_backward_bias(
+def adaptive_sparse_attention_tiled_bwd_bias_kernel(
     p_q,
     p_k,
     p_v,
@@ -524,8 +512,8 @@ def tiled_backward_bias(
     D,
     SHARE,
     scale,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
 ):
@@ -534,14 +522,14 @@ def tiled_backward_bias(
     Each share of the windows has its part, (shares, H, N, N), which the launcher adds up.
     """
     i_tile, i_h, i_share = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    i_m, i_n = i_tile // tl.cdiv(N, BLOCK_N), i_tile % tl.cdiv(N, BLOCK_N)
-    o_row, o_column = i_m * BLOCK_N + tl.arange(0, BLOCK_N), i_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    o_d = tl.arange(0, BLOCK_D)
+    i_m, i_n = i_tile // tl.cdiv(N, BN), i_tile % tl.cdiv(N, BN)
+    o_row, o_column = i_m * BN + tl.arange(0, BN), i_n * BN + tl.arange(0, BN)
+    o_d = tl.arange(0, BD)
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
     b_bias = _load_bias(p_bias, i_h, o_row, o_column, N, HAS_BIAS)
-    b_dbias = tl.zeros((BLOCK_N, BLOCK_N), tl.float32)
+    b_dbias = tl.zeros((BN, BN), tl.float32)
     for i_b in range(i_share * SHARE, tl.minimum((i_share + 1) * SHARE, B)):
-        o_m, o_n = _rows_of_tile(i_m, i_b, B, BLOCK_N), _rows_of_tile(i_n, i_b, B, BLOCK_N)
+        o_m, o_n = _rows_of_tile(i_m, i_b, B, BN), _rows_of_tile(i_n, i_b, B, BN)
         b_q = _load_rows(p_q, i_b, i_h, o_m, o_d, s_qb, s_qh, s_qn, N, D)
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
@@ -551,16 +539,16 @@ def tiled_backward_bias(
         b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
         b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
         # (queries, D) @ (D, keys)
-        b_dmixed = _dot(b_g, tl.trans(b_v))
+        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
         b_dbias += _dscores(b_s, b_dmixed, b_lse, b_delta, dense_share, sparse_share)
     p_tile = p_dbias + (tl.cast(i_share, tl.int64) * H + i_h) * N * N + o_row[:, None] * N + o_column[None, :]
     tl.store(p_tile, b_dbias, mask=(o_row < N)[:, None] & (o_column < N)[None, :])
 
 
 @triton.jit
-def _place(H, N, BLOCK_N: tl.constexpr):
+def _place(H, N, BN: tl.constexpr):
     """Return the tile, the head and the window of a program."""
-    tiles = tl.cdiv(N, BLOCK_N)
+    tiles = tl.cdiv(N, BN)
     i_program = tl.program_id(0)
     return i_program % tiles, i_program // tiles % H, i_program // tiles // H
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.triton_support import padded_width
 from semanir_plugin.ops.cosine_qkv import native_backend
-from semanir_plugin.ops.triton_support import padded_width
 
 __all__ = ["split_op"]
 

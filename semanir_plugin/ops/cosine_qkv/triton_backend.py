@@ -9,8 +9,8 @@ import torch
 import triton
 from torch import Tensor
 
+from semanir_plugin.ops.common.triton_support import TYPES, padded_width
 from semanir_plugin.ops.cosine_qkv.triton_kernels import cosine_qkv_bwd_kernel, cosine_qkv_fwd_kernel
-from semanir_plugin.ops.triton_support import TYPES, padded_width
 
 __all__ = ["compilations", "join", "split"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops import native_support, triton_support
+from semanir_plugin.ops import native_support
+from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
 from semanir_plugin.ops.key_semantics import KeySemantics
-from semanir_plugin.ops.position_table import check_bias, dense_bias
 
 __all__ = ["choose_backend", "key_semantic_attention"]
 

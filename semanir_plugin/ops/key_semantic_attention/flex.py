@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.position_table import is_table
 from semanir_plugin.ops.key_semantics import KeySemantics
-from semanir_plugin.ops.position_table import is_table
 
 __all__ = ["attend"]
 

@@ -14,13 +14,13 @@ import torch
 import triton
 from torch import Tensor
 
+from semanir_plugin.ops.common.layout import empty_heads
+from semanir_plugin.ops.common.position_table import is_table
+from semanir_plugin.ops.common.triton_support import TYPES, aligned_rows, empty_aligned, padded_width, precision
 from semanir_plugin.ops.key_semantic_attention import triton_kernels as kernels
 from semanir_plugin.ops.key_semantic_attention.bias_gradient import BiasTiles
 from semanir_plugin.ops.key_semantic_attention.triton_groups import GROUP, by_key, by_query
 from semanir_plugin.ops.key_semantics import KeySemantics
-from semanir_plugin.ops.layout import empty_heads
-from semanir_plugin.ops.position_table import is_table
-from semanir_plugin.ops.triton_support import TYPES, aligned_rows, empty_aligned, padded_width, precision
 
 __all__ = ["attend", "compilations", "configuration"]
 

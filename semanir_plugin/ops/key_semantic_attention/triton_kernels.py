@@ -15,8 +15,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from semanir_plugin.ops.common.triton_kernels import dot, load_rows, store_rows
+from semanir_plugin.ops.common.triton_support import has_ptx
 from semanir_plugin.ops.key_semantic_attention.triton_group_kernels import GROUP
-from semanir_plugin.ops.triton_support import has_ptx, interpreted
 
 __all__ = [
     "key_semantic_attention_bwd_bias_kernel",
@@ -27,7 +28,6 @@ __all__ = [
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 INFINITY = tl.constexpr(float("inf"))
-INTERPRETED = tl.constexpr(interpreted())
 # Listed tokens at a time where care is needed: the few registers that this takes are to be had without cost.
 CAREFUL_BN = tl.constexpr(16)
 PTX = tl.constexpr(has_ptx())
@@ -45,7 +45,7 @@ def key_semantic_attention_fwd_kernel(
     """Output, and the base-2 logarithm of each softmax's denominator: one program per head and BM queries."""
     i_h, i_g, i_b, o_m = _program(H, T, BM)
     o_q = tl.load(p_order + i_g * GROUP + o_m)
-    b_q = _load_own(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
+    b_q = load_rows(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
     p_k += i_b * s_kb + i_h * s_kh
     p_v += i_b * s_vb + i_h * s_vh
     p_list = p_lists + i_g * T * GROUP
@@ -62,7 +62,7 @@ def key_semantic_attention_fwd_kernel(
             SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, CAREFUL_BN, True,
         )  # fmt: skip
     b_sum = tl.where(o_q < N, b_sum, 1.0)
-    _store_rows(p_out + i_b * N * H * DV + i_h * DV, o_q, b_out / b_sum[:, None], H * DV, N, DV, BDV)
+    store_rows(p_out + i_b * N * H * DV + i_h * DV, o_q, b_out / b_sum[:, None], H * DV, N, DV, BDV)
     tl.store(p_lse + (i_b * H + i_h) * N + o_q, b_max + tl.log2(b_sum), mask=o_q < N)
 
 
@@ -85,7 +85,7 @@ def _attend(
         b_k = _load_listed(p_k, o_k, s_kn, D, BD, CAREFUL)
         b_v = _load_listed(p_v, o_k, s_vn, DV, BDV, CAREFUL)
         # (BM, BD) @ (BD, BN) -> (queries, keys)
-        b_s = _dot(b_q, tl.trans(b_k), None, PRECISION)
+        b_s = dot(b_q, tl.trans(b_k), None, PRECISION)
         b_s, factor = _add_bias(b_s, p_bias, b_table, i_h, o_row, _key_place(o_k, SIDE), scale, N, SIDE, ENTRIES)
         b_s = _keep(b_s, b_kept, -INFINITY)
         b_new = tl.maximum(b_max, tl.max(b_s, 1) * factor)
@@ -115,13 +115,13 @@ def key_semantic_attention_bwd_q_kernel(
     i_h, i_g, i_b, o_m = _program(H, T, BM)
     o_q = tl.load(p_order + i_g * GROUP + o_m)
     i_plane = i_b * H + i_h
-    b_q = _load_own(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
-    b_grad = _load_own(p_grad + i_b * s_gb + i_h * s_gh, o_q, s_gn, N, DV, BDV)
-    b_out = _load_own(p_out + i_b * N * H * DV + i_h * DV, o_q, H * DV, N, DV, BDV)
+    b_q = load_rows(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
+    b_grad = load_rows(p_grad + i_b * s_gb + i_h * s_gh, o_q, s_gn, N, DV, BDV)
+    b_out = load_rows(p_out + i_b * N * H * DV + i_h * DV, o_q, H * DV, N, DV, BDV)
     b_lse = tl.load(p_lse + i_plane * N + o_q, mask=o_q < N, other=0.0)
     b_delta = tl.sum(b_out.to(tl.float32) * b_grad.to(tl.float32), 1)
     tl.store(p_delta + i_plane * N + o_q, b_delta, mask=o_q < N)
-    _store_rows(p_rows + i_plane * N * BDV, o_q, b_grad, BDV, N, BDV, BDV)
+    store_rows(p_rows + i_plane * N * BDV, o_q, b_grad, BDV, N, BDV, BDV)
     p_k += i_b * s_kb + i_h * s_kh
     p_v += i_b * s_vb + i_h * s_vh
     p_list = p_lists + i_g * T * GROUP
@@ -137,7 +137,7 @@ def key_semantic_attention_bwd_q_kernel(
             p_list, p_words, count, p_k, p_v, p_bias, b_q, b_grad, b_lse, b_delta, b_table, o_q, i_h, scale, N,
             s_kn, s_vn, SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, CAREFUL_BN, True,
         )  # fmt: skip
-    _store_rows(p_dq + i_plane * N * BD, o_q, b_dq * scale, BD, N, BD, BD)
+    store_rows(p_dq + i_plane * N * BD, o_q, b_dq * scale, BD, N, BD, BD)
 
 
 @triton.jit
@@ -156,11 +156,11 @@ def _differentiate_queries(
         b_k = _load_listed(p_k, o_k, s_kn, D, BD, CAREFUL)
         b_v = _load_listed(p_v, o_k, s_vn, DV, BDV, CAREFUL)
         # (BM, BD) @ (BD, BN) -> (queries, keys)
-        b_s = _dot(b_q, tl.trans(b_k), None, PRECISION)
+        b_s = dot(b_q, tl.trans(b_k), None, PRECISION)
         b_s, factor = _add_bias(b_s, p_bias, b_table, i_h, o_row, _key_place(o_k, SIDE), scale, N, SIDE, ENTRIES)
         b_p = tl.exp2(b_s * factor - b_lse[:, None])
         # (BM, BDV) @ (BDV, BN) -> (queries, keys)
-        b_dp = _dot(b_grad, tl.trans(b_v), None, PRECISION)
+        b_dp = dot(b_grad, tl.trans(b_v), None, PRECISION)
         b_ds = _keep(b_p * (b_dp - b_delta[:, None]), b_kept, 0.0)
         # (BM, BN) @ (BN, BD) -> (queries, BD)
         b_dq = _weigh(b_ds, b_kept, b_k, b_dq, PRECISION, CAREFUL)
@@ -178,8 +178,8 @@ def key_semantic_attention_bwd_kv_kernel(
     i_h, i_g, i_b, o_m = _program(H, T, BM)
     o_k = tl.load(p_order + i_g * GROUP + o_m)
     i_plane = i_b * H + i_h
-    b_k = _load_own(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, D, BD)
-    b_v = _load_own(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, DV, BDV)
+    b_k = load_rows(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, D, BD)
+    b_v = load_rows(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, DV, BDV)
     p_q += i_b * s_qb + i_h * s_qh
     p_rows += i_plane * N * BDV
     p_lse += i_plane * N
@@ -197,8 +197,8 @@ def key_semantic_attention_bwd_kv_kernel(
             p_list, p_words, count, p_q, p_rows, p_lse, p_delta, p_bias, b_k, b_v, b_table, o_k, i_h, scale, N, s_qn,
             SIDE, ENTRIES, PRECISION, D, DV, BD, BDV, BM, CAREFUL_BN, True,
         )  # fmt: skip
-    _store_rows(p_dk + i_plane * N * BD, o_k, b_dk * scale, BD, N, BD, BD)
-    _store_rows(p_dv + i_plane * N * BDV, o_k, b_dv, BDV, N, BDV, BDV)
+    store_rows(p_dk + i_plane * N * BD, o_k, b_dk * scale, BD, N, BD, BD)
+    store_rows(p_dv + i_plane * N * BDV, o_k, b_dv, BDV, N, BDV, BDV)
 
 
 @triton.jit
@@ -221,13 +221,13 @@ def _differentiate_keys(
         b_lse = tl.load(p_lse + o_q)
         b_delta = tl.load(p_delta + o_q)
         # (BM, BD) @ (BD, BN) -> (keys, queries)
-        b_s = _dot(b_k, tl.trans(b_q), None, PRECISION)
+        b_s = dot(b_k, tl.trans(b_q), None, PRECISION)
         b_s, factor = _add_bias(b_s, p_bias, b_table, i_h, o_row, _query_place(o_q, N, SIDE), scale, N, SIDE, ENTRIES)
         b_p = tl.exp2(_keep(b_s * factor - b_lse[None, :], b_kept, -INFINITY))
         # (BM, BN) @ (BN, BDV) -> (keys, BDV)
         b_dv = _weigh(b_p, b_kept, b_grad, b_dv, PRECISION, CAREFUL)
         # (BM, BDV) @ (BDV, BN) -> (keys, queries)
-        b_dp = _dot(b_v, tl.trans(b_grad), None, PRECISION)
+        b_dp = dot(b_v, tl.trans(b_grad), None, PRECISION)
         b_ds = b_p * (b_dp - b_delta[None, :])
         if CAREFUL:
             b_ds = _keep(b_ds, b_kept, 0.0)
@@ -315,10 +315,10 @@ def _differentiate_bias(
         o_q = tl.where(m_q, tl.minimum(i_start + i_query + o_t, N), N)
         o_k = tl.where(m_k, tl.minimum(i_start + i_key + o_t, N), N)
         i_plane = i_b * H + i_h
-        b_q = _load_own(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
-        b_k = _load_own(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, D if CAREFUL else BD, BD)
-        b_v = _load_own(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, DV if CAREFUL else BDV, BDV)
-        b_grad = _load_own(p_rows + i_plane * N * BDV, o_q, BDV, N, BDV, BDV)
+        b_q = load_rows(p_q + i_b * s_qb + i_h * s_qh, o_q, s_qn, N, D, BD)
+        b_k = load_rows(p_k + i_b * s_kb + i_h * s_kh, o_k, s_kn, N, D if CAREFUL else BD, BD)
+        b_v = load_rows(p_v + i_b * s_vb + i_h * s_vh, o_k, s_vn, N, DV if CAREFUL else BDV, BDV)
+        b_grad = load_rows(p_rows + i_plane * N * BDV, o_q, BDV, N, BDV, BDV)
         b_lse = tl.load(p_lse + i_plane * N + o_q, mask=o_q < N, other=0.0)
         b_delta = tl.load(p_delta + i_plane * N + o_q, mask=o_q < N, other=0.0)
         i_word = (i_start + i_key) // 32
@@ -328,10 +328,10 @@ def _differentiate_bias(
         else:
             b_kept = _load_row_bits(p_words, (i_start + i_key) % 32, o_q < N, W - i_word, BM, BM // 32 + 1)
         # (BM, BD) @ (BD, BM) -> (queries, keys)
-        b_s = _dot(b_q, tl.trans(b_k), None, PRECISION) * (scale * LOG2_E) + b_bias
+        b_s = dot(b_q, tl.trans(b_k), None, PRECISION) * (scale * LOG2_E) + b_bias
         b_p = tl.exp2(_keep(b_s - b_lse[:, None], b_kept, -INFINITY))
         # (BM, BDV) @ (BDV, BM) -> (queries, keys)
-        b_dp = _dot(b_grad, tl.trans(b_v), None, PRECISION)
+        b_dp = dot(b_grad, tl.trans(b_v), None, PRECISION)
         if CAREFUL:
             b_sum += _keep(b_p * (b_dp - b_delta[:, None]), b_kept, 0.0)
         else:
@@ -350,23 +350,15 @@ def _program(H, T, BM: tl.constexpr):
 
 
 @triton.jit
-def _dot(b_x, b_y, b_sum, PRECISION: tl.constexpr):
-    """Return b_x @ b_y + b_sum in fp32; PRECISION is of fp32 factors."""
-    if INTERPRETED:  # it would multiply the bits of bf16 numbers
-        b_x, b_y = b_x.to(tl.float32), b_y.to(tl.float32)
-    return tl.dot(b_x, b_y, b_sum, input_precision=PRECISION)
-
-
-@triton.jit
 def _weigh(b_w, b_kept, b_x, b_sum, PRECISION: tl.constexpr, CAREFUL: tl.constexpr):
     """Return b_w @ b_x + b_sum; CAREFUL: what is not finite in b_x reaches only the rows that keep it."""
     if not CAREFUL:
-        return _dot(b_w.to(b_x.dtype), b_x, b_sum, PRECISION)
+        return dot(b_w.to(b_x.dtype), b_x, b_sum, PRECISION)
     b_finite = tl.where(tl.abs(b_x.to(tl.float32)) < INFINITY, b_x, 0.0)
-    b_sum = _dot(b_w.to(b_x.dtype), b_finite.to(b_x.dtype), b_sum, PRECISION)
+    b_sum = dot(b_w.to(b_x.dtype), b_finite.to(b_x.dtype), b_sum, PRECISION)
     b_ones = (b_kept != 0).to(b_x.dtype)
-    b_high = _dot(b_ones, ((b_x == INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
-    b_low = _dot(b_ones, ((b_x == -INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
+    b_high = dot(b_ones, ((b_x == INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
+    b_low = dot(b_ones, ((b_x == -INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
     b_sum += tl.where(b_high > 0, INFINITY, 0.0)
     return b_sum - tl.where(b_low > 0, INFINITY, 0.0)
 
@@ -374,14 +366,6 @@ def _weigh(b_w, b_kept, b_x, b_sum, PRECISION: tl.constexpr, CAREFUL: tl.constex
 @triton.jit
 def _is_finite(b_x):
     return tl.max(tl.where(tl.abs(b_x) < INFINITY, 0, 1)) == 0
-
-
-@triton.jit
-def _load_own(p_x, o_n, s_n, N, D: tl.constexpr, BD: tl.constexpr):
-    """Load (rows, BD) of a program's own tokens; those of padding, and columns past D, are 0."""
-    o_d = tl.arange(0, BD)
-    m_rows = (o_n < N)[:, None] & (o_d < D)[None, :]
-    return tl.load(p_x + o_n[:, None] * s_n + o_d[None, :], mask=m_rows, other=0.0)
 
 
 @triton.jit
@@ -393,13 +377,6 @@ def _load_listed(p_x, o_n, s_n, D: tl.constexpr, BD: tl.constexpr, CAREFUL: tl.c
         return tl.load(p_rows, mask=(o_d < D)[None, :], other=0.0)
     else:
         return tl.load(p_rows)
-
-
-@triton.jit
-def _store_rows(p_x, o_n, b_x, s_n, N, D: tl.constexpr, BD: tl.constexpr):
-    o_d = tl.arange(0, BD)
-    m_rows = (o_n < N)[:, None] & (o_d < D)[None, :]
-    tl.store(p_x + o_n[:, None] * s_n + o_d[None, :], b_x.to(p_x.dtype.element_ty), mask=m_rows)
 
 
 @triton.jit
