@@ -277,9 +277,9 @@ class Recorder:
     def __getitem__(self, grid):
         def launch(*, num_warps, num_stages, **arguments):
             assert arguments.keys() == set(self.names)
-            constexprs = {name: arguments.pop(name) for name in self.names if name.isupper()}
+            constexprs = {name: arguments.pop(name) for name in self.names if len(name) == 2 and name.isupper()}
             kinds = {
-                name: triton_backend.TYPES.get(value.dtype, "*i32") if torch.is_tensor(value) else "i32"
+                name: "*" + triton_backend.TYPES.get(value.dtype, "i32") if torch.is_tensor(value) else "i32"
                 for name, value in arguments.items()
             }
             self.launches.append((self, kinds, constexprs, num_warps, num_stages))
@@ -290,7 +290,7 @@ class Recorder:
 @pytest.mark.parametrize("roomy", [True, False])
 def test_whatever_is_launched_is_compiled_ahead_of_time(kernel_device, monkeypatch, roomy):
     recorders = []
-    for name in ("select_keys_kernel", "select_keys_long_kernel"):
+    for name in ("key_semantics_kernel", "key_semantics_long_kernel"):
         recorders.append(Recorder(getattr(triton_backend, name)))
         monkeypatch.setattr(triton_backend, name, recorders[-1])
     monkeypatch.setattr(triton_backend, "_is_roomy", lambda device: roomy)

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
+from semanir_plugin.ops.common.triton_support import TYPES
 from semanir_plugin.ops.key_semantics.packing import WORD
 from semanir_plugin.ops.key_semantics.query_order import order_queries
-from semanir_plugin.ops.key_semantics.triton_kernels import select_keys_kernel, select_keys_long_kernel
+from semanir_plugin.ops.key_semantics.triton_kernels import key_semantics_kernel, key_semantics_long_kernel
 
 __all__ = ["compilations", "select_keys_packed"]
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 # Channels per step of a product, the fewest that Triton takes.
 CHANNELS = 16
 # Bytes of shared memory per block from which a second tile of fp32 keys can load while the first is used.
@@ -72,15 +72,15 @@ class _Launch:
 
 
 def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool) -> _Launch:
-    signature = {"x": TYPES[dtype], "labels": "*i32", "packed": "*i32"}
+    signature = {"p_x": f"*{TYPES[dtype]}", "p_labels": "*i32", "p_packed": "*i32"}
     constexprs = {"NP": tile.tokens, "BM": tile.queries, "BC": CHANNELS}
-    integers = dict.fromkeys(("n", "c", "k", "regions"), "i32")
+    integers = dict.fromkeys(("N", "C", "K", "R"), "i32")
     stages = 2 if dtype == torch.float32 and not roomy else 3
     if tile.keys == tile.tokens:
-        return _Launch(select_keys_kernel, signature | integers, constexprs, tile.warps, stages)
-    signature |= {"scratch": "*i32", **integers, "all_blocks": "i32"}
+        return _Launch(key_semantics_kernel, signature | integers, constexprs, tile.warps, stages)
+    signature |= {"p_scratch": "*i32", **integers, "BLOCKS": "i32"}
     constexprs |= {"BN": tile.keys, "BR": tile.rows}
-    return _Launch(select_keys_long_kernel, signature, constexprs, tile.warps, stages)
+    return _Launch(key_semantics_long_kernel, signature, constexprs, tile.warps, stages)
 
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, int], int, int]]:
@@ -129,12 +129,12 @@ def _run(x: Tensor, k: int, regions: Tensor | None) -> Tensor:
     rows[:, :c, :n] = x.mT
     labels = _labels(regions, n, tile, x.device)
     blocks = b * -(-n // tile.queries)
-    arguments: dict[str, Any] = {"x": rows, "labels": labels, "packed": packed}
-    arguments |= {"n": n, "c": rows.shape[1], "k": k, "regions": len(labels)}
-    if launch.kernel is select_keys_long_kernel:
-        arguments["all_blocks"] = blocks
+    arguments: dict[str, Any] = {"p_x": rows, "p_labels": labels, "p_packed": packed}
+    arguments |= {"N": n, "C": rows.shape[1], "K": k, "R": len(labels)}
+    if launch.kernel is key_semantics_long_kernel:
+        arguments["BLOCKS"] = blocks
         blocks = min(blocks, _programs(x.device))
-        arguments["scratch"] = torch.empty(blocks, tile.queries, tile.tokens, dtype=torch.int32, device=x.device)
+        arguments["p_scratch"] = torch.empty(blocks, tile.queries, tile.tokens, dtype=torch.int32, device=x.device)
     with torch.cuda.device_of(x):
         launch.kernel[(blocks,)](
             **arguments, **launch.constexprs, num_warps=launch.num_warps, num_stages=launch.num_stages

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["in_order", "select_keys_kernel", "select_keys_long_kernel"]
+__all__ = ["in_order", "key_semantics_kernel", "key_semantics_long_kernel"]
 
 
 @triton.jit
@@ -22,16 +22,16 @@ def in_order(b_s):
 
 
 @triton.jit
-def _ranks(x, labels, i_query, i_key, c, NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr):
+def _ranks(p_x, p_labels, i_query, i_key, C, NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr):
     """Return (BN, BM) uint32 in the order of the similarities, 0 (none has it) where a query may not keep a key."""
     o_i = i_query + tl.arange(0, BM)
     o_j = i_key + tl.arange(0, BN)
     # On tensor cores the queries are the rows: products of 64 rows and more take instructions that keep their results
     # where a search cannot read them at once.
-    TENSOR_CORES: tl.constexpr = x.dtype.element_ty != tl.float32
+    TENSOR_CORES: tl.constexpr = p_x.dtype.element_ty != tl.float32
     b_s = tl.zeros((BM, BN) if TENSOR_CORES else (BN, BM), tl.float32)
-    for start in range(0, c, BC):
-        p_c = x + (start + tl.arange(0, BC))[:, None] * NP
+    for start in range(0, C, BC):
+        p_c = p_x + (start + tl.arange(0, BC))[:, None] * NP
         b_k = tl.load(p_c + o_j[None, :])
         b_q = tl.load(p_c + o_i[None, :])
         if TENSOR_CORES:
@@ -42,20 +42,20 @@ def _ranks(x, labels, i_query, i_key, c, NP: tl.constexpr, BM: tl.constexpr, BN:
             b_s = tl.dot(tl.trans(b_k), b_q, b_s, input_precision="ieee")
     if TENSOR_CORES:
         b_s = tl.trans(b_s)
-    b_label = tl.load(labels + o_i)  # negative past the window's end
-    m_pair = (tl.load(labels + o_j)[:, None] == b_label[None, :]) & (b_label >= 0)[None, :]
+    b_label = tl.load(p_labels + o_i)  # negative past the window's end
+    m_pair = (tl.load(p_labels + o_j)[:, None] == b_label[None, :]) & (b_label >= 0)[None, :]
     return tl.where(m_pair, in_order(b_s), 0)
 
 
 @triton.jit
-def _keep(b_rank, k, NP: tl.constexpr):
+def _keep(b_rank, K, NP: tl.constexpr):
     """Return (NP, M) bool: the k largest ranks of each column, of equal ones the first, and no 0.
 
     The k-th largest is the largest value that k ranks reach: built from its highest bit down, until the ranks that
     reach it are just k. Where they never are, some equal it, and the index below which they are kept is found alike.
     """
     b_reach = tl.sum((b_rank > 0).to(tl.int32), 0)
-    b_want = tl.minimum(b_reach, k)
+    b_want = tl.minimum(b_reach, K)
     b_least = tl.zeros_like(b_want).to(tl.uint32)
     i_bit = 31
     excess = tl.max(b_reach - b_want, 0)
@@ -89,60 +89,48 @@ def _end_of_ties(b_rank, b_least, b_want, NP: tl.constexpr):
 
 
 @triton.jit
-def _store_packed(packed, m_keep, o_i, n, NP: tl.constexpr, M: tl.constexpr):
-    words = (n + 31) // 32
+def _store_packed(p_packed, m_keep, o_i, N, NP: tl.constexpr, M: tl.constexpr):
+    words = (N + 31) // 32
     o_w = tl.arange(0, NP // 32)
     b_bits = tl.reshape(m_keep.to(tl.int32), (NP // 32, 32, M)) << tl.arange(0, 32)[None, :, None]
-    p_words = packed + o_i[None, :] * words + o_w[:, None]
-    tl.store(p_words, tl.sum(b_bits, 1), mask=(o_i < n)[None, :] & (o_w < words)[:, None])
+    p_words = p_packed + o_i[None, :] * words + o_w[:, None]
+    tl.store(p_words, tl.sum(b_bits, 1), mask=(o_i < N)[None, :] & (o_w < words)[:, None])
 
 
-@triton.jit(do_not_specialize=["n", "c", "k", "regions"])
-def select_keys_kernel(x, labels, packed, n, c, k, regions, NP: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
+@triton.jit(do_not_specialize=["N", "C", "K", "R"])
+def key_semantics_kernel(p_x, p_labels, p_packed, N, C, K, R, NP: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
     """Each program has BM queries of a window of at most NP tokens, and all their ranks in registers."""
-    blocks = tl.cdiv(n, BM)
+    blocks = tl.cdiv(N, BM)
     i_b = (tl.program_id(0) // blocks).to(tl.int64)
     i_query = tl.program_id(0) % blocks * BM
-    b_rank = _ranks(x + i_b * c * NP, labels + i_b % regions * NP, i_query, 0, c, NP, BM, NP, BC)
-    m_keep = _keep(b_rank, k, NP)
-    _store_packed(packed + i_b * n * ((n + 31) // 32), m_keep, i_query + tl.arange(0, BM), n, NP, BM)
+    b_rank = _ranks(p_x + i_b * C * NP, p_labels + i_b % R * NP, i_query, 0, C, NP, BM, NP, BC)
+    m_keep = _keep(b_rank, K, NP)
+    _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + tl.arange(0, BM), N, NP, BM)
 
 
-@triton.jit(do_not_specialize=["n", "c", "k", "regions", "all_blocks"])
-def select_keys_long_kernel(
-    x,
-    labels,
-    packed,
-    scratch,
-    n,
-    c,
-    k,
-    regions,
-    all_blocks,
-    NP: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BC: tl.constexpr,
-    BR: tl.constexpr,
-):
+@triton.jit(do_not_specialize=["N", "C", "K", "R", "BLOCKS"])
+def key_semantics_long_kernel(
+    p_x, p_labels, p_packed, p_scratch, N, C, K, R, BLOCKS,
+    NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
+):  # fmt: skip
     """As above where the ranks of BM queries are too many for the registers: BN by BN into a scratch, BR rows back.
 
     A program takes one block after another and has a scratch of BM * NP ranks, which lies in the cache: its size is
     that of the grid, not of the batch.
     """
-    blocks = tl.cdiv(n, BM)
+    blocks = tl.cdiv(N, BM)
     o_key, o_query = tl.arange(0, BN)[:, None], tl.arange(0, BM)[None, :]
     o_j, o_r = tl.arange(0, NP)[:, None], tl.arange(0, BR)
-    own = scratch + tl.program_id(0).to(tl.int64) * BM * NP
-    for i_block in range(tl.program_id(0), all_blocks, tl.num_programs(0)):
+    own = p_scratch + tl.program_id(0).to(tl.int64) * BM * NP
+    for i_block in range(tl.program_id(0), BLOCKS, tl.num_programs(0)):
         i_b = (i_block // blocks).to(tl.int64)
         i_query = i_block % blocks * BM
-        for i_key in range(0, n, BN):
-            b_rank = _ranks(x + i_b * c * NP, labels + i_b % regions * NP, i_query, i_key, c, NP, BM, BN, BC)
+        for i_key in range(0, N, BN):
+            b_rank = _ranks(p_x + i_b * C * NP, p_labels + i_b % R * NP, i_query, i_key, C, NP, BM, BN, BC)
             tl.store(own + o_query * NP + i_key + o_key, b_rank.to(tl.int32, bitcast=True))
         tl.debug_barrier()
         for i_row in range(0, BM, BR):
-            b_rows = tl.load(own + (i_row + o_r)[None, :] * NP + o_j, mask=o_j < n, other=0)
-            m_keep = _keep(b_rows.to(tl.uint32, bitcast=True), k, NP)
-            _store_packed(packed + i_b * n * ((n + 31) // 32), m_keep, i_query + i_row + o_r, n, NP, BR)
+            b_rows = tl.load(own + (i_row + o_r)[None, :] * NP + o_j, mask=o_j < N, other=0)
+            m_keep = _keep(b_rows.to(tl.uint32, bitcast=True), K, NP)
+            _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + i_row + o_r, N, NP, BR)
         tl.debug_barrier()
