@@ -195,12 +195,15 @@ def _compile_all(module: str, architectures: list[int], workers: int, everything
 def _is_common(types: dict[str, str], constants: dict[str, Any]) -> bool:
     """Tell whether our networks launch a configuration, or one that needs no more than theirs.
 
-    They have windows up to 32 x 32 and always a bias; heads padded to 32, regions, and fp32 or bf16 stand for all.
+    They have windows up to 32 x 32 and a table of biases, or wider queries and keys instead; heads padded to 32,
+    regions, and exact fp32 or bf16 stand for all.
     """
-    width = constants.get("BD", 32)
-    small = constants.get("SIDE", 0) <= 32 and constants.get("NP", 0) <= 32**2
-    biased = "p_bias" not in constants and constants.get("HAS_REGIONS", True)
-    return width == 32 and small and biased and not any("fp16" in kind.replace("bf16", "") for kind in types.values())
+    if any("fp16" in kind.replace("bf16", "") for kind in types.values()) or constants.get("PRECISION") == "tf32":
+        return False
+    if "p_bias" in constants:
+        return (constants["BD"], constants.get("BDV")) == (64, 32)
+    small = constants.get("SIDE", 32) == 32 and constants.get("NP", 0) <= 32**2
+    return constants.get("BD", 32) == 32 and small and constants.get("HAS_REGIONS", True)
 
 
 def _main() -> int:
