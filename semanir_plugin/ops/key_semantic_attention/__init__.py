@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from semanir_plugin.ops import native_support, triton_support
 from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
@@ -34,6 +35,8 @@ BACKENDS = {
 }
 # These read a relative-position table on the fly; the others get it as a dense bias.
 TABLE_BACKENDS = {"flex", "native", "triton"}
+# The kernels of these take values as wide as keys.
+ONE_WIDTH_BACKENDS = {"native", "triton"}
 
 
 def key_semantic_attention(
@@ -54,7 +57,7 @@ def key_semantic_attention(
     Args:
         q: (B, H, N, D) queries of B windows.
         k: (B, H, N, D) keys.
-        v: (B, H, N, D) values.
+        v: (B, H, N, E) values.
         semantics: Dictionary of the same B windows of N tokens, shared by all heads.
         bias: Added to the scaled scores of every window: dense, (H, N, N), or a relative-position table,
             (H, 2w - 1, 2w - 1) for windows of N = w * w tokens row by row, in which query (y, x) and key (y', x') have
@@ -65,7 +68,7 @@ def key_semantic_attention(
             "blockwise" and "native" are for CPUs, the latter needs a C compiler; "triton" is for CUDA.
 
     Returns:
-        (B, H, N, D) in the dtype of v.
+        (B, H, N, E) in the dtype of v.
 
     Raises:
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
@@ -78,8 +81,20 @@ def key_semantic_attention(
         backend, _ = choose_backend(q)
     if bias is not None and backend not in TABLE_BACKENDS:
         bias = dense_bias(bias, q.shape[2])
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast(q.device.type, enabled=False):
-        return BACKENDS[backend](q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+        if backend in ONE_WIDTH_BACKENDS and q.shape != v.shape:
+            return _attend_padded(backend, q, k, v, semantics, bias, scale)
+        return BACKENDS[backend](q, k, v, semantics, bias, scale)
+
+
+def _attend_padded(
+    backend: str, q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float
+) -> Tensor:
+    """Attend with zeros beside what is narrower: they change no score, and their output is dropped."""
+    width = max(q.shape[-1], v.shape[-1])
+    padded = (functional.pad(each, (0, width - each.shape[-1])) for each in (q, k, v))
+    return BACKENDS[backend](*padded, semantics, bias, scale)[..., : v.shape[-1]]
 
 
 def choose_backend(q: Tensor) -> tuple[str, str]:
@@ -98,9 +113,9 @@ def choose_backend(q: Tensor) -> tuple[str, str]:
 def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, backend: str) -> None:
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
-    if q.ndim != 4 or not q.shape == k.shape == v.shape:
+    if q.ndim != 4 or q.shape != k.shape or q.shape[:3] != v.shape[:-1]:
         shapes = [tuple(t.shape) for t in (q, k, v)]
-        raise ValueError(f"q, k and v must have one shape (B, H, N, D), got {shapes}")
+        raise ValueError(f"q and k must have one shape (B, H, N, D), and v (B, H, N, E), got {shapes}")
     b, h, n, _ = q.shape
     if semantics.shape[:2] != (b, n):
         raise ValueError(f"the dictionary is of (B, N) = {semantics.shape[:2]}, but q has (B, N) = {(b, n)}")
