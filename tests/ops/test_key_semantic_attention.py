@@ -101,6 +101,17 @@ def test_relative_position_tables(backend, w):
     compare(backend, *inputs(3, 2, w * w, 12, max(1, w * w // 3), table=True))
 
 
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("width", [7, 17])
+def test_values_may_be_narrower_or_wider_than_keys(backend, width):
+    q, key, _, semantics, bias = inputs(2, 2, 36, 12, 9, with_regions=True, table=True)
+    v = torch.randn(2, 2, 36, width, requires_grad=True)
+    out = key_semantic_attention(q, key, v, semantics, backend="naive")
+    weights = key_semantic_attention(q, key, torch.eye(36).expand(2, 2, 36, 36), semantics, backend="naive")
+    torch.testing.assert_close(out, weights @ v)
+    compare(backend, q, key, v, semantics, bias)
+
+
 @pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "plain"])
 @pytest.mark.parametrize("table", [True, False], ids=["table", "dense"])
 def test_flex_equals_naive(table, with_bias):
@@ -108,7 +119,9 @@ def test_flex_equals_naive(table, with_bias):
     with torch.no_grad():
         out = key_semantic_attention(q, key, v, semantics, bias=bias, backend="flex")
         truth = key_semantic_attention(q, key, v, semantics, bias=bias, backend="naive")
+        narrow = key_semantic_attention(q, key, v[..., :7], semantics, bias=bias, backend="flex")
     assert relative_error(out, truth) < 2e-5
+    torch.testing.assert_close(narrow, out[..., :7])
     with pytest.raises(ValueError, match="no backward on CPUs"):
         key_semantic_attention(q, key, v, semantics, bias=bias, backend="flex")
 
@@ -197,6 +210,7 @@ def test_nan_in_a_query_stays_in_its_row(backend):
     ("change", "message"),
     [
         ({"k": torch.zeros(2, 2, 8, 5)}, "one shape"),
+        ({"v": torch.zeros(2, 2, 7, 4)}, "and v "),
         ({"bias": torch.zeros(2, 8, 7)}, "bias must have shape"),
         ({"semantics": build_key_semantics(torch.zeros(2, 9, 4), 3)}, "dictionary"),
         ({"v": torch.zeros(2, 2, 8, 4, dtype=torch.float64)}, "one floating dtype"),
