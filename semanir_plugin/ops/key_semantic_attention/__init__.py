@@ -92,9 +92,9 @@ def _attend_padded(
     backend: str, q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float
 ) -> Tensor:
     """Attend with zeros beside what is narrower: they change no score, and their output is dropped."""
-    width = max(q.shape[-1], v.shape[-1])
-    padded = (functional.pad(each, (0, width - each.shape[-1])) for each in (q, k, v))
-    return BACKENDS[backend](*padded, semantics, bias, scale)[..., : v.shape[-1]]
+    width, values = max(q.shape[-1], v.shape[-1]), v.shape[-1]
+    q, k, v = (functional.pad(each, (0, width - each.shape[-1])) for each in (q, k, v))
+    return BACKENDS[backend](q, k, v, semantics, bias, scale)[..., :values]
 
 
 def choose_backend(q: Tensor) -> tuple[str, str]:
