@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semanir_plugin.blocks.inference_cache import InferenceCache
 from semanir_plugin.ops.position_table import dense_bias
 
 __all__ = ["ContinuousPositionBias", "FactorisedPositionBias", "PositionBias", "build_position_bias"]
@@ -35,6 +36,7 @@ class ContinuousPositionBias(nn.Module):
         self.window_size = window_size
         self.mlp = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, num_heads, bias=False))
         self.register_buffer("coordinates", _log_coordinates(window_size), persistent=False)
+        self._cache = InferenceCache()
 
     def table(self) -> Tensor:
         """Return (heads, 2w - 1, 2w - 1): the bias of every relative position, in (0, 16); fp32 also under autocast."""
@@ -43,8 +45,11 @@ class ContinuousPositionBias(nn.Module):
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what attention is given: queries and keys, (B, heads, N, D), as they are, and a table of biases."""
+        return q, k, self._cache.get((*self.parameters(), self.coordinates), self._centred_table)
+
+    def _centred_table(self) -> Tensor:
         # Softmax does not see a common shift of the scores, and around 0 the bias keeps more digits in half precision.
-        return q, k, self.table() - self.MAXIMUM / 2
+        return self.table() - self.MAXIMUM / 2
 
     def forward(self) -> Tensor:
         """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""
@@ -76,17 +81,17 @@ class FactorisedPositionBias(nn.Module):
         self.register_buffer("encoding", _encode_places(window_size, waves), persistent=False)
         self.inner = nn.Parameter(torch.randn(self.encoding.shape[1], hidden) / math.sqrt(2 * waves))
         self.outer = nn.Parameter(torch.randn(num_heads, hidden, 2 * rank) * (self.INITIAL_FEATURE / math.sqrt(hidden)))
+        self._cache = InferenceCache()
 
-    def features(self) -> tuple[Tensor, Tensor]:
-        """Return the features of queries and of keys, each (heads, N, rank); fp32 also under autocast."""
+    def features(self) -> Tensor:
+        """Return (2, heads, N, rank), the features of queries and of keys; fp32 also under autocast."""
         with torch.autocast(self.encoding.device.type, enabled=False):
-            queries, keys = (F.gelu(self.encoding @ self.inner) @ self.outer).chunk(2, dim=-1)
-        return queries, keys
+            return torch.stack((F.gelu(self.encoding @ self.inner) @ self.outer).chunk(2, dim=-1))
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what attention is given: queries and keys, (B, heads, N, D + rank), and no bias beside them."""
-        wider = [_append(each, features) for each, features in zip((q, k), self.features(), strict=True)]
-        return wider[0], wider[1], None
+        of_queries, of_keys = self._cache.get((*self.parameters(), self.encoding), self.features)
+        return _append(q, of_queries), _append(k, of_keys), None
 
     def forward(self) -> Tensor:
         """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""
