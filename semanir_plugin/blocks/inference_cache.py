@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from semanir_plugin.ops.eager import values_may_decide
 
 __all__ = ["InferenceCache"]
 
@@ -36,7 +37,7 @@ class InferenceCache:
 
         Nobody may write to the result.
         """
-        if _must_compute(sources):
+        if torch.is_grad_enabled() or not values_may_decide(sources):
             return compute()
         entry = self._entry  # once: other threads may replace it
         if entry is None or not _equal(entry.sources, sources):
@@ -46,18 +47,6 @@ class InferenceCache:
 
     def __reduce__(self) -> tuple[type[InferenceCache], tuple[()]]:
         return InferenceCache, ()
-
-
-def _must_compute(sources: Sequence[Tensor]) -> bool:
-    # In this order: the compiler cannot trace the later questions.
-    return (
-        torch.compiler.is_compiling()
-        or torch.is_grad_enabled()
-        or torch.jit.is_tracing()
-        or is_in_torch_dispatch_mode()
-        or torch._C._functorch.peek_interpreter_stack() is not None  # within vmap and the like
-        or any(source.device.type != "cpu" for source in sources)
-    )
 
 
 def _equal(kept: Sequence[Tensor], sources: Sequence[Tensor]) -> bool:

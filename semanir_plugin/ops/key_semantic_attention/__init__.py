@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from semanir_plugin.ops import native_support, triton_support
 from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
+from semanir_plugin.ops.key_semantic_attention.non_finite import attend_contained
 from semanir_plugin.ops.key_semantics import KeySemantics
 from semanir_plugin.ops.position_table import check_bias, dense_bias
 
@@ -37,6 +38,8 @@ BACKENDS = {
 TABLE_BACKENDS = {"flex", "native", "triton"}
 # The kernels of these take values as wide as keys.
 ONE_WIDTH_BACKENDS = {"native", "triton"}
+# The kernels of these never combine a query with a key that it did not choose; PyTorch's operators do.
+KERNEL_BACKENDS = {"native", "triton"}
 
 
 def key_semantic_attention(
@@ -51,8 +54,11 @@ def key_semantic_attention(
 ) -> Tensor:
     """Attend from each query to the keys its window's dictionary holds for it, and to no others.
 
-    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype. A NaN in a
-    query stays in its row. SemanIR (NeurIPS 2024), section 3.3.
+    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype.
+    SemanIR (NeurIPS 2024), section 3.3.
+
+    A NaN in a query stays in its row. NaN and infinity in keys and values reach the queries that chose them, whose
+    whole rows may become NaN, and nobody else; what nobody chose reaches nobody.
 
     Args:
         q: (B, H, N, D) queries of B windows.
@@ -85,7 +91,9 @@ def key_semantic_attention(
     with torch.autocast(q.device.type, enabled=False):
         if backend in ONE_WIDTH_BACKENDS and q.shape != v.shape:
             return _attend_padded(backend, q, k, v, semantics, bias, scale)
-        return BACKENDS[backend](q, k, v, semantics, bias, scale)
+        if backend in KERNEL_BACKENDS:
+            return BACKENDS[backend](q, k, v, semantics, bias, scale)
+        return attend_contained(BACKENDS[backend], q, k, v, semantics, bias, scale)
 
 
 def _attend_padded(
