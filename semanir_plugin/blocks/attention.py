@@ -43,10 +43,15 @@ class KeySemanticAttention(nn.Module):
     def forward(self, x: Tensor, semantics: KeySemantics) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), attending only to the keys in `semantics`."""
         b, n, _ = x.shape
-        q, k, v = cosine_qkv(self.qkv(x), self.log_scale.clamp(max=self.MAX_LOG_SCALE).exp().flatten())
-        q, k, bias = self.position_bias.apply_to(q, k)
+        q, k, v, bias = self.project(x)
         out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=1.0)
         return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return q, k, v and bias of (B, N, C) windows, as `key_semantic_attention` takes them, with a scale of 1."""
+        q, k, v = cosine_qkv(self.qkv(x), self.log_scale.clamp(max=self.MAX_LOG_SCALE).exp().flatten())
+        q, k, bias = self.position_bias.apply_to(q, k)
+        return q, k, v, bias
 
 
 class WindowAttention(nn.Module):
