@@ -9,6 +9,7 @@ from semanir_plugin.ops import native_support
 from semanir_plugin.ops.common import triton_support
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
+from semanir_plugin.ops.key_semantic_attention.non_finite import attend_contained
 from semanir_plugin.ops.key_semantics import KeySemantics
 
 __all__ = ["choose_backend", "key_semantic_attention"]
@@ -35,6 +36,8 @@ BACKENDS = {
 }
 # These read a relative-position table on the fly; the others get it as a dense bias.
 TABLE_BACKENDS = {"flex", "native", "triton"}
+# The kernels of these never combine a query with a key that it did not choose; PyTorch's operators do.
+KERNEL_BACKENDS = {"native", "triton"}
 
 
 def key_semantic_attention(
@@ -49,13 +52,16 @@ def key_semantic_attention(
 ) -> Tensor:
     """Attend from each query to the keys its window's dictionary holds for it, and to no others.
 
-    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype. A NaN in a
-    query stays in its row. SemanIR (NeurIPS 2024), section 3.3.
+    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype.
+    SemanIR (NeurIPS 2024), section 3.3.
+
+    A NaN in a query stays in its row. NaN and infinity in keys and values reach the queries that chose them, whose
+    whole rows may become NaN, and nobody else; what nobody chose reaches nobody.
 
     Args:
         q: (B, H, N, D) queries of B windows.
         k: (B, H, N, D) keys.
-        v: (B, H, N, D) values.
+        v: (B, H, N, E) values.
         semantics: Dictionary of the same B windows of N tokens, shared by all heads.
         bias: Added to the scaled scores of every window: dense, (H, N, N), or a relative-position table,
             (H, 2w - 1, 2w - 1) for windows of N = w * w tokens row by row, in which query (y, x) and key (y', x') have
@@ -66,7 +72,7 @@ def key_semantic_attention(
             "blockwise" and "native" are for CPUs, the latter needs a C compiler; "triton" is for CUDA.
 
     Returns:
-        (B, H, N, D) in the dtype of v.
+        (B, H, N, E) in the dtype of v.
 
     Raises:
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
@@ -76,15 +82,23 @@ def key_semantic_attention(
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     if backend == "auto":
-        backend, _ = choose_backend(q)
+        backend, _ = choose_backend(q, semantics.k)
     if bias is not None and backend not in TABLE_BACKENDS:
         bias = dense_bias(bias, q.shape[2])
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast(q.device.type, enabled=False):
-        return BACKENDS[backend](q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+        if backend in KERNEL_BACKENDS:
+            return BACKENDS[backend](q, k, v, semantics, bias, scale)
+        return attend_contained(BACKENDS[backend], q, k, v, semantics, bias, scale)
 
 
-def choose_backend(q: Tensor) -> tuple[str, str]:
-    """Return which backend `key_semantic_attention` takes for queries (B, H, N, D) like this one, and why."""
+def choose_backend(q: Tensor, keys: int | None = None) -> tuple[str, str]:
+    """Return which backend `key_semantic_attention` takes, and why.
+
+    Args:
+        q: Queries (B, H, N, D) like those to come.
+        keys: Of each query's dictionary, if that is known.
+    """
     if q.device.type == "cpu":
         reason = native_support.why_not(native_backend.SOURCE, q.device, q.dtype)
         if reason is None:
@@ -92,16 +106,23 @@ def choose_backend(q: Tensor) -> tuple[str, str]:
         return "blockwise", f"fastest on a CPU of what PyTorch's operators can do; {reason}"
     reason = triton_support.why_not_heads(q)
     if reason is None:
-        return "triton", "least memory, and its time falls with k"
+        return "triton", _why_triton(q.shape[2], keys)
     return "sdpa", f"PyTorch's fused attention runs on every device; {reason}"
+
+
+def _why_triton(tokens: int, keys: int | None) -> str:
+    if keys is not None and keys >= tokens:
+        return f"least memory: all {tokens} keys of all queries, and never a matrix of their scores"
+    share = "k / N" if keys is None else f"k / N = {keys / tokens:.2g}"
+    return f"least memory, and groups of like queries meet little more than {share} of the keys"
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, backend: str) -> None:
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
-    if q.ndim != 4 or not q.shape == k.shape == v.shape:
+    if q.ndim != 4 or q.shape != k.shape or q.shape[:3] != v.shape[:-1]:
         shapes = [tuple(t.shape) for t in (q, k, v)]
-        raise ValueError(f"q, k and v must have one shape (B, H, N, D), got {shapes}")
+        raise ValueError(f"q and k must have one shape (B, H, N, D), and v (B, H, N, E), got {shapes}")
     b, h, n, _ = q.shape
     if semantics.shape[:2] != (b, n):
         raise ValueError(f"the dictionary is of (B, N) = {semantics.shape[:2]}, but q has (B, N) = {(b, n)}")
