@@ -231,6 +231,17 @@ def test_rows_are_copied_where_they_must_be(x):
     assert rows.stride(2) == 16
 
 
+def test_rows_are_copied_once_for_forward_and_backward(kernel_device, monkeypatch):
+    qkv, semantics, _ = inputs(kernel_device, 1, 1, 20, 10, 5, "none")
+    copies, pad = [], torch.nn.functional.pad
+    out = run("triton", qkv, semantics, None, torch.float32)
+    monkeypatch.setattr("semanir_plugin.ops.common.triton_support.F.pad", lambda x, by: copies.append(by) or pad(x, by))
+    torch.autograd.grad(out.sum(), qkv)
+    assert copies == []
+    run("triton", qkv, semantics, None, torch.float32)
+    assert copies == [(0, 6)] * 3
+
+
 def test_values_may_be_narrower_than_queries(kernel_device):
     from semanir_plugin.ops.key_semantic_attention import naive, triton_backend
 

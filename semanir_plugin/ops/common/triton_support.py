@@ -82,4 +82,4 @@ def aligned_rows(x: Tensor) -> Tensor:
     aligned = x.data_ptr() % ALIGNED == 0 and all(step % ALIGNED == 0 for step in x.stride()[:-1])
     if x.stride(-1) == 1 and fits and aligned and x.shape[2] * x.stride(2) < 2**31:
         return x
-    return F.pad(x, (0, width - x.shape[-1])).contiguous()
+    return F.pad(x, (0, width - x.shape[-1])).contiguous()[..., : x.shape[-1]]

@@ -253,6 +253,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     """Return (B, H, N, DV); arguments as in `key_semantic_attention`, a table of biases as it is; v has any width."""
     if scale <= 0:  # the kernels take the scale of the largest product for the largest score
         q, scale = (-q, -scale) if scale else (q * 0, 1.0)
+    if not torch.compiler.is_compiling():  # the op would copy rows, too, but again in the backward
+        q, k, v = aligned_rows(q), aligned_rows(k), aligned_rows(v)
     groups = by_query(semantics)
     if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (q, k, v, bias)):
         groups = [*groups, *by_key(semantics), semantics.packed()]
