@@ -351,16 +351,14 @@ def _program(H, T, BM: tl.constexpr):
 
 @triton.jit
 def _weigh(b_w, b_kept, b_x, b_sum, PRECISION: tl.constexpr, CAREFUL: tl.constexpr):
-    """Return b_w @ b_x + b_sum; CAREFUL: what is not finite in b_x reaches only the rows that keep it."""
-    if not CAREFUL:
-        return dot(b_w.to(b_x.dtype), b_x, b_sum, PRECISION)
-    b_finite = tl.where(tl.abs(b_x.to(tl.float32)) < INFINITY, b_x, 0.0)
-    b_sum = dot(b_w.to(b_x.dtype), b_finite.to(b_x.dtype), b_sum, PRECISION)
-    b_ones = (b_kept != 0).to(b_x.dtype)
-    b_high = dot(b_ones, ((b_x == INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
-    b_low = dot(b_ones, ((b_x == -INFINITY) | (b_x != b_x)).to(b_x.dtype), None, PRECISION)
-    b_sum += tl.where(b_high > 0, INFINITY, 0.0)
-    return b_sum - tl.where(b_low > 0, INFINITY, 0.0)
+    """Return b_w @ b_x + b_sum; CAREFUL: rows of b_x that are not finite make those NaN that keep them, and no others."""
+    if CAREFUL:
+        m_finite = tl.abs(b_x.to(tl.float32)) < INFINITY
+        b_broken = tl.max(tl.where(m_finite, 0, 1), 1)
+        b_reached = tl.max(tl.where(b_kept != 0, b_broken[None, :], 0), 1)
+        b_sum += tl.where(b_reached != 0, float("nan"), 0.0)[:, None]
+        b_x = tl.where(m_finite, b_x, 0.0).to(b_x.dtype)
+    return dot(b_w.to(b_x.dtype), b_x, b_sum, PRECISION)
 
 
 @triton.jit
