@@ -239,7 +239,7 @@ def test_auto_on_a_cpu(monkeypatch):
     assert choose_backend(x, 8)[0] == "threshold"
     monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
     assert choose_backend(x, 3) == ("threshold", "no compiler, say")
-    with pytest.raises(ValueError, match="'native' cannot be used: no compiler, say"):
+    with pytest.raises(ValueError, match="'native' cannot run here: no compiler, say"):
         build_key_semantics(x, 3, backend="native")
 
 
@@ -248,14 +248,14 @@ def test_without_triton_auto_takes_torch_and_asking_for_it_is_an_error(monkeypat
     with FakeTensorMode():
         x = torch.zeros(1, 8, 4, device="cuda")
     assert choose_backend(x, 3) == ("threshold", "triton is not installed")
-    with pytest.raises(ValueError, match="'triton' cannot be used: triton is not installed"):
+    with pytest.raises(ValueError, match="'triton' cannot run here: triton is not installed"):
         build_key_semantics(x, 3, backend="triton")
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_where_no_kernel_runs_asking_for_it_is_an_error(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(ValueError, match="'triton' cannot be used: Triton has no kernels for cpu tensors"):
+    with pytest.raises(ValueError, match="'triton' cannot run here: Triton has no kernels for cpu tensors"):
         build_key_semantics(torch.zeros(1, 8, 4), 3, backend="triton")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.adaptive_sparse_attention import blockwise, naive
 from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 
 __all__ = ["adaptive_sparse_attention", "choose_backend"]
@@ -51,13 +52,10 @@ def adaptive_sparse_attention(
     Raises:
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
-    _check(q, k, v, weights, bias, backend)
+    _check(q, k, v, weights, bias)
     if regions is not None:
         _check_regions(regions, q)
-    if backend == "auto":
-        backend, _ = choose_backend(q)
-    elif backend == "triton" and (reason := triton_support.why_not_heads(q)):
-        raise ValueError(f"backend 'triton' cannot run here: {reason}")
+    backend = pick_backend(backend, BACKENDS, lambda: choose_backend(q), lambda name: _why_not(name, q))
     if bias is not None:
         # First the digits: many entries of a dense gradient add up to one of the table's.
         bias = dense_bias(bias.to(torch.promote_types(bias.dtype, torch.float32)), q.shape[2])
@@ -73,6 +71,10 @@ def choose_backend(q: Tensor) -> tuple[str, str]:
     return "triton", f"q is on {q.device}, {q.dtype}, D = {q.shape[-1]}"
 
 
+def _why_not(backend: str, q: Tensor) -> str | None:
+    return triton_support.why_not_heads(q) if backend == "triton" else None
+
+
 def _load(backend: str) -> Callable[..., Tensor]:
     if backend == "triton":
         from semanir_plugin.ops.adaptive_sparse_attention import triton_backend
@@ -81,9 +83,7 @@ def _load(backend: str) -> Callable[..., Tensor]:
     return {"naive": naive.attend, "torch": blockwise.attend}[backend]
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, backend: str) -> None:
-    if backend not in ("auto", *BACKENDS):
-        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
+def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None) -> None:
     if q.ndim != 4 or not q.shape == k.shape == v.shape:
         shapes = [tuple(t.shape) for t in (q, k, v)]
         raise ValueError(f"q, k and v must have one shape (B, H, N, D), got {shapes}")

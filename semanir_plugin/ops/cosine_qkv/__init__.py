@@ -6,6 +6,7 @@ from torch import Tensor
 
 from semanir_plugin.ops import native_support
 from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.cosine_qkv import naive, native_backend
 from semanir_plugin.ops.cosine_qkv.fused import split_op
 
@@ -32,11 +33,9 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
     Raises:
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
-    _check(qkv, scale, backend)
-    if backend == "auto":
-        backend, _ = choose_backend(qkv, scale)
-    elif reason := _why_not(backend, qkv, scale):
-        raise ValueError(f"backend {backend!r} cannot run here: {reason}")
+    _check(qkv, scale)
+    choose, why_not = (lambda: choose_backend(qkv, scale)), (lambda name: _why_not(name, qkv, scale))
+    backend = pick_backend(backend, BACKENDS, choose, why_not)
     if backend == "naive":
         return naive.split(qkv, scale)
     if backend == "native":  # computes in fp32
@@ -60,9 +59,7 @@ def _why_not(backend: str, qkv: Tensor, scale: Tensor) -> str | None:
     return triton_support.why_not_heads(qkv[..., :width]) if backend == "triton" else None
 
 
-def _check(qkv: Tensor, scale: Tensor, backend: str) -> None:
-    if backend not in ("auto", *BACKENDS):
-        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
+def _check(qkv: Tensor, scale: Tensor) -> None:
     if scale.ndim != 1 or not len(scale) or not scale.is_floating_point():
         raise ValueError(f"scale must be floating and of shape (H,), got {scale.dtype} of {tuple(scale.shape)}")
     if qkv.ndim != 3 or qkv.shape[2] % (3 * len(scale)) or not qkv.is_floating_point():

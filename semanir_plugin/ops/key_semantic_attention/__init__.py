@@ -7,6 +7,7 @@ from torch import Tensor
 
 from semanir_plugin.ops import native_support
 from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
 from semanir_plugin.ops.key_semantic_attention.non_finite import attend_contained
@@ -17,8 +18,6 @@ __all__ = ["choose_backend", "key_semantic_attention"]
 
 def _triton(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
     # Imported when it is asked for: Triton takes a second to import, and is not on every machine.
-    if reason := triton_support.why_not_heads(q):
-        raise ValueError(f"backend 'triton' cannot run here: {reason}")
     from semanir_plugin.ops.key_semantic_attention import triton_backend
 
     return triton_backend.attend(q, k, v, semantics, bias, scale)
@@ -77,12 +76,11 @@ def key_semantic_attention(
     Raises:
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
-    _check(q, k, v, semantics, bias, backend)
+    _check(q, k, v, semantics, bias)
     if torch.is_autocast_enabled(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    if backend == "auto":
-        backend, _ = choose_backend(q, semantics.k)
+    backend = pick_backend(backend, BACKENDS, lambda: choose_backend(q, semantics.k), lambda name: _why_not(name, q))
     if bias is not None and backend not in TABLE_BACKENDS:
         bias = dense_bias(bias, q.shape[2])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -99,12 +97,12 @@ def choose_backend(q: Tensor, keys: int | None = None) -> tuple[str, str]:
         q: Queries (B, H, N, D) like those to come.
         keys: Of each query's dictionary, if that is known.
     """
-    if q.device.type == "cpu":
-        reason = native_support.why_not(native_backend.SOURCE, q.device, q.dtype)
+    fast = "native" if q.device.type == "cpu" else "triton"
+    reason = _why_not(fast, q)
+    if fast == "native":
         if reason is None:
             return "native", "fastest on a CPU at every size measured, and its time falls with k"
         return "blockwise", f"fastest on a CPU of what PyTorch's operators can do; {reason}"
-    reason = triton_support.why_not_heads(q)
     if reason is None:
         return "triton", _why_triton(q.shape[2], keys)
     return "sdpa", f"PyTorch's fused attention runs on every device; {reason}"
@@ -117,9 +115,13 @@ def _why_triton(tokens: int, keys: int | None) -> str:
     return f"least memory, and groups of like queries meet little more than {share} of the keys"
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, backend: str) -> None:
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
+def _why_not(backend: str, q: Tensor) -> str | None:
+    if backend == "native":
+        return native_support.why_not(native_backend.SOURCE, q.device, q.dtype)
+    return triton_support.why_not_heads(q) if backend == "triton" else None
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None) -> None:
     if q.ndim != 4 or q.shape != k.shape or q.shape[:3] != v.shape[:-1]:
         shapes = [tuple(t.shape) for t in (q, k, v)]
         raise ValueError(f"q and k must have one shape (B, H, N, D), and v (B, H, N, E), got {shapes}")

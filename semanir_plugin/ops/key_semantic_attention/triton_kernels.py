@@ -351,7 +351,7 @@ def _program(H, T, BM: tl.constexpr):
 
 @triton.jit
 def _weigh(b_w, b_kept, b_x, b_sum, PRECISION: tl.constexpr, CAREFUL: tl.constexpr):
-    """Return b_w @ b_x + b_sum; CAREFUL: rows of b_x that are not finite make those NaN that keep them, and no others."""
+    """Return b_w @ b_x + b_sum; CAREFUL: rows of b_x that are not finite make NaN of those that keep them, alone."""
     if CAREFUL:
         m_finite = tl.abs(b_x.to(tl.float32)) < INFINITY
         b_broken = tl.max(tl.where(m_finite, 0, 1), 1)

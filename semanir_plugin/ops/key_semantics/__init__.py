@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semanir_plugin.ops import native_support
 from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.key_semantics import naive, native_backend, threshold
 from semanir_plugin.ops.key_semantics.dictionary import KeySemantics
 
@@ -52,15 +53,12 @@ def build_key_semantics(
     Raises:
         ValueError: A shape, a dtype, `k`, `similarity` or `backend` is not as above, or no kernel can run here.
     """
-    _check(x, k, regions, similarity, backend)
-    if backend == "auto":
-        backend, _ = choose_backend(x, k)
+    _check(x, k, regions, similarity)
+    backend = pick_backend(backend, BACKENDS, lambda: choose_backend(x, k), lambda name: _why_not(name, x))
     x, k, cosine = x.detach(), min(k, x.shape[1]), similarity == "cosine"
     if backend == "triton":
         return _build_in_kernel(x, k, regions, cosine)
     if backend == "native":
-        if reason := native_support.why_not(native_backend.SOURCE, x.device, x.dtype):
-            raise ValueError(f"backend 'native' cannot be used: {reason}")
         return KeySemantics(k, mask=native_backend.select_keys(x, k, regions, cosine))
     select_keys = threshold.select_keys if backend == "threshold" else naive.select_keys
     return KeySemantics(k, mask=select_keys(x, k, regions, cosine))
@@ -80,14 +78,20 @@ def choose_backend(x: Tensor, k: int) -> tuple[str, str]:
     if k >= x.shape[1]:
         return "threshold", f"k = {k} keeps all {x.shape[1]} tokens: there is nothing to search"
     if x.device.type == "cpu":
-        if reason := native_support.why_not(native_backend.SOURCE, x.device, x.dtype):
+        if reason := _why_not("native", x):
             return "threshold", reason
         return "native", "x is on a CPU, where the compiled kernel is faster than torch's topk"
     if x.device.type != "cuda":
         return "threshold", f"x is on {x.device.type}, kernels run on cuda and on CPUs"
-    if reason := _why_no_kernel(x):
+    if reason := _why_not("triton", x):
         return "threshold", reason
     return "triton", "a GPU is there and the kernel takes these features"
+
+
+def _why_not(backend: str, x: Tensor) -> str | None:
+    if backend == "native":
+        return native_support.why_not(native_backend.SOURCE, x.device, x.dtype)
+    return _why_no_kernel(x) if backend == "triton" else None
 
 
 def _why_no_kernel(x: Tensor) -> str | None:
@@ -101,23 +105,19 @@ def _why_no_kernel(x: Tensor) -> str | None:
 
 
 def _build_in_kernel(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> KeySemantics:
-    if reason := _why_no_kernel(x):
-        raise ValueError(f"backend 'triton' cannot be used: {reason}")
     from semanir_plugin.ops.key_semantics.triton_backend import select_keys_packed
 
     packed, query_order = select_keys_packed(x, k, regions, cosine)
     return KeySemantics(k, packed=packed, query_order=query_order)
 
 
-def _check(x: Tensor, k: int, regions: Tensor | None, similarity: str, backend: str) -> None:
+def _check(x: Tensor, k: int, regions: Tensor | None, similarity: str) -> None:
     if x.ndim != 3 or not x.is_floating_point():
         raise ValueError(f"x must be a floating tensor of shape (B, N, C), got {tuple(x.shape)} of {x.dtype}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if similarity not in get_args(Similarity):
         raise ValueError(f"similarity must be one of {get_args(Similarity)}, got {similarity!r}")
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
     if regions is None:
         return
     if regions.ndim != 2 or regions.shape[1] != x.shape[1] or x.shape[0] % max(regions.shape[0], 1):
