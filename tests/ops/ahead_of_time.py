@@ -135,7 +135,8 @@ def _compile_one(module: str, index: int, architecture: int, count: bool) -> Com
         return Compiled(name, architecture, error=f"{type(error).__name__}: {error}")
     registers = max(map(int, re.findall(r"Used (\d+) registers", log)))
     spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
-    pairs = constexprs.get("BM", 0) * constexprs.get("BN", constexprs.get("BM", 0))
+    rows, columns = (constexprs.get(name, 0) for name in ("BM", "BN"))
+    pairs = (rows or columns) * (columns or rows)
     cycles = round(_loop_length(_disassemble(cubin)) * num_warps / 4 * 64 * 64 / pairs) if count and pairs else 0
     return Compiled(name, architecture, registers, spilled, shared, 32 * num_warps, cycles)
 

@@ -33,13 +33,14 @@ ENOUGH_PROGRAMS = 1024
 
 
 # By kernel, and by the width of the rows: BM, BN, num_warps and num_stages without a bias, and with one. Chosen by
-# counted instructions, and so that registers suffice on every GPU; no choice has been measured.
-_NARROW, _SMALL = (64, 64, 4, 2), (32, 32, 4, 2)
+# counted instructions, and so that registers suffice on every GPU; no choice has been measured. Rows are copied while
+# the step before is computed from 5 stages on: two are taken by the list that names them.
+_NARROW, _WIDE, _SMALL = (64, 64, 4, 5), (64, 64, 4, 2), (32, 32, 4, 2)
 HALF = {
-    "fwd": {32: (_NARROW, _NARROW), 64: (_NARROW, (64, 32, 4, 2)), 128: (_SMALL, _SMALL)},
-    "bwd_q": {32: (_NARROW, _NARROW), 64: (_NARROW, (64, 32, 4, 2)), 128: (_SMALL, _SMALL)},
-    "bwd_kv": {32: (_NARROW, (64, 32, 4, 1)), 64: (_NARROW, _SMALL), 128: ((32, 16, 4, 2), (32, 16, 4, 2))},
-    "bwd_bias": {32: (_NARROW, _NARROW), 64: (_SMALL, _SMALL), 128: ((32, 32, 8, 2), (32, 32, 8, 2))},
+    "fwd": {32: (_NARROW, _NARROW), 64: (_WIDE, (64, 32, 4, 2)), 128: (_SMALL, _SMALL)},
+    "bwd_q": {32: (_NARROW, _NARROW), 64: (_WIDE, (64, 32, 4, 2)), 128: (_SMALL, _SMALL)},
+    "bwd_kv": {32: (_NARROW, (64, 32, 4, 1)), 64: (_WIDE, _SMALL), 128: ((32, 16, 4, 2), (32, 16, 4, 2))},
+    "bwd_bias": {32: (_WIDE, _WIDE), 64: (_SMALL, _SMALL), 128: ((32, 32, 8, 2), (32, 32, 8, 2))},
 }
 TF32 = {32: (64, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
 # Products in full fp32 hold whole rows of both factors in registers.

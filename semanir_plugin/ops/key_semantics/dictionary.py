@@ -24,7 +24,7 @@ class KeySemantics:
         mask: (B, N, N) bool, True where query i keeps key j; at least one key and at most `k` in each row.
         packed: (B, N, ceil(N / 32)) int32, the mask at a bit per pair, see `packing`. One of `mask` and `packed`.
         query_order: (B, N) int32, a permutation of each window's tokens that puts queries with like keys side by side:
-            a hint for kernels that skip empty tiles. None: the order of the tokens.
+            a hint for kernels that take queries in groups. None: the order of the tokens.
     """
 
     def __init__(
