@@ -1,0 +1,1 @@
+"""What `check_gpu.py` runs on a GPU, stage by stage, each in a process of its own."""

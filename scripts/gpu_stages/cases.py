@@ -1,0 +1,71 @@
+"""Runs the cases of a stage one after the other: one that fails, crashes or hangs is a row, and the next one starts."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from gpu_stages.journal import Journal, Row
+
+__all__ = ["Case", "run_cases"]
+
+LOST_DEVICE = 3  # exit code of a process that can use its GPU no more
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    Attributes:
+        name: Unique in its stage.
+        measure: Yields rows, each written when it is yielded.
+        seconds: After which the case is given up.
+    """
+
+    name: str
+    measure: Callable[[], Iterator[Row]]
+    seconds: float = 60
+
+
+def run_cases(cases: Iterable[Case], journal: Journal) -> None:
+    """Measure what the journal has not settled, in the order that is given.
+
+    Ends the process where it hangs, or has lost its GPU: called again in another one, it goes on behind that case.
+    """
+    settled = journal.settled()
+    for case in cases:
+        if case.name in settled:
+            continue
+        journal.running = case.name
+        faulthandler.dump_traceback_later(case.seconds, exit=True, file=sys.stderr)
+        _run(case, journal)
+        faulthandler.cancel_dump_traceback_later()
+        journal.running = None
+
+
+def _run(case: Case, journal: Journal) -> None:
+    start = time.monotonic()
+    try:
+        for row in case.measure():
+            journal.write(case=case.name, **row)
+        journal.write(case=case.name, seconds=round(time.monotonic() - start, 2))
+    except Exception as error:
+        from semanir_plugin.errors import one_line
+
+        journal.write(case=case.name, error=one_line(error)[:500])
+        if "CUDA error" in str(error):  # whatever is asked of the device now fails alike
+            sys.exit(LOST_DEVICE)
+    _free()
+
+
+def _free() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

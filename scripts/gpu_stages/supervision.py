@@ -1,0 +1,102 @@
+"""Runs stages as processes that are killed at their limits, so that none eats the time of the next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootstrap import ROOT
+from gpu_stages.journal import Journal
+
+__all__ = ["STAGES", "Stage", "run_stages"]
+
+STARTING = 5.0
+"""Seconds under which no process is started."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the check.
+
+    Attributes:
+        name: Its module in this package.
+        share: Of the time that is left for it and the stages behind it, in proportion to theirs.
+    """
+
+    name: str
+    share: float
+
+
+STAGES = (Stage("correctness", 2), Stage("kernels", 3), Stage("steps", 3), Stage("training", 3))
+
+
+def run_stages(stages: Sequence[Stage], seconds: float, folder: Path, options: Sequence[str]) -> int:
+    """Run stages one after the other and say how each ended; return how many did not come to their end, or had errors.
+
+    What a stage does not use of its time passes on to the next.
+
+    Args:
+        stages: Which.
+        seconds: For all of them.
+        folder: Of the results.
+        options: Of the stages' processes.
+    """
+    deadline, bad = time.monotonic() + seconds, 0
+    for index, stage in enumerate(stages):
+        left = deadline - time.monotonic()
+        limit = left * stage.share / sum(each.share for each in stages[index:])
+        bad += not _run_stage(stage, limit, folder, options)
+    return bad
+
+
+def _run_stage(stage: Stage, limit: float, folder: Path, options: Sequence[str]) -> bool:
+    """Run one stage, anew behind what ended its process; return whether all of it went well."""
+    journal, start = Journal(folder, stage.name), time.monotonic()
+    ending = _run_to_the_end(journal, start + limit, folder, options)
+    errors = sum("error" in row or row.get("passed") is False for row in journal.rows())
+    journal.write(ended=ending, after_s=round(time.monotonic() - start, 1), limit_s=round(limit, 1), errors=errors)
+    return ending == "complete" and not errors
+
+
+def _run_to_the_end(journal: Journal, deadline: float, folder: Path, options: Sequence[str]) -> str:
+    while (left := deadline - time.monotonic()) > STARTING:
+        code = _run_process(journal.stage, left, folder, options)
+        if code == 0:
+            return "complete"
+        lost, journal.running = journal.running, None
+        if code is None:
+            return f"out of time{f' in {lost}' if lost else ''}"
+        if lost is None:
+            return f"failed with exit code {code}; see log.txt"
+        if lost not in journal.settled():
+            journal.write(case=lost, error=f"its process ended, or was ended, with exit code {code}; see log.txt")
+    return "out of time"
+
+
+def _run_process(stage: str, seconds: float, folder: Path, options: Sequence[str]) -> int | None:
+    """Return the exit code; None: it was killed, with all that it had started, because the time was over."""
+    command = [sys.executable, "-m", "gpu_stages", stage, "--output", str(folder), "--seconds", f"{seconds:.0f}"]
+    paths = [str(ROOT / "scripts"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    with (folder / "log.txt").open("a") as log:
+        process = subprocess.Popen([*command, *options], stderr=log, env=environment, start_new_session=True)
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _kill_group(process)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
