@@ -17,9 +17,9 @@ from gpu_stages.sizes import Sizes
 __all__ = ["HOW", "Rates", "Work", "measure_rates", "median_ms", "peak_mib", "top_kernels"]
 
 HOW = (
-    "floor: the largest of flops, exponentials and bytes over the rates measured here. Flops are of the products with the k "
-    "keys of each query alone: 2 forward, 5 more backward; exponentials one per pair forward, one more backward; bytes are "
-    "of every input read once and every output written once, forward and backward each."
+    "floor: the largest of flops, exponentials and bytes over the rates measured here. Flops are of the products with "
+    "the k keys of each query alone: 2 forward, 5 more backward; exponentials one per pair forward, one more backward; "
+    "bytes are of every input read once and every output written once, forward and backward each."
 )
 
 

@@ -18,7 +18,6 @@ from gpu_stages.cases import Case
 from gpu_stages.journal import Row
 from gpu_stages.problems import Problem
 from gpu_stages.sizes import Sizes
-
 from semanir_plugin.ops import build_key_semantics
 
 __all__ = ["cases"]
@@ -75,7 +74,9 @@ def _repeat(first: dict[str, Tensor], run: Callable[[], dict[str, Tensor]], size
 
 def _poison(like: dict[str, Tensor]) -> None:
     """Leave NaN in what the allocator gives out next."""
-    held = [torch.full(x.shape, torch.nan, device=x.device, dtype=x.dtype) for x in like.values() if x.is_floating_point()]
+    held = [
+        torch.full(x.shape, torch.nan, device=x.device, dtype=x.dtype) for x in like.values() if x.is_floating_point()
+    ]
     del held
 
 

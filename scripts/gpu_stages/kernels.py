@@ -125,7 +125,9 @@ def _time_dictionary(sizes: Sizes, shape: Shape, keys: int, dtype: torch.dtype) 
 def _other_cases(sizes: Sizes) -> Iterator[Case]:
     dtype = _dtype(sizes)
     for backend in ("triton", "naive"):
-        sparse, split = (partial(make, sizes, dtype) for make in (problems.sparse_attention, problems.heads_of_projection))
+        sparse, split = (
+            partial(make, sizes, dtype) for make in (problems.sparse_attention, problems.heads_of_projection)
+        )
         yield Case(f"adaptive_sparse_attention {backend}", partial(_time, sizes, sparse, backend, _sparse_work))
         yield Case(f"cosine_qkv {backend}", partial(_time, sizes, split, backend, _split_work))
 

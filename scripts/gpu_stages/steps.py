@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import semanir_plugin  # first: it makes BasicSR importable
 import torch
 import torch.nn.functional as F
 from basicsr.archs import build_network
@@ -28,7 +27,6 @@ from gpu_stages.sizes import Sizes
 
 __all__ = ["cases"]
 
-assert semanir_plugin
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 SWINIR = {"embed_dim": 180, "depths": [6] * 6, "num_heads": [6] * 6, "upsampler": "pixelshuffle"}
 

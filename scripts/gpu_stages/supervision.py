@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bootstrap import ROOT
+
 from gpu_stages.journal import Journal
 
 __all__ = ["STAGES", "Stage", "run_stages"]
@@ -95,8 +97,6 @@ def _run_process(stage: str, seconds: float, folder: Path, options: Sequence[str
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
