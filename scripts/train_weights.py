@@ -370,8 +370,8 @@ def pack(paths: list[Path], folder: Path) -> None:
     for index in range(count):
         part = content[index * PART : (index + 1) * PART]
         write_atomic(part, folder / f"part_{number:05d}_{index + 1}_of_{count}")
-    for part in chain.from_iterable(old.values()):
-        part.unlink()
+    for path in chain.from_iterable(old.values()):
+        path.unlink()
 
 
 def list_parts(folder: Path) -> dict[int, list[Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from gpu_stages.journal import Journal, Row
 __all__ = ["Case", "run_cases"]
 
 LOST_DEVICE = 3  # exit code of a process that can use its GPU no more
+STDERR = 2  # of the process
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,11 @@ def run_cases(cases: Iterable[Case], journal: Journal) -> None:
         if case.name in settled:
             continue
         journal.running = case.name
-        faulthandler.dump_traceback_later(case.seconds, exit=True, file=sys.stderr)
-        _run(case, journal)
-        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_traceback_later(case.seconds, exit=True, file=STDERR)
+        try:
+            _run(case, journal)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         journal.running = None
 
 
@@ -62,10 +66,6 @@ def _run(case: Case, journal: Journal) -> None:
 
 
 def _free() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if torch := sys.modules.get("torch"):
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing where there is no GPU

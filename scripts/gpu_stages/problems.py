@@ -80,12 +80,17 @@ class Problem:
             parts.append(self.run(given, part, backend))
             torch.autograd.backward(parts[-1], [_gradient_of(out, part) for out in parts[-1]])
         outputs = [torch.cat([part.detach() for part in each]) for each in zip(*parts, strict=True)]
-        gradients = {f"d{name}": leaf.grad for name, leaf in leaves.items()}
+        gradients = {f"d{name}": _gradient(leaf) for name, leaf in leaves.items()}
         return {**dict(zip(self.outputs, outputs, strict=True)), **gradients}
 
 
 def _leaves(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: x.detach().requires_grad_() for name, x in tensors.items()}
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    assert leaf.grad is not None
+    return leaf.grad
 
 
 def _gradient_of(out: Tensor, part: slice) -> Tensor:

@@ -18,7 +18,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from bootstrap import ROOT
 from reduced_trainings import read_yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from gpu_stages.cases import Case
 from gpu_stages.clock import peak_mib, top_kernels
@@ -101,7 +101,7 @@ def _prepare(sizes: Sizes, network: Network, batch: int, compiled: bool) -> Call
     """Return a step as the recipes train: bf16, channels last, Adam in one kernel."""
     options = read_yaml(ROOT / "options" / f"train_{network.recipe}.yml")
     net = _build({**options["network_g"], **network.changes, **(network.small if sizes.small else {})}, compiled)
-    net = net.to(sizes.device, memory_format=torch.channels_last).train()
+    net = net.to(device=sizes.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     truth = _patches(batch, sizes.patch * network.patch * options.get("scale", 1))
     image = F.interpolate(truth, scale_factor=1 / options.get("scale", 1), mode="bicubic", antialias=True)
@@ -117,7 +117,7 @@ def _prepare(sizes: Sizes, network: Network, batch: int, compiled: bool) -> Call
     return step
 
 
-def _build(options: dict[str, Any], compiled: bool) -> nn.Module:
+def _build(options: dict[str, Any], compiled: bool) -> Any:
     """Return a network with random weights, compiled by stages where it is ours, else whole."""
     torch.manual_seed(0)
     ours = "compile_backend" in inspect.signature(ARCH_REGISTRY.get(options["type"])).parameters

@@ -18,6 +18,7 @@ from gpu_stages.journal import Journal
 
 __all__ = ["STAGES", "Stage", "run_stages"]
 
+COMMAND = (sys.executable, "-m", "gpu_stages")
 STARTING = 5.0
 """Seconds under which no process is started."""
 
@@ -61,9 +62,9 @@ def _run_stage(stage: Stage, limit: float, folder: Path, options: Sequence[str])
     """Run one stage, anew behind what ended its process; return whether all of it went well."""
     journal, start = Journal(folder, stage.name), time.monotonic()
     ending = _run_to_the_end(journal, start + limit, folder, options)
-    errors = sum("error" in row or row.get("passed") is False for row in journal.rows())
-    journal.write(ended=ending, after_s=round(time.monotonic() - start, 1), limit_s=round(limit, 1), errors=errors)
-    return ending == "complete" and not errors
+    faults = sum("error" in row or row.get("passed") is False for row in journal.rows())
+    journal.write(ended=ending, after_s=round(time.monotonic() - start, 1), limit_s=round(limit, 1), faults=faults)
+    return ending == "complete" and not faults
 
 
 def _run_to_the_end(journal: Journal, deadline: float, folder: Path, options: Sequence[str]) -> str:
@@ -83,7 +84,7 @@ def _run_to_the_end(journal: Journal, deadline: float, folder: Path, options: Se
 
 def _run_process(stage: str, seconds: float, folder: Path, options: Sequence[str]) -> int | None:
     """Return the exit code; None: it was killed, with all that it had started, because the time was over."""
-    command = [sys.executable, "-m", "gpu_stages", stage, "--output", str(folder), "--seconds", f"{seconds:.0f}"]
+    command = [*COMMAND, stage, "--output", str(folder), "--seconds", f"{seconds:.0f}"]
     paths = [str(ROOT / "scripts"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     with (folder / "log.txt").open("a") as log:

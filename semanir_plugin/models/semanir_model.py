@@ -102,7 +102,9 @@ class SemanIRModel(SharedValidation):
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Take a network to the device, laid out as asked for, and have all processes take part."""
-        return super().model_to_device(net.to(memory_format=torch.channels_last) if self._channels_last else net)
+        if self._channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return super().model_to_device(net)
 
     @property
     def _channels_last(self) -> bool:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -9,35 +12,141 @@ from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import check_gpu
+from gpu_stages import pack, supervision
+from gpu_stages.cases import LOST_DEVICE, Case, run_cases
+from gpu_stages.journal import Journal
+from gpu_stages.supervision import Stage, run_stages
+
+# Runs cases that end in every way there is, in the order in which they are given.
+CASES = """
+import os, sys, time
+from pathlib import Path
+from gpu_stages.cases import Case, run_cases
+from gpu_stages.journal import Journal
+
+def rows(then):
+    yield {"number": 1}
+    then()
+
+def fail():
+    raise ValueError("it is broken")
+
+ways = {"good": int, "bad": fail, "crash": lambda: os._exit(9), "hang": lambda: time.sleep(60), "last": int}
+cases = [Case(name, lambda then=then: rows(then), seconds=1 if name == "hang" else 60) for name, then in ways.items()]
+if sys.argv[1] == "slow":
+    cases = [Case("slow", lambda: rows(lambda: time.sleep(60)))]
+if sys.argv[1] == "quick":
+    cases = cases[:1]
+run_cases(cases, Journal(Path(sys.argv[3]), sys.argv[1]))
+"""
 
 
 @pytest.fixture
-def _here(monkeypatch, tmp_path):
+def stages(tmp_path, monkeypatch):
+    """Run stages of the cases above; return all rows."""
+    script = tmp_path / "cases.py"
+    script.write_text(CASES)
+    monkeypatch.setattr(supervision, "COMMAND", (sys.executable, str(script)))
+    monkeypatch.setattr(supervision, "STARTING", 0)
+
+    def run(names, seconds):
+        bad = run_stages([Stage(name, share=1) for name in names], seconds, tmp_path, ())
+        return bad, [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+
+    return run
+
+
+def test_what_fails_crashes_or_hangs_is_a_row_and_the_next_case_starts(stages):
+    bad, rows = stages(["all"], 60)
+    assert [row["case"] for row in rows if row.get("number") == 1] == ["good", "bad", "crash", "hang", "last"]
+    errors = {row["case"]: row["error"] for row in rows if "error" in row}
+    assert errors["bad"] == "it is broken"
+    assert "exit code 9" in errors["crash"]
+    assert "exit code 1" in errors["hang"]
+    assert [row["case"] for row in rows if "seconds" in row] == ["good", "last"]
+    assert (bad, rows[-1]["ended"], rows[-1]["faults"]) == (1, "complete", 3)
+
+
+def test_a_stage_out_of_time_is_told_and_the_next_one_starts(stages):
+    bad, rows = stages(["slow", "quick"], 8)
+    ends = {row["stage"]: row["ended"] for row in rows if "ended" in row}
+    assert ends == {"slow": "out of time in slow", "quick": "complete"}
+    assert bad == 1
+
+
+def test_a_process_that_lost_its_gpu_ends_behind_the_case(tmp_path, capsys):
+    def lose():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        yield
+
+    with pytest.raises(SystemExit) as ended:
+        run_cases([Case("lost", lose), Case("next", lose)], Journal(tmp_path, "stage"))
+    assert ended.value.code == LOST_DEVICE
+    assert Journal(tmp_path, "stage").settled() == {"lost"}
+
+
+def check(*words, **environment):
+    command = [sys.executable, str(ROOT / "scripts" / "check_gpu.py"), *map(str, words)]
+    environment = os.environ | {"SEMANIR_VENV": "0", "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_the_rehearsal_goes_through_all_stages_without_an_error(tmp_path):
+    done = check("--rehearse", "--minutes", 5, OUT=str(tmp_path / "out"), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stdout + (tmp_path / "out" / "log.txt").read_text()
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [row["ended"] for row in rows if "ended" in row] == ["complete"] * len(check_gpu.NAMES)
+    checked = {name for row in rows for name in row.get("errors", ())}
+    assert checked >= {"out", "dq", "dk", "dv", "dbias", "dweights", "dqkv", "dscale"}
+    timed = [row for row in rows if "both_ms" in row]
+    assert {row["case"].split()[-1] for row in timed} >= {"dense", "triton", "sdpa", "mask"}
+    assert all(row["both_ms"] > row["floor_ms"] > 0 for row in timed if row["case"].endswith("triton"))
+    assert len([row for row in rows if "images_per_second" in row]) == 6
+    assert any(row.get("psnr", 0) > 5 for row in rows)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("results.jsonl", "log.txt", "parts", "SemanIR_light_SRx4.safetensors")
+    }
+
+
+def main(monkeypatch, capsys, *words):
     monkeypatch.setenv("SEMANIR_VENV", "0")
-    monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "argv", ["check_gpu.py", *map(str, words)])
+    code = check_gpu.main()
+    return code, capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("_here")
-def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys):
+def test_wrong_input_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert check_gpu.main() == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    code, message = main(monkeypatch, capsys, "--output", tmp_path)
+    assert (code, message.count("\n")) == (2, 1)
+    assert "no CUDA device" in message
+    (tmp_path / "results.jsonl").touch()
+    code, message = main(monkeypatch, capsys, "--rehearse", "--output", tmp_path)
+    assert (code, message.count("\n")) == (2, 1)
+    assert "results of another run" in message
+    code, message = main(monkeypatch, capsys, "--pack", tmp_path / "pack")
+    assert (code, message.count("\n")) == (2, 1)
+    assert "lies outside" in message
+    with pytest.raises(SystemExit):
+        main(monkeypatch, capsys, "--data", tmp_path / "nowhere")
+    assert "nowhere" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.usefixtures("_here")
-def test_every_part_runs_and_a_failure_is_told(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    monkeypatch.setattr(check_gpu, "TESTS", ("tests", 60, ["-c", "import sys; print('hm'); sys.exit(3)"]))
-    monkeypatch.setattr(check_gpu, "BENCHMARK", ("benchmark", 0.5, ["-c", "import time; time.sleep(60)"]))
-    monkeypatch.setattr(check_gpu, "THROUGHPUT", ("throughput", 60, ["-c", "import sys; print(sys.argv[1:])"]))
-    monkeypatch.setattr(check_gpu, "TRAINING", ("training", 60, ["-c", "print('fine')"]))
-    assert check_gpu.main() == 1
-    out = capsys.readouterr().out
-    assert "a GPU" in out
-    assert "tests: failed (3)" in out
-    assert "benchmark: stopped after 0.5 s" in out
-    assert "training: succeeded" in out
-    assert "throughput: succeeded" in out
-    assert (tmp_path / "out" / "tests.txt").read_text() == "hm\n"
-    assert (tmp_path / "out" / "throughput.txt").read_text() == f"{['--out', str(tmp_path / 'out')]}\n"
+def test_a_pack_takes_as_many_photographs_as_may_travel(monkeypatch, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index in range(5):
+        (tmp_path / "photos" / f"{index}.jpg").write_bytes(bytes(1000))
+    monkeypatch.setattr(pack, "LIMIT", pack._tracked_bytes() + 3500)
+    pack._copy_photographs(tmp_path / "photos", tmp_path / "pack")
+    assert len(list((tmp_path / "pack" / "data" / "train" / "photos").iterdir())) == 3
+
+
+def test_the_command_for_the_other_machine_names_what_was_packed(tmp_path):
+    command = pack._command(pack.Path("pack"), tmp_path, None)
+    assert command.startswith(
+        "SEMANIR_VENV=0 PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$PWD/pack/site python3 scripts/check_gpu.py "
+    )
+    assert "--data pack/data" in command
+    assert "--start" not in command
+    assert len(command) < 2000
