@@ -82,6 +82,7 @@ def check(args: argparse.Namespace) -> int:
     """Run the stages; return 1 where one failed, was cut short or told of an error."""
     import torch
     from gpu_stages.journal import Journal
+    from gpu_stages.summary import summarize
     from gpu_stages.supervision import STAGES, run_stages
     from measuring import describe_machine
 
@@ -98,7 +99,9 @@ def check(args: argparse.Namespace) -> int:
     machine = describe_machine("cpu" if args.rehearse else "cuda")
     journal.write(machine=machine, commit=args.commit, command=" ".join(sys.argv))
     stages = [stage for stage in STAGES if stage.name in args.stages]
-    return min(1, run_stages(stages, 60 * args.minutes, args.output, options_of(args)))
+    bad = run_stages(stages, 60 * args.minutes, args.output, options_of(args))
+    print(f"\n{summarize(journal.path)}")
+    return min(1, bad)
 
 
 def options_of(args: argparse.Namespace) -> list[str]:

@@ -56,7 +56,7 @@ def _dtype(sizes: Sizes) -> torch.dtype:
 def _attention_case(sizes: Sizes, shape: Shape, keys: int, backend: str) -> Case:
     n = math.prod(shape)
     work = partial(_attention_work, keys=n if backend == DENSE else keys, dense=backend == DENSE)
-    name = f"key_semantic_attention N={n} k={keys} {backend}"
+    name = f"attention N={n} k={keys} {backend}"
     make = partial(_make_attention, sizes, shape, keys)
     # Compiling FlexAttention forward and backward takes long, and only for it.
     return Case(name, partial(_time, sizes, make, backend, work), seconds=60 if backend == "flex" else 30)

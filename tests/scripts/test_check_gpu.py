@@ -8,11 +8,12 @@ import sys
 import pytest
 import torch
 
+from semanir_plugin.ops import build_key_semantics
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import check_gpu
-from gpu_stages import pack, supervision
+from gpu_stages import correctness, pack, supervision
 from gpu_stages.cases import LOST_DEVICE, Case, run_cases
 from gpu_stages.journal import Journal
 from gpu_stages.supervision import Stage, run_stages
@@ -107,6 +108,21 @@ def test_the_rehearsal_goes_through_all_stages_without_an_error(tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("results.jsonl", "log.txt", "parts", "SemanIR_light_SRx4.safetensors")
     }
+
+
+def test_results_that_are_wrong_do_not_pass():
+    truth = {"out": torch.ones(4, dtype=torch.float64)}
+    assert correctness._compare({"out": torch.ones(4)}, truth, 1e-4)["passed"]
+    for wrong in (1.001, torch.nan):
+        assert not correctness._compare({"out": torch.tensor([1, 1, 1, wrong])}, truth, 1e-4)["passed"]
+    x = torch.randn(2, 16, 8).double()
+    mask = build_key_semantics(x, 3, backend="naive").mask()
+    assert correctness._judge(mask, x, 3)["passed"]
+    swapped = mask.clone()
+    worst = (x @ x.mT)[0, 0].argmin()
+    swapped[0, 0, mask[0, 0].nonzero()[0]], swapped[0, 0, worst] = False, True
+    assert not correctness._judge(swapped, x, 3)["passed"]
+    assert not correctness._judge(mask & ~swapped, x, 3)["passed"]
 
 
 def main(monkeypatch, capsys, *words):

@@ -22,6 +22,7 @@ from semanir_plugin.models.checkpoints import build_from_checkpoint
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
+import benchmark_loader
 import train_weights
 
 RECIPES = ("SemanIR_mini_SRx4", "SemanIR_SRx4", "SemanIRUNet_gray_JPEG10", "SemanIRUNet_GoPro", "AST_T_derain_SPAD")
@@ -124,6 +125,14 @@ def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, mo
     validate_options(load_options(weights.opt), is_train=True)
     assert options["datasets"]["val"]["name"] == ("Set12" if "gray" in name else "Set5")
     assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(train_weights.SCALES)
+
+
+def test_the_loader_is_measured_on_the_same_data(recipe, data, monkeypatch, capsys):
+    words = [str(recipe), "--data", str(data), "--patch", "32", "--samples", "5"]
+    monkeypatch.setenv("SEMANIR_VENV", "0")
+    monkeypatch.setattr(sys, "argv", ["benchmark_loader.py", *words])
+    assert benchmark_loader.main() == 0
+    assert "patches per second of one core" in capsys.readouterr().out
 
 
 def test_schedules_are_shortened_alike():
