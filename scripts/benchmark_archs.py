@@ -1,7 +1,8 @@
-"""Times AST against a plain implementation of its description, with the same weights: both are compared before.
+"""Times whole networks side by side, by turns: ours, others of their size, and AST against its plain description.
 
-Runs on a GPU where there is one, else on the CPU; ratios are of the plain one to ours. The plain one, of tests/archs,
-pads every image to a square multiple of 128, as the authors do.
+Runs on a GPU where there is one, else on the CPU. A ratio is of least processor times, and in brackets of median times
+by the clock. Every measure is a line of JSON as soon as it is known; a table follows. Restormer, which SemanIRUNet is
+compared with, is in a package of its own, some of whose architectures are not free: pip install spandrel_extra_arches
 """
 
 from __future__ import annotations
@@ -9,131 +10,172 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bootstrap import ROOT, run_in_venv
+from bootstrap import run_in_venv
+from compared_networks import COMPARISONS, SETS, Comparison, Contestant, make_image
+from configurations import add_configurations, read_configurations
 
-SIZES = {"B": {}, "T": {"embed_dim": 16, "depths": [2] * 9}}
-# Height, width, and whether training is measured too.
-IMAGES = ((256, 256, True), (480, 720, False))
-KINDS = ("plain", "ours")
+EPILOG = """\
+  python3 scripts/benchmark_archs.py --set semanir --threads 1 2 --isa native avx2
+  python3 scripts/benchmark_archs.py --only mini light
+
+OUT gets benchmark_archs.jsonl and benchmark_archs.md.
+"""
 TOLERANCE = 1e-5
 
 
 def main() -> int:
-    """Measure, print a table, write JSON; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--size", choices=SIZES, default="B", help="default: B")
-    parser.add_argument("--mlp", choices=("frfn", "leff"), default="frfn", help="default: frfn")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure; default: a GPU if there is one")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of which the median counts; default: 3")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmark_archs"), help="where the JSON goes")
-    args = parser.parse_args()
+    """Measure, print lines and a table, write both; return the exit code."""
+    args = parse_arguments()
     run_in_venv()
     import torch
-    from measuring import describe_machine
+
+    from semanir_plugin.errors import UserError
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    report: dict[str, Any] = {"machine": describe_machine(device), "command": " ".join(sys.argv), "rows": []}
-    print(f"{report['machine']}\n\nAST-{args.size}, {args.mlp}, batch of 1, fp32: plain, ours, plain / ours")
-    for height, width, training in IMAGES:
-        row = measure(args.size, args.mlp, height, width, device, args.repeats, training=training)
-        report["rows"].append(row)
-        print_row(row)
     args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"benchmark_archs_{args.size}_{args.mlp}_{device}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"Written to {path.resolve()}")
+    lines = args.out / "benchmark_archs.jsonl"
+    lines.write_text("")
+    try:
+        for each in read_configurations(args):
+            each.run(measure_all, chosen(args), args.turns, device, args.data, lines)
+    except UserError as error:
+        print(f"benchmark_archs: {error}", file=sys.stderr)
+        return 2
+    table = "\n".join(make_table([json.loads(line) for line in lines.read_text().splitlines()]))
+    (args.out / "benchmark_archs.md").write_text(f"{table}\n")
+    print(f"\n{table}\n\nWritten to {args.out.resolve()}")
     return 0
 
 
-def build(kind: str, size: str, token_mlp: str, device: str) -> Any:
-    """Return the plain network or ours, with the same weights."""
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--set", nargs="+", choices=SETS, default=list(SETS), help="what to compare (all)")
+    parser.add_argument("--only", nargs="+", choices=COMPARISONS, help="single comparisons, instead of sets")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (a GPU where there is one)")
+    parser.add_argument("--turns", type=int, default=6, help="that count, after two that warm up (6)")
+    parser.add_argument("--data", type=Path, help="a folder of photographs (one of scikit-image's)")
+    add_configurations(parser)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmark_archs"), help="results/benchmark_archs")
+    args = parser.parse_args()
+    if min(args.turns, *(args.threads or [1])) < 1:
+        parser.error("--turns and --threads must be at least 1")
+    return args
+
+
+def chosen(args: argparse.Namespace) -> list[str]:
+    """Return the names of what is compared; say what cannot be."""
+    names = args.only or [name for each in args.set for name in SETS[each]]
+    missing = {name: missing_package(COMPARISONS[name]) for name in names}
+    for name, package in missing.items():
+        if package:
+            print(f"{name}: not compared, {package} is not installed: pip install {package}", file=sys.stderr)
+    return [name for name in names if not missing[name]]
+
+
+def missing_package(comparison: Comparison) -> str | None:
+    """Return a package that a contestant needs and that is not installed."""
+    needed = [each.needs for each in comparison.contestants.values() if each.needs]
+    return next((package for package in needed if find_spec(package) is None), None)
+
+
+def measure_all(names: Sequence[str], turns: int, device: str, data: Path | None, path: Path) -> None:
+    """Measure comparisons one by one; append a line to a file for every network."""
+    from measuring import describe_machine
+
+    machine = describe_machine(device)
+    print(machine, flush=True)
+    for name in names:
+        for row in measure(name, turns, device, data):
+            line = json.dumps({**row, "machine": machine})
+            with path.open("a") as file:
+                file.write(f"{line}\n")
+            print(line, flush=True)
+
+
+def measure(name: str, turns: int, device: str, data: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield what each network of a comparison costs: times in ms, MiB at the peak, and ratios to the references."""
     import torch
+    from measuring import peak_mib, take_turns
 
-    from semanir_plugin.archs import AST
-
-    sys.path[:0] = [str(ROOT)]
-    from tests.archs.ast_reference import ReferenceAST
-
-    torch.manual_seed(0)
-    options: dict[str, Any] = {**SIZES[size], "token_mlp": token_mlp}
-    plain = ReferenceAST(**options)
-    if kind == "plain":
-        return plain.to(device)
-    net = AST(**options)
-    net.load_state_dict(plain.state_dict())
-    return net.to(device)
-
-
-def make_image(height: int, width: int, device: str) -> Any:
-    """Return (1, 3, height, width) of noise: what it shows costs nothing."""
-    import torch
-
-    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1)).to(device)
+    comparison = COMPARISONS[name]
+    if comparison.same:
+        check_equal(comparison, device, data)
+    steps = [prepare(name, each, device, data) for each in comparison.contestants]
+    times = dict(zip(comparison.contestants, take_turns(steps, turns, device), strict=True))
+    for contestant, own in times.items():
+        others = {each: times[each] for each in comparison.references_of(contestant)}
+        yield {
+            "comparison": name,
+            "network": contestant,
+            "image": "x".join(map(str, comparison.size)),
+            "task": "training" if comparison.training else "inference",
+            "threads": torch.get_num_threads(),
+            "isa": torch.backends.cpu.get_cpu_capability(),
+            **own._asdict(),
+            "mib": peak_mib(prepare, (name, contestant, device, data), device),
+            "ratios": {each: [own.processor / t.processor, own.median / t.median] for each, t in others.items()},
+        }
 
 
-def infer(net: Any, image: Any, kind: str) -> Any:
+def prepare(name: str, contestant: str, device: str, data: Path | None) -> Callable[[], Any]:
+    """Return what is measured, ready to run."""
+    comparison = COMPARISONS[name]
+    each = comparison.contestants[contestant]
+    net, image = each.build().to(device), make_image(*comparison.size, data).to(device)
+    return partial(train if comparison.training else restore, net, image, each)
+
+
+def restore(net: Any, image: Any, contestant: Contestant) -> Any:
     """Restore an image without gradients, after padding it to what the network takes."""
     import torch
     import torch.nn.functional as F
 
     height, width = image.shape[-2:]
-    if kind == "plain":
-        side = -(-max(height, width) // 128) * 128
+    if contestant.square:
+        side = -(-max(height, width) // contestant.square) * contestant.square
         image = F.pad(image, (0, side - width, 0, side - height))
     with torch.no_grad():
-        return net.eval()(image)[..., :height, :width]
+        out = net.eval()(image, **contestant.options)
+    return out[..., :height, :width] if contestant.square else out
 
 
-def train(net: Any, image: Any) -> None:
-    """Do one training step without the optimiser's part."""
+def train(net: Any, image: Any, contestant: Contestant) -> None:
+    """Do one training step without the optimiser's part, of a network that keeps the image's size."""
     net.train().zero_grad()
-    (net(image) - image).abs().mean().backward()
+    (net(image, **contestant.options) - image).abs().mean().backward()
 
 
-def prepare(task: str, kind: str, size: str, token_mlp: str, height: int, width: int, device: str) -> Callable[[], Any]:
-    """Return what is measured, ready to run."""
-    net, image = build(kind, size, token_mlp, device), make_image(height, width, device)
-    return partial(infer, net, image, kind) if task == "inference" else partial(train, net, image)
+def check_equal(comparison: Comparison, device: str, data: Path | None) -> None:
+    """Refuse to time what computes something else: what networks add to the image must agree."""
+    image = make_image(*comparison.size, data).to(device)
+    first, *others = (restore(each.build().to(device), image, each) - image for each in comparison.contestants.values())
+    errors = [((other - first).norm() / first.norm()).item() for other in others]
+    if not max(errors) < TOLERANCE:
+        names = list(comparison.contestants)
+        sys.exit(f"{names[0]} differs from {names[1]} by {max(errors):.1e}; nothing is measured")
 
 
-def compare(size: str, token_mlp: str, height: int, width: int, device: str) -> None:
-    """Refuse to time what computes something else; on squares that need no padding both must agree."""
-    image = make_image(height, width, device)
-    plain, ours = (infer(build(kind, size, token_mlp, device), image, kind) - image for kind in KINDS)
-    if not (error := ((plain - ours).norm() / plain.norm()).item()) < TOLERANCE:
-        sys.exit(f"ours differs from plain by {error:.1e}; nothing is measured")
-
-
-def measure(
-    size: str, token_mlp: str, height: int, width: int, device: str, repeats: int, *, training: bool
-) -> dict[str, Any]:
-    """Return times in ms and peaks of memory in MiB of both networks on one image size."""
-    from measuring import median_ms, peak_mib
-
-    if height == width and height % 128 == 0:
-        compare(size, token_mlp, height, width, device)
-    row: dict[str, Any] = {"height": height, "width": width}
-    for task in ("inference", "training")[: 1 + training]:
-        for kind in KINDS:
-            arguments = (task, kind, size, token_mlp, height, width, device)
-            row[f"{task}_{kind}_ms"] = median_ms(prepare(*arguments), repeats, device)
-            row[f"{task}_{kind}_mib"] = peak_mib(prepare, arguments, device)
-    return row
-
-
-def print_row(row: dict[str, Any]) -> None:
-    """Print the measures of one image size, a line each."""
-    for task in ("inference", "training"):
-        for unit in ("ms", "mib"):
-            plain, ours = (row.get(f"{task}_{kind}_{unit}") for kind in KINDS)
-            if plain and ours:
-                image = f"{row['height']}x{row['width']}"
-                print(f"{image:>9s} {task:>9s} {unit:>3s} {plain:9.0f} {ours:9.0f} {plain / ours:6.2f}", flush=True)
+def make_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table, and of what machines it is."""
+    yield "| network | input | threads | instructions | processor ms | median ms | MiB | against |"
+    yield "|---|---|---:|---|---:|---:|---:|---|"
+    for row in rows:
+        task = f"{row['image']}, training" if row["task"] == "training" else row["image"]
+        against = "; ".join(f"{least:.2f} ({median:.2f}) {name}" for name, (least, median) in row["ratios"].items())
+        memory = "" if row["mib"] is None else f"{row['mib']:.0f}"
+        times = f"{row['processor']:.0f} | {row['median']:.0f}"
+        yield f"| {row['network']} | {task} | {row['threads']} | {row['isa']} | {times} | {memory} | {against} |"
+    yield ""
+    yield from dict.fromkeys(row["machine"] for row in rows)
 
 
 if __name__ == "__main__":

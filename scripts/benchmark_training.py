@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import run_in_venv
+from configurations import add_configurations, read_configurations
 
 EPILOG = """\
   python3 scripts/benchmark_training.py options/train_{SemanIR,SwinIR}_mini_SRx4.yml --data DIR
   python3 scripts/benchmark_training.py options/train_{SemanIR,SwinIR}_light_SRx4.yml --data DIR --bf16 --compile
+  ... --threads 1 2 --isa avx2
 
 DIR has train/BSD400, a folder of images. OUT gets benchmark_training.json.
 """
@@ -29,7 +31,6 @@ def main() -> int:
     args = parse_arguments()
     run_in_venv()
     import torch
-    from measuring import alternating_ms, describe_machine, peak_mib
 
     from semanir_plugin.errors import UserError
     from semanir_plugin.files import write_atomic
@@ -40,25 +41,39 @@ def main() -> int:
     except UserError as error:
         print(f"benchmark_training: {error}", file=sys.stderr)
         return 2
-    machine = describe_machine(device)
-    print(f"{machine}, {'bf16' if args.bf16 else 'fp32'}{', compiled' if args.compile else ''}")
-    print("images per second, ms for a step, MiB by which it raises peak memory, speed against the first", flush=True)
-    times = alternating_ms([prepare(setup) for setup in setups.values()], args.repeats, device)
-    rows = []
-    for (name, setup), ms in zip(setups.items(), times, strict=True):
-        mib = peak_mib(prepare, (setup,), device)
-        row = {"name": name, "ms": ms, "mib": mib, "batch": setup["batch"], "patch": setup["patch"]}
-        rows.append(row | {"images_per_second": 1000 * setup["batch"] / ms})
-        memory = "-" if mib is None else f"{mib:.0f}"
-        print(
-            f"{name:28s} {rows[-1]['images_per_second']:9.2f} {ms:9.1f} {memory:>8s} {times[0] / ms:6.2f}", flush=True
-        )
+    print(
+        f"{'bf16' if args.bf16 else 'fp32'}{', compiled' if args.compile else ''}: images per second and ms by median;"
+    )
+    print("least processor time in ms, and against the first; MiB by which a step raises peak memory", flush=True)
+    rows = [row for each in read_configurations(args) for row in each.run(measure, setups, args.repeats, device)]
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "benchmark_training.json"
-    report = {"machine": machine, "command": " ".join(sys.argv), "rows": rows}
-    write_atomic(f"{json.dumps(report, indent=2)}\n".encode(), path)
+    write_atomic(f"{json.dumps({'command': ' '.join(sys.argv), 'rows': rows}, indent=2)}\n".encode(), path)
     print(f"Written to {path.resolve()}")
     return 0
+
+
+def measure(setups: dict[str, dict[str, Any]], repeats: int, device: str) -> list[dict[str, Any]]:
+    """Time the networks by turns and print them; return a row for each."""
+    from measuring import describe_machine, peak_mib, take_turns
+
+    machine = describe_machine(device)
+    print(machine)
+    rows: list[dict[str, Any]] = []
+    times = take_turns([prepare(setup) for setup in setups.values()], repeats, device)
+    for (name, setup), each in zip(setups.items(), times, strict=True):
+        row = {"name": name, "machine": machine, "batch": setup["batch"], "patch": setup["patch"], **each._asdict()}
+        row["images_per_second"] = 1000 * setup["batch"] / each.median
+        rows.append({**row, "mib": peak_mib(prepare, (setup,), device)})
+        print_row(rows[-1], rows[0])
+    return rows
+
+
+def print_row(row: dict[str, Any], first: dict[str, Any]) -> None:
+    """Print the measures of one network."""
+    memory = "-" if row["mib"] is None else f"{row['mib']:.0f}"
+    numbers = f"{row['images_per_second']:9.2f} {row['median']:9.1f} {row['processor']:9.1f}"
+    print(f"{row['name']:28s} {numbers} {row['processor'] / first['processor']:6.2f} {memory:>8s}", flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -76,7 +91,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile: stages of ours, others whole")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (a GPU where there is one)")
-    parser.add_argument("--repeats", type=int, default=9, help="steps of which the median counts (9)")
+    parser.add_argument("--repeats", type=int, default=9, help="turns that count (9)")
+    add_configurations(parser)
     parser.add_argument("--out", type=Path, default=Path("results/benchmark_training"), help="where the JSON goes")
     args = parser.parse_args()
     if missing := [path for path in args.recipes if not path.is_file()]:

@@ -43,7 +43,7 @@ def with_window(side: int) -> Callable[[Options], Options]:
     return lambda net: {"window_size": side, "topk": net["topk"] * side**2 // net["window_size"] ** 2}
 
 
-# The paper's ablations, and two of ours: by name, what becomes of `network_g`.
+# The paper's ablations, and three of ours: by name, what becomes of `network_g`.
 VARIANTS: dict[str, Callable[[Options], Options]] = {
     "random_topk": lambda net: {"topk": [max(1, round(share * net["topk"])) for share in RANDOM_SHARES]},
     "all_keys": lambda net: {"topk": net["window_size"] ** 2},
@@ -54,6 +54,7 @@ VARIANTS: dict[str, Callable[[Options], Options]] = {
     "shift_layer": lambda net: {"shift": "layer"},
     "shift_none": lambda net: {"shift": "none"},
     "from_noise": lambda net: {"interpolating_init": False},
+    "factorised_bias": lambda net: {"position_bias": "factorised"},
 }
 
 

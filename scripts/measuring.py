@@ -1,4 +1,4 @@
-"""How benchmarks measure: median times, peak memory, the floor a machine sets, and on what machine it was."""
+"""How benchmarks measure: times by turns, peak memory, the floor a machine sets, and on what machine it was."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bootstrap import ROOT
 
@@ -26,28 +26,39 @@ def check(name: str, results: list[Any], truth: list[Any]) -> None:
         sys.exit(f"{name} differs from naive by {max(errors):.1e}; nothing is measured")
 
 
-def median_ms(function: Callable[[], Any], repeats: int, device: str) -> float:
-    """Return the median of several runs in milliseconds, after two that warm up; on a GPU by its own clock."""
+class Times(NamedTuple):
+    """How long a function takes, in milliseconds.
+
+    Attributes:
+        processor: The least processor time, of all threads together: what other work disturbs least. On a GPU `least`.
+        least: The least by the clock.
+        median: By the clock.
+    """
+
+    processor: float
+    least: float
+    median: float
+
+
+def take_turns(functions: Sequence[Callable[[], Any]], repeats: int, device: str) -> list[Times]:
+    """Time functions turn by turn, so that what disturbs one disturbs all, after two turns that warm up."""
+    measure = _cuda_ms if device == "cuda" else _cpu_ms
+    turns = [[measure(function) for function in functions] for _ in range(2 + repeats)][2:]
+    return [_summarise(each) for each in zip(*turns, strict=True)]
+
+
+def _summarise(runs: Sequence[tuple[float, float]]) -> Times:
+    processor, clock = zip(*runs, strict=True)
+    return Times(min(processor), min(clock), statistics.median(clock))
+
+
+def _cpu_ms(function: Callable[[], Any]) -> tuple[float, float]:
+    clock, processor = time.perf_counter(), time.process_time()
     function()
-    function()
-    times = [_cuda_ms(function) if device == "cuda" else _cpu_ms(function) for _ in range(repeats)]
-    return statistics.median(times)
+    return 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - clock)
 
 
-def alternating_ms(functions: Sequence[Callable[[], Any]], repeats: int, device: str) -> list[float]:
-    """Return what `median_ms` does of each function; they take turns, so that what disturbs one disturbs all."""
-    clock = _cuda_ms if device == "cuda" else _cpu_ms
-    times = [[clock(function) for function in functions] for _ in range(2 + repeats)]
-    return [statistics.median(each[2:]) for each in zip(*times, strict=True)]
-
-
-def _cpu_ms(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return 1000 * (time.perf_counter() - start)
-
-
-def _cuda_ms(function: Callable[[], Any]) -> float:
+def _cuda_ms(function: Callable[[], Any]) -> tuple[float, float]:
     import torch
 
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -55,7 +66,7 @@ def _cuda_ms(function: Callable[[], Any]) -> float:
     function()
     stop.record()
     stop.synchronize()
-    return start.elapsed_time(stop)
+    return (start.elapsed_time(stop),) * 2
 
 
 def peak_mib(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...], device: str) -> float | None:
@@ -110,7 +121,7 @@ class Floor:
 
         side = 8192
         a = torch.randn(side, side, device="cuda", dtype=getattr(torch, dtype))
-        self.flops_per_ms = 2 * side**3 / median_ms(lambda: a @ a, 10, "cuda")
+        self.flops_per_ms = 2 * side**3 / take_turns([lambda: a @ a], 10, "cuda")[0].median
         self.exponentials_per_ms = _exponentials_per_ms()
 
     def ms(self, flops: float, exponentials: float) -> float:
@@ -124,7 +135,7 @@ def _exponentials_per_ms() -> float:
 
     programs, rounds, block = 132 * 16, 512, 1024
     out = torch.empty(programs * block, device="cuda")
-    return programs * rounds * block / median_ms(lambda: run(out, programs, rounds, block), 10, "cuda")
+    return programs * rounds * block / take_turns([lambda: run(out, programs, rounds, block)], 10, "cuda")[0].median
 
 
 def describe_machine(device: str) -> str:

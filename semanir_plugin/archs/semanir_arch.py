@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
+from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
@@ -50,6 +51,8 @@ class SemanIR(StagedNetwork):
         shift: "stage": the windows of every second stage are shifted, one dictionary per stage; "layer": those of every
             second layer, two dictionaries per stage; "none".
         attn: Kind of attention: "key_semantic", as published, "assa" (AST's) or "window" (Swin's).
+        position_bias: Of key-semantic attention: "table", as published, or "factorised": of low rank and in the scores
+            themselves (arXiv 2603.06738), see `FactorisedPositionBias`.
         ffn: Kind of feed-forward network: "mlp", as published, "frfn" (AST's) or "leff" (Uformer's).
         interpolating_init: Start as bilinear enlargement instead of noise (x4 and x8 with "pixelshuffle": x2 in turn).
             Not in the paper; it makes short trainings useful, whose time would go into learning to enlarge.
@@ -79,6 +82,7 @@ class SemanIR(StagedNetwork):
         similarity: Similarity = "dot",
         shift: Shift = "stage",
         attn: str = "key_semantic",
+        position_bias: PositionBias = "table",
         ffn: str = "mlp",
         interpolating_init: bool = False,
         use_checkpoint: bool = False,
@@ -110,6 +114,7 @@ class SemanIR(StagedNetwork):
                 similarity=similarity,
                 resi_connection=resi_connection,
                 attn=attn,
+                position_bias=position_bias,
                 ffn=ffn,
                 use_checkpoint=use_checkpoint,
             )

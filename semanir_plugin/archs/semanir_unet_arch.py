@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
+from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.resampling import EnlargingConv
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
@@ -42,6 +43,8 @@ class SemanIRUNet(StagedNetwork):
         similarity: "dot", as published, or "cosine".
         shift: "stage": the windows of every second stage are shifted; "layer": those of every second layer; "none".
         attn: Kind of attention: "key_semantic", as published, "assa" (AST's) or "window" (Swin's).
+        position_bias: Of key-semantic attention: "table", as published, or "factorised": of low rank and in the scores
+            themselves (arXiv 2603.06738), see `FactorisedPositionBias`.
         ffn: Kind of feed-forward network: "mlp", as published, "frfn" (AST's) or "leff" (Uformer's).
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
         compile_backend: Compile the stages by `torch.compile` with this backend, such as "inductor".
@@ -64,6 +67,7 @@ class SemanIRUNet(StagedNetwork):
         similarity: Similarity = "dot",
         shift: Shift = "stage",
         attn: str = "key_semantic",
+        position_bias: PositionBias = "table",
         ffn: str = "mlp",
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
@@ -93,6 +97,7 @@ class SemanIRUNet(StagedNetwork):
                 shifted=shifted,
                 similarity=similarity,
                 attn=attn,
+                position_bias=position_bias,
                 ffn=ffn,
                 use_checkpoint=use_checkpoint,
             )

@@ -3,7 +3,7 @@
 from semanir_plugin.blocks.adaptive_sparse import AdaptiveSparseLayer, AdaptiveSparseStage, DropPath, FeedForwardLayer
 from semanir_plugin.blocks.attention import AdaptiveSparseAttention, KeySemanticAttention, WindowAttention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp
-from semanir_plugin.blocks.position_bias import ContinuousPositionBias
+from semanir_plugin.blocks.position_bias import ContinuousPositionBias, FactorisedPositionBias
 from semanir_plugin.blocks.resampling import PixelShuffleDirectHead, PixelShuffleHead
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
 from semanir_plugin.blocks.sizes import SizeRequirements, crop_to, pad_to_multiple
@@ -18,6 +18,7 @@ __all__ = [
     "AdaptiveSparseStage",
     "ContinuousPositionBias",
     "DropPath",
+    "FactorisedPositionBias",
     "FeedForwardLayer",
     "KeySemanticAttention",
     "KeySemanticLayer",

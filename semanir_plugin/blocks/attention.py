@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from semanir_plugin.blocks.position_bias import ContinuousPositionBias
+from semanir_plugin.blocks.linear import Linear
+from semanir_plugin.blocks.position_bias import PositionBias, build_position_bias
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, cosine_qkv, key_semantic_attention
 
 __all__ = ["ATTENTIONS", "AdaptiveSparseAttention", "KeySemanticAttention", "WindowAttention", "build_attention"]
@@ -20,32 +21,38 @@ class KeySemanticAttention(nn.Module):
         dim: Channels of the tokens, a multiple of `num_heads`.
         window_size: Side of the window in tokens.
         num_heads: Attention heads.
+        position_bias: "table", as published: of relative positions, by an MLP; or "factorised": of low rank, in the
+            scores themselves, see `FactorisedPositionBias`.
 
     Raises:
-        ValueError: `dim` is not a multiple of `num_heads`.
+        ValueError: `dim` is not a multiple of `num_heads`, or there is no such `position_bias`.
     """
 
     # Learned scales grow no further than 100, as in Swin V2.
     MAX_LOG_SCALE = math.log(100)
 
-    def __init__(self, dim: int, window_size: int, num_heads: int) -> None:
+    def __init__(self, dim: int, window_size: int, num_heads: int, *, position_bias: PositionBias = "table") -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"the width {dim} is not a multiple of the {num_heads} heads")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         self.log_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
-        self.position_bias = ContinuousPositionBias(window_size, num_heads)
-        self.proj = nn.Linear(dim, dim)
+        self.position_bias = build_position_bias(position_bias, window_size, num_heads)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, semantics: KeySemantics) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), attending only to the keys in `semantics`."""
         b, n, _ = x.shape
-        q, k, v = cosine_qkv(self.qkv(x), self.log_scale.clamp(max=self.MAX_LOG_SCALE).exp().flatten())
-        # Softmax does not see a common shift of the scores, and around 0 the bias keeps more digits in half precision.
-        bias = self.position_bias.table() - ContinuousPositionBias.MAXIMUM / 2
+        q, k, v, bias = self.project(x)
         out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=1.0)
         return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return q, k, v and bias of (B, N, C) windows, as `key_semantic_attention` takes them, with a scale of 1."""
+        q, k, v = cosine_qkv(self.qkv(x), self.log_scale.clamp(max=self.MAX_LOG_SCALE).exp().flatten())
+        q, k, bias = self.position_bias.apply_to(q, k)
+        return q, k, v, bias
 
 
 class WindowAttention(nn.Module):
@@ -66,9 +73,9 @@ class WindowAttention(nn.Module):
             raise ValueError(f"the width {dim} is not a multiple of the {num_heads} heads")
         side = 2 * window_size - 1
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         self.position_table = nn.Parameter(torch.empty(num_heads, side, side))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         nn.init.trunc_normal_(self.position_table, std=0.02)
 
     def branch_shares(self) -> Tensor:
@@ -103,12 +110,16 @@ ATTENTIONS: dict[str, type[KeySemanticAttention | WindowAttention]] = {
 }
 
 
-def build_attention(kind: str, dim: int, window_size: int, num_heads: int) -> KeySemanticAttention | WindowAttention:
-    """Return the attention on windows of that kind.
+def build_attention(
+    kind: str, dim: int, window_size: int, num_heads: int, *, position_bias: PositionBias = "table"
+) -> KeySemanticAttention | WindowAttention:
+    """Return the attention on windows of that kind; `position_bias` is of key-semantic attention alone.
 
     Raises:
-        ValueError: There is no such kind, or `dim` is not a multiple of `num_heads`.
+        ValueError: There is no such kind, or no such bias, or `dim` is not a multiple of `num_heads`.
     """
     if kind not in ATTENTIONS:
         raise ValueError(f"unknown attention {kind!r}: it is one of {list(ATTENTIONS)}")
+    if kind == "key_semantic":
+        return KeySemanticAttention(dim, window_size, num_heads, position_bias=position_bias)
     return ATTENTIONS[kind](dim, window_size, num_heads)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal, get_args
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semanir_plugin.blocks.inference_cache import InferenceCache
 from semanir_plugin.ops.position_table import dense_bias
 
-__all__ = ["ContinuousPositionBias"]
+__all__ = ["ContinuousPositionBias", "FactorisedPositionBias", "PositionBias", "build_position_bias"]
+
+# By the names that options give them.
+PositionBias = Literal["table", "factorised"]
 
 
 class ContinuousPositionBias(nn.Module):
@@ -28,18 +36,95 @@ class ContinuousPositionBias(nn.Module):
         self.window_size = window_size
         self.mlp = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, num_heads, bias=False))
         self.register_buffer("coordinates", _log_coordinates(window_size), persistent=False)
+        self._cache = InferenceCache()
 
     def table(self) -> Tensor:
         """Return (heads, 2w - 1, 2w - 1): the bias of every relative position, in (0, 16); fp32 also under autocast."""
         with torch.autocast(self.coordinates.device.type, enabled=False):
             return self.MAXIMUM * torch.sigmoid(self.mlp(self.coordinates)).permute(2, 0, 1)
 
+    def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what attention is given: queries and keys, (B, heads, N, D), as they are, and a table of biases."""
+        return q, k, self._cache.get((*self.parameters(), self.coordinates), self._centred_table)
+
+    def _centred_table(self) -> Tensor:
+        # Softmax does not see a common shift of the scores, and around 0 the bias keeps more digits in half precision.
+        return self.table() - self.MAXIMUM / 2
+
     def forward(self) -> Tensor:
         """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""
         return dense_bias(self.table(), self.window_size**2)
+
+
+class FactorisedPositionBias(nn.Module):
+    """A bias of low rank: features of a query's place in the window times features of a key's, by a small MLP.
+
+    Appended to queries and keys they become part of the scores: attention computes no other bias, nor a gradient of
+    one, and reads nothing of the size of the scores. A rank-factorised implicit neural bias, arXiv 2603.06738. The MLP
+    sees sines and cosines of a place, whose products give any wave of the distance; at the start the bias is small.
+
+    Args:
+        window_size: Side of the window in tokens.
+        num_heads: Heads that get a bias each.
+        rank: Features of a place, for each head; by so much queries and keys become wider.
+        hidden: Width of the MLP.
+        waves: Sines, and cosines, of each coordinate.
+    """
+
+    # Deviation of what the MLP gives at the start, about: a bias is a sum of `rank` products of two such numbers.
+    INITIAL_FEATURE = 0.1
+
+    encoding: Tensor
+
+    def __init__(self, window_size: int, num_heads: int, *, rank: int = 16, hidden: int = 32, waves: int = 8) -> None:
+        super().__init__()
+        self.register_buffer("encoding", _encode_places(window_size, waves), persistent=False)
+        self.inner = nn.Parameter(torch.randn(self.encoding.shape[1], hidden) / math.sqrt(2 * waves))
+        self.outer = nn.Parameter(torch.randn(num_heads, hidden, 2 * rank) * (self.INITIAL_FEATURE / math.sqrt(hidden)))
+        self._cache = InferenceCache()
+
+    def features(self) -> Tensor:
+        """Return (2, heads, N, rank), the features of queries and of keys; fp32 also under autocast."""
+        with torch.autocast(self.encoding.device.type, enabled=False):
+            return torch.stack((F.gelu(self.encoding @ self.inner) @ self.outer).chunk(2, dim=-1))
+
+    def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what attention is given: queries and keys, (B, heads, N, D + rank), and no bias beside them."""
+        of_queries, of_keys = self._cache.get((*self.parameters(), self.encoding), self.features)
+        return _append(q, of_queries), _append(k, of_keys), None
+
+    def forward(self) -> Tensor:
+        """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""
+        queries, keys = self.features()
+        return queries @ keys.mT
+
+
+def build_position_bias(kind: str, window_size: int, num_heads: int) -> ContinuousPositionBias | FactorisedPositionBias:
+    """Return the position bias of that kind.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if kind not in get_args(PositionBias):
+        raise ValueError(f"position_bias must be one of {list(get_args(PositionBias))}, got {kind!r}")
+    return (ContinuousPositionBias if kind == "table" else FactorisedPositionBias)(window_size, num_heads)
 
 
 def _log_coordinates(window_size: int) -> Tensor:
     offsets = torch.arange(1 - window_size, window_size, dtype=torch.float32) * (8 / max(window_size - 1, 1))
     offsets = torch.sign(offsets) * torch.log2(1 + offsets.abs()) / 3
     return torch.stack(torch.meshgrid(offsets, offsets, indexing="ij"), dim=-1)  # (2w - 1, 2w - 1, 2)
+
+
+def _encode_places(window_size: int, waves: int) -> Tensor:
+    """Return (N, 1 + 4 waves): one, and sines and cosines of both coordinates of each token of a window, row by row."""
+    places = (torch.arange(window_size, dtype=torch.float32) + 0.5) / window_size
+    angles = places[:, None] * torch.arange(1, waves + 1) * math.pi  # the longest wave spans two windows
+    axis = torch.cat([angles.sin(), angles.cos()], dim=1)
+    y, x = axis.repeat_interleave(window_size, 0), axis.repeat(window_size, 1)
+    return torch.cat([torch.ones(len(y), 1), y, x], dim=1)
+
+
+def _append(x: Tensor, features: Tensor) -> Tensor:
+    """Return (B, H, N, D + R): `x` beside the features, (H, N, R), of every window."""
+    return torch.cat([x, features.to(x.dtype).expand(len(x), -1, -1, -1)], dim=-1)

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semanir_plugin.blocks.attention import build_attention
 from semanir_plugin.blocks.feed_forward import Mlp, build_feed_forward
+from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.shared_semantics import build_in_windows
 from semanir_plugin.blocks.windows import WindowGrid
 from semanir_plugin.ops import KeySemantics
@@ -29,6 +30,7 @@ class KeySemanticLayer(nn.Module):
         mlp_ratio: Hidden channels of the feed-forward network, as a multiple of `dim`.
         shifted: Whether the layer's windows are shifted by half their size.
         attn: Kind of attention: "key_semantic", "assa" or "window".
+        position_bias: "table" or "factorised", of key-semantic attention.
         ffn: Kind of feed-forward network: "mlp", "frfn" or "leff".
     """
 
@@ -45,11 +47,12 @@ class KeySemanticLayer(nn.Module):
         mlp_ratio: float,
         shifted: bool,
         attn: str = "key_semantic",
+        position_bias: PositionBias = "table",
         ffn: str = "mlp",
     ) -> None:
         super().__init__()
         self.shifted = shifted
-        self.attn = build_attention(attn, dim, window_size, num_heads)
+        self.attn = build_attention(attn, dim, window_size, num_heads, position_bias=position_bias)
         self.norm1 = nn.LayerNorm(dim)
         self.mlp = build_feed_forward(ffn, dim, mlp_ratio)
         self.norm2 = nn.LayerNorm(dim)
@@ -81,6 +84,7 @@ class KeySemanticStage(nn.Module):
         similarity: What makes two tokens alike, see `build_key_semantics`.
         resi_connection: "1conv" or "3conv", the convolution that closes the stage.
         attn: Kind of attention: "key_semantic"; "assa" or "window", which need no dictionary.
+        position_bias: "table" or "factorised", of key-semantic attention.
         ffn: Kind of feed-forward network: "mlp", "frfn" or "leff".
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
     """
@@ -96,6 +100,7 @@ class KeySemanticStage(nn.Module):
         similarity: Similarity = "dot",
         resi_connection: str = "1conv",
         attn: str = "key_semantic",
+        position_bias: PositionBias = "table",
         ffn: str = "mlp",
         use_checkpoint: bool = False,
     ) -> None:
@@ -105,7 +110,16 @@ class KeySemanticStage(nn.Module):
         self.similarity = similarity
         self.attn = attn
         self.layers = nn.ModuleList(
-            KeySemanticLayer(dim, window_size, num_heads, mlp_ratio=mlp_ratio, shifted=each, attn=attn, ffn=ffn)
+            KeySemanticLayer(
+                dim,
+                window_size,
+                num_heads,
+                mlp_ratio=mlp_ratio,
+                shifted=each,
+                attn=attn,
+                position_bias=position_bias,
+                ffn=ffn,
+            )
             for each in shifted
         )
         self.conv = residual_conv(dim, resi_connection)

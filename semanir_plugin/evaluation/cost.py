@@ -82,7 +82,7 @@ def _attend(
     q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, *, bias: Tensor | None = None, **_: Any
 ) -> Tensor:
     given = [q, k, semantics.packed(), *([] if bias is None else [bias])]  # what none is given drops out of the trace
-    return stand_in(v, given, 2 * q.numel() * semantics.k)
+    return stand_in(v, given, (q.numel() + v.numel()) * semantics.k)
 
 
 def _attend_to_all(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, **_: Any) -> Tensor:

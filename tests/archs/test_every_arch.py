@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from semanir_plugin.archs.staged_network import StagedNetwork
+from semanir_plugin.blocks import FactorisedPositionBias
 from semanir_plugin.blocks.attention import ATTENTIONS
 from semanir_plugin.blocks.feed_forward import FEED_FORWARDS
 
@@ -112,6 +115,22 @@ def test_every_attention_goes_with_every_feed_forward(make, attn, ffn):
     for (name, ours_), theirs in zip(plain.named_parameters(), net.parameters(), strict=True):
         assert ours_.grad.abs().sum() > 0, name
         torch.testing.assert_close(ours_.grad, theirs.grad, msg=name)
+
+
+@pytest.mark.parametrize("name", ["SemanIR", "SemanIRUNet"])
+def test_a_factorised_position_bias_in_a_whole_network(name):
+    make, x = partial(ours()[name], **TINY[name], position_bias="factorised"), torch.rand(1, 3, 19, 33)
+    plain = make()
+    out = plain(x)
+    out.square().mean().backward()
+    assert any(isinstance(module, FactorisedPositionBias) for module in plain.modules())
+    assert not [name for name, p in plain.named_parameters() if not p.grad.abs().sum() > 0]
+    for option in ({"use_checkpoint": True}, {"compile_backend": "aot_eager"}):
+        other = make(**option)
+        other.load_state_dict(plain.state_dict())
+        torch.testing.assert_close(other(x), out)
+    with pytest.raises(ValueError, match="position_bias must be one of"):
+        ours()[name](**TINY[name], position_bias="dense")
 
 
 def test_unknown_kinds_are_refused_with_the_known_ones(make):

@@ -76,6 +76,19 @@ def test_stage_equals_a_straightforward_one(shifted, size):
     torch.testing.assert_close(module(x, 5), reference(module, x, 5), atol=1e-5, rtol=1e-4)
 
 
+def test_a_factorised_bias_equals_the_dense_one_of_its_features():
+    module = stage([False, True], position_bias="factorised")
+    for layer in module.layers:  # so that the bias counts
+        layer.attn.position_bias.outer.data *= 4
+    x = torch.randn(1, 8, 12, 8)
+    results = []
+    for out in (module(x, 5), reference(module, x, 5)):
+        results.append((out, *torch.autograd.grad(out.square().mean(), module.parameters())))
+    assert all(each.abs().max() > 0 for each in results[1])
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("shifted", "built"), [([False] * 3, 1), ([True] * 3, 1), ([False, True, False, True], 2)])
 def test_dictionaries_are_built_once_per_window_position(monkeypatch, shifted, built):
     calls = []

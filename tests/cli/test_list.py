@@ -15,6 +15,7 @@ def test_everything_is_listed_with_its_arguments(capsys):
     for name in (*BLOCKS, "SemanIR", "SwinIR", "MixedArch", "PairedImageDataset", "FFTLoss", "calculate_psnr_b"):
         assert f"\n  {name}" in out
     lines = out.splitlines()
+    assert "position_bias='table'" in " ".join(out.split())
     assert "num_heads=None, window_size=8, shift=0, topk=None, similarity='dot'" in out
     at = next(index for index, line in enumerate(lines) if line.startswith("  GaussianNoiseDataset: "))
     described = " ".join(line.strip() for line in lines[at + 1 : at + 4])

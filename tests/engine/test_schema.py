@@ -292,6 +292,7 @@ SEMANIR = ["model_type=SemanIRModel", "network_g={type: SemanIR, upscale: 2}"]
         "network_g:upsampler=2": "network_g: upsampler must be str, not 2",
         "network_g:interpolating_init=1": "network_g: interpolating_init must be bool, not 1",
         "network_g:similarity=foo": "network_g: similarity must be 'dot' or 'cosine', not 'foo'",
+        "network_g:position_bias=mlp": "network_g: position_bias must be 'table' or 'factorised', not 'mlp'",
         "network_g:depths=6": "network_g: depths must be a list of int, not 6",
         "network_g:depths=[6, 6.5]": "network_g: depths must be a list of int, not [6, 6.5]",
         "network_g:topk=[64, x]": "network_g: topk must be int or a list of int, not [64, 'x']",
@@ -320,7 +321,7 @@ def test_values_must_suit_what_reads_them(recipe, entry, message):
     [
         *("network_g:mlp_ratio=2", "network_g:topk=64", "network_g:topk=[64, 128]", "network_g:similarity=cosine"),
         *("train:amp=off", "train:amp=~", "train:amp=bf16", "train:grad_clip=1", "train:grad_clip=~"),
-        *("train:accumulation_steps=2.0", "val:topk=64"),
+        *("train:accumulation_steps=2.0", "val:topk=64", "network_g:position_bias=factorised"),
     ],
 )
 def test_values_that_suit_pass(recipe, entry):

@@ -128,14 +128,16 @@ def test_an_architecture_of_basicsr(model, tmp_path):
     assert same(build_from_checkpoint(tmp_path / "compact.safetensors"), net)
 
 
-def test_safetensors_hold_weights_and_options(tmp_path, model):
-    path, net = tmp_path / "net.safetensors", network(5)
-    save_weights(path, net, OPTIONS)
+@pytest.mark.parametrize("position_bias", ["table", "factorised"])
+def test_safetensors_hold_weights_and_options(tmp_path, model, position_bias):
+    path, net = tmp_path / "net.safetensors", network(5, position_bias=position_bias)
+    options = {**OPTIONS, "position_bias": position_bias}
+    save_weights(path, net, options)
     assert load_file(path).keys() == net.state_dict().keys()
     built = load_network(path)
     assert same(built.network, net)
-    assert built.options == OPTIONS
-    target = network(6)
+    assert built.options == options
+    target = network(6, position_bias=position_bias)
     model.load_network(target, str(path), True, "params_ema")
     assert same(target, net)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from functools import partial
 
@@ -25,25 +26,60 @@ def _small(monkeypatch):
         monkeypatch.setitem(benchmark_ops.PLANS, "cpu", dataclasses.replace(SMALL, attention=SMALL.attention[:-1]))
     else:
         monkeypatch.setitem(benchmark_ops.PLANS, "cpu", SMALL)
-    monkeypatch.setattr(benchmark_ops, "CHANNELS", 8)
+    monkeypatch.setattr(benchmark_ops, "CHANNELS", 8)  # of raw projections
+    monkeypatch.setattr(benchmark_ops, "run_in_venv", lambda: None)
     monkeypatch.setattr(measuring, "peak_mib", lambda *_: 1.0)
+
+
+CASE = benchmark_ops.Case(64, 16, "cpu", "raw")
+BACKENDS = ("mask", "gather")
+
+
+def run(monkeypatch, tmp_path, *arguments):
+    monkeypatch.setattr(sys, "argv", ["benchmark_ops.py", "--device", "cpu", "--out", str(tmp_path), *arguments])
+    return benchmark_ops.main()
 
 
 @pytest.mark.parametrize(
     ("name", "measure"),
     [
-        ("attention", partial(benchmark_ops.measure_attention, 64, 16)),
-        ("dictionary", partial(benchmark_ops.measure_dictionary, 64, 16)),
-        ("assa", partial(benchmark_ops.measure_assa, 3, 16)),
+        ("attention", partial(benchmark_ops.measure_attention, CASE, BACKENDS, 1, None)),
+        ("dictionary", partial(benchmark_ops.measure_dictionary, CASE, 1)),
+        ("assa", partial(benchmark_ops.measure_assa, 3, 16, "cpu", 1, None)),
     ],
 )
 def test_a_row_has_every_backend(name, measure, capsys):
-    row = measure("cpu", 1, None)
-    columns = benchmark_ops.columns(name, "cpu")
+    row = measure()
+    columns = benchmark_ops.columns(name, "cpu", BACKENDS)
     benchmark_ops.print_row(name, row, columns, header=True)
     assert set(row["backends"]) == set(columns)
-    assert all(number > 0 for cell in row["backends"].values() for number in cell.values() if number is not None)
+    times = [cell[task] for cell in row["backends"].values() for task in benchmark_ops.TASKS if task in cell]
+    assert all(number > 0 for each in times for number in each.values())
     assert len({len(line) for line in capsys.readouterr().out.splitlines()[2:]}) == 1, "columns line up"
+
+
+def test_inputs_are_the_network_s_and_in_large_windows_as_wide_as_s(monkeypatch):
+    monkeypatch.setattr(benchmark_ops, "CHANNELS", 180)
+    small, shifted, large = (
+        benchmark_ops.network_inputs(*each, None)
+        for each in ((16, 32, "network"), (16, 32, "shifted"), (32, 32, "network"))
+    )
+    assert [each.q.shape for each in (small, large)] == [(4, 3, 256, 16), (1, 6, 1024, 30)]
+    assert large.tokens.shape == (1, 1024, 180)
+    assert large.bias.shape == (6, 63, 63)
+    assert (small.regions is None, shifted.regions is None) == (True, False)
+    ratio = (large.q @ large.k.mT).std() / (small.q @ small.k.mT).std()
+    assert 0.8 < ratio < 1.25, "as peaked as the network's"
+    _, tensors, semantics = benchmark_ops.Case(64, 16, "cpu", "shifted").make()
+    assert semantics.counts().min() < 64
+    assert tensors[0].shape == (4, 3, 64, 16)
+
+
+def test_shares_used():
+    mask = torch.zeros(2, 64, 64, dtype=torch.bool)
+    mask[0, :16, :4] = mask[0, 16:, 4:8] = mask[1, :, 0] = True
+    near, window = benchmark_ops.shares_used(mask)
+    assert (near, window) == ((4 / 64 + 1 / 64) / 2, (8 / 64 + 1 / 64) / 2)
 
 
 def test_a_floor_is_the_larger_of_two_times():
@@ -51,24 +87,42 @@ def test_a_floor_is_the_larger_of_two_times():
     floor.flops_per_ms, floor.exponentials_per_ms = 100.0, 10.0
     assert floor.ms(1000, 10) == 10
     assert floor.ms(100, 50) == 5
-    row = benchmark_ops.measure_attention(64, 16, "cpu", 1, floor)
+    row = benchmark_ops.measure_attention(CASE, ("mask",), 1, floor)
     assert row["floor_ms"] == 4 * 6 * 64 * 16 * 30 * 4 / 100
 
 
 def test_everything_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark_ops, "run_in_venv", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["benchmark_ops.py", "--device", "cpu", "--out", str(tmp_path)])
-    assert benchmark_ops.main() == 0
+    monkeypatch.setitem(benchmark_ops.FASTEST, "cpu", "mask")
+    monkeypatch.setattr(benchmark_ops, "KEYS", (8, 64))
+    assert run(monkeypatch, tmp_path, "--backends", "mask", "--features", "network", "raw") == 0
     assert (tmp_path / "benchmark_ops_cpu.png").stat().st_size > 1000
-    assert '"keys_used"' in (tmp_path / "benchmark_ops_cpu.json").read_text()
-    assert "commit" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "benchmark_ops_cpu.jsonl").read_text().splitlines()]
+    assert [(row["op"], row["features"], row["k"]) for row in rows] == [
+        *(("attention", features, k) for features in ("network", "raw") for k in (8, 64)),
+        *(("dictionary", features, k) for features in ("network", "raw") for k in (8, 64)),
+        ("assa", "", 16),
+    ]
+    table = (tmp_path / "benchmark_ops_cpu.md").read_text()
+    costs = rows[0]["backends"]
+    share = costs["mask"]["inference"]["processor"] / costs["dense"]["inference"]["processor"]
+    assert f"| network | 64 | 8 | {rows[0]['keys_used'][0]:.0%} | {torch.get_num_threads()} | {share:.2f} |" in table
+    assert "commit" in table
+    assert table in capsys.readouterr().out
+
+
+def test_what_cannot_be_measured_is_told(tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, tmp_path, "--data", str(tmp_path)) == 2
+    assert "has no PNG or JPEG images" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, tmp_path, "--backends", "nativ")
+    assert "unknown backend 'nativ'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("op", "wrong", "measure"),
     [
-        ("attend", "gather", partial(benchmark_ops.measure_attention, 64, 16)),
-        ("assa", "torch", partial(benchmark_ops.measure_assa, 3, 16)),
+        ("attend", "gather", partial(benchmark_ops.measure_attention, CASE, BACKENDS)),
+        ("assa", "torch", partial(benchmark_ops.measure_assa, 3, 16, "cpu")),
     ],
 )
 def test_a_backend_that_is_wrong_is_not_timed(monkeypatch, op, wrong, measure):
@@ -77,7 +131,7 @@ def test_a_backend_that_is_wrong_is_not_timed(monkeypatch, op, wrong, measure):
         benchmark_ops, op, lambda backend, *rest: right(backend, *rest) + (0.01 if backend == wrong else 0)
     )
     with pytest.raises(SystemExit, match=f"{wrong} differs from naive"):
-        measure("cpu", 1, None)
+        measure(1, None)
 
 
 def test_a_dictionary_that_is_wrong_is_not_timed(monkeypatch):
@@ -86,15 +140,7 @@ def test_a_dictionary_that_is_wrong_is_not_timed(monkeypatch):
     right = threshold.select_keys
     monkeypatch.setattr(threshold, "select_keys", lambda *arguments: right(*arguments).roll(1, -1))
     with pytest.raises(SystemExit, match="threshold dictionary differs from naive"):
-        benchmark_ops.measure_dictionary(64, 16, "cpu", 1, None)
-
-
-def test_images_are_cut_without_a_rest():
-    for tokens, windows in ((4096, (256, 1024)), (65536, (512, 1024, 2048, 4096))):
-        for n in windows:
-            height, width = benchmark_ops.image_size(tokens, n)
-            assert height * width % n == 0
-            assert height * width > 0.8 * tokens
+        benchmark_ops.measure_dictionary(CASE, 1)
 
 
 def adding_ones(mib):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from semanir_plugin.ops import native_support, triton_support
 from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
+from semanir_plugin.ops.key_semantic_attention.non_finite import attend_contained
 from semanir_plugin.ops.key_semantics import KeySemantics
 from semanir_plugin.ops.position_table import check_bias, dense_bias
 
@@ -34,6 +36,10 @@ BACKENDS = {
 }
 # These read a relative-position table on the fly; the others get it as a dense bias.
 TABLE_BACKENDS = {"flex", "native", "triton"}
+# The kernels of these take values as wide as keys.
+ONE_WIDTH_BACKENDS = {"triton"}
+# The kernels of these never combine a query with a key that it did not choose; PyTorch's operators do.
+KERNEL_BACKENDS = {"native", "triton"}
 
 
 def key_semantic_attention(
@@ -48,13 +54,16 @@ def key_semantic_attention(
 ) -> Tensor:
     """Attend from each query to the keys its window's dictionary holds for it, and to no others.
 
-    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype. A NaN in a
-    query stays in its row. SemanIR (NeurIPS 2024), section 3.3.
+    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype.
+    SemanIR (NeurIPS 2024), section 3.3.
+
+    A NaN in a query stays in its row. NaN and infinity in keys and values reach the queries that chose them, whose
+    whole rows may become NaN, and nobody else; what nobody chose reaches nobody.
 
     Args:
         q: (B, H, N, D) queries of B windows.
         k: (B, H, N, D) keys.
-        v: (B, H, N, D) values.
+        v: (B, H, N, E) values.
         semantics: Dictionary of the same B windows of N tokens, shared by all heads.
         bias: Added to the scaled scores of every window: dense, (H, N, N), or a relative-position table,
             (H, 2w - 1, 2w - 1) for windows of N = w * w tokens row by row, in which query (y, x) and key (y', x') have
@@ -65,7 +74,7 @@ def key_semantic_attention(
             "blockwise" and "native" are for CPUs, the latter needs a C compiler; "triton" is for CUDA.
 
     Returns:
-        (B, H, N, D) in the dtype of v.
+        (B, H, N, E) in the dtype of v.
 
     Raises:
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
@@ -78,8 +87,22 @@ def key_semantic_attention(
         backend, _ = choose_backend(q)
     if bias is not None and backend not in TABLE_BACKENDS:
         bias = dense_bias(bias, q.shape[2])
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast(q.device.type, enabled=False):
-        return BACKENDS[backend](q, k, v, semantics, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+        if backend in ONE_WIDTH_BACKENDS and q.shape != v.shape:
+            return _attend_padded(backend, q, k, v, semantics, bias, scale)
+        if backend in KERNEL_BACKENDS:
+            return BACKENDS[backend](q, k, v, semantics, bias, scale)
+        return attend_contained(BACKENDS[backend], q, k, v, semantics, bias, scale)
+
+
+def _attend_padded(
+    backend: str, q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float
+) -> Tensor:
+    """Attend with zeros beside what is narrower: they change no score, and their output is dropped."""
+    width, values = max(q.shape[-1], v.shape[-1]), v.shape[-1]
+    q, k, v = (functional.pad(each, (0, width - each.shape[-1])) for each in (q, k, v))
+    return BACKENDS[backend](q, k, v, semantics, bias, scale)[..., :values]
 
 
 def choose_backend(q: Tensor) -> tuple[str, str]:
@@ -98,9 +121,9 @@ def choose_backend(q: Tensor) -> tuple[str, str]:
 def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, backend: str) -> None:
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
-    if q.ndim != 4 or not q.shape == k.shape == v.shape:
+    if q.ndim != 4 or q.shape != k.shape or q.shape[:3] != v.shape[:-1]:
         shapes = [tuple(t.shape) for t in (q, k, v)]
-        raise ValueError(f"q, k and v must have one shape (B, H, N, D), got {shapes}")
+        raise ValueError(f"q and k must have one shape (B, H, N, D), and v (B, H, N, E), got {shapes}")
     b, h, n, _ = q.shape
     if semantics.shape[:2] != (b, n):
         raise ValueError(f"the dictionary is of (B, N) = {semantics.shape[:2]}, but q has (B, N) = {(b, n)}")

@@ -27,7 +27,7 @@ SMALLEST_WINDOW = 512
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`."""
+    """Return (B, H, N, E); arguments as in `key_semantic_attention`."""
     leaves = (q, k, v) if bias is None else (q, k, v, bias)
     if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
         dtype = torch.promote_types(q.dtype, torch.float32)  # softmax and its gradient need the digits
@@ -78,7 +78,7 @@ def _used_keys(mask: Tensor) -> Tensor | None:
 
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_blockwise", mutates_args=())
 def attend_op(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D) for a (B, N, N) bool mask."""
+    """Return (B, H, N, E) for a (B, N, N) bool mask."""
     out = v.new_empty(v.shape)
     for block in _blocks(mask, q.dtype):
         buffer = torch.empty_like(block.mask)

@@ -16,7 +16,7 @@ __all__ = ["attend"]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`, the bias also as a table.
+    """Return (B, H, N, E); arguments as in `key_semantic_attention`, the bias also as a table.
 
     Raises:
         ValueError: A gradient is wanted on a CPU.

@@ -11,9 +11,9 @@ __all__ = ["attend"]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`."""
+    """Return (B, H, N, E); arguments as in `key_semantic_attention`."""
     indices = semantics.indices()  # (B, N, k)
-    keys, values = (_gather(each, indices) for each in (k, v))  # (B, H, N, k, D)
+    keys, values = (_gather(each, indices) for each in (k, v))  # (B, H, N, k, D) and (B, H, N, k, E)
     scores = torch.einsum("bhnd,bhnkd->bhnk", q * scale, keys)
     if bias is not None:
         rows = torch.arange(q.shape[2], device=q.device)[:, None]

@@ -11,7 +11,7 @@ __all__ = ["attend"]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`."""
+    """Return (B, H, N, E); arguments as in `key_semantic_attention`."""
     scores = (q * scale) @ k.mT  # (B, H, N, N)
     if bias is not None:
         scores = scores + bias

@@ -11,7 +11,7 @@ __all__ = ["attend"]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`, computed in fp32 at least."""
+    """Return (B, H, N, E); arguments as in `key_semantic_attention`, computed in fp32 at least."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         scores = torch.einsum("bhid,bhjd->bhij", q.to(dtype), k.to(dtype)) * scale

@@ -15,7 +15,7 @@ CHUNK_ELEMENTS = 1 << 25
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`."""
+    """Return (B, H, N, E); arguments as in `key_semantic_attention`."""
     if bias is None:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=semantics.mask()[:, None], scale=scale)
     bias = bias.to(q.dtype)

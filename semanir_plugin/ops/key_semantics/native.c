@@ -2,6 +2,7 @@
  *
  * A row is read as integers that are ordered as its floats are, so that halving the range between its least and its
  * largest ends after at most 32 rounds, and sooner once exactly k lie above. A row stays in the first-level cache. */
+#include "threads.h"
 #include "vectors.h"
 
 #define ROWS_PER_TASK 32
@@ -40,7 +41,8 @@ static int count_from(const int32_t *ordered, int n, int32_t least) {
 static void keep_largest(const int32_t *restrict ordered, int n, int k, uint8_t *restrict mask) {
     int32_t least = INT32_MAX, most = OUTSIDE;
     for (int j = 0; j < n; j++) {
-        least = ordered[j] < least && ordered[j] != OUTSIDE ? ordered[j] : least;
+        int32_t inside = ordered[j] == OUTSIDE ? INT32_MAX : ordered[j]; /* apart, so that compilers see vectors */
+        least = inside < least ? inside : least;
         most = ordered[j] > most ? ordered[j] : most;
     }
     int kept = count_from(ordered, n, least);
