@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from measuring import Floor
 
 from gpu_stages.sizes import Sizes
 
@@ -80,25 +81,15 @@ class Rates:
 @cache
 def measure_rates(device: str, dtype: torch.dtype) -> Rates:
     """Measure products of large matrices of a dtype, exponentials in fp32, and bytes of a copy, read and written."""
-    side, elements = (8192, 1 << 28) if device == "cuda" else (256, 1 << 16)
-    a = torch.randn(side, side, device=device, dtype=dtype)
+    elements = 1 << (28 if device == "cuda" else 16)
     copied = torch.empty(2, elements, device=device)
-    return Rates(
-        flops=2 * side**3 / median_ms(lambda: a @ a, 10, device),
-        exponentials=_exponentials_per_ms(device),
-        bytes=8 * elements / median_ms(lambda: copied[0].copy_(copied[1]), 10, device),
-    )
-
-
-def _exponentials_per_ms(device: str) -> float:
-    programs, rounds, block = 132 * 16, 512, 1024
-    if device == "cpu":
-        x = torch.rand(block)
-        return block / median_ms(lambda: x.exp2_(), 10, device)
-    from exponential_kernels import run
-
-    out = torch.empty(programs * block, device=device)
-    return programs * rounds * block / median_ms(lambda: run(out, programs, rounds, block), 10, device)
+    copied_per_ms = 8 * elements / median_ms(lambda: copied[0].copy_(copied[1]), 10, device)
+    if device == "cpu":  # a rehearsal
+        side = 256
+        a = torch.randn(side, side, dtype=dtype)
+        return Rates(2 * side**3 / median_ms(lambda: a @ a, 10, device), float("inf"), copied_per_ms)
+    floor = Floor(str(dtype).removeprefix("torch."))
+    return Rates(floor.flops_per_ms, floor.exponentials_per_ms, copied_per_ms)
 
 
 def peak_mib(run: Callable[[], Any], sizes: Sizes) -> float | None:

@@ -1,25 +1,20 @@
-"""Features of a trained network on a photograph: what its dictionaries are made of, for timings.
+"""Features of a trained network on a photograph, of any width and in windows of any shape.
 
-How many keys neighbouring queries share decides the speed of kernels that skip what nobody chose. Random features share
-next to none; those of a network that has seen nothing but noise share others than those of a photograph.
+For kernels at the sizes of networks that are not trained yet; `attention_inputs` has those of one that is, as they are.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from semanir_plugin.blocks import KeySemanticStage
-from semanir_plugin.errors import UserError
+from semanir_plugin.evaluation.profiling.attention_inputs import WEIGHTS, read_photo
 from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
 
 __all__ = ["stage_inputs"]
-
-WEIGHTS = "semanir-mini-x4"
-PHOTO = "astronaut.png"
 
 
 def stage_inputs(windows: int, shape: tuple[int, int], channels: int, *, stage: int = 1) -> Tensor:
@@ -55,20 +50,8 @@ def _features(height: int, width: int, stage: int) -> Tensor:
     kept: list[Tensor] = []
     hook = stages[stage].register_forward_pre_hook(lambda _, args: kept.append(args[0]))
     with hook, torch.no_grad():
-        network(_photo(height, width))
+        network(read_photo(height, width))
     return kept[0][0, :height, :width]  # without what pads it to whole windows
-
-
-def _photo(height: int, width: int) -> Tensor:
-    """Return the middle of the photograph, (1, 3, height, width) in [0, 1]."""
-    import skimage
-    from skimage.io import imread
-
-    pixels = imread(Path(skimage.__file__).parent / "data" / PHOTO)[..., :3]
-    if height > pixels.shape[0] or width > pixels.shape[1]:
-        raise UserError(f"{PHOTO} has no {height} x {width} pixels; ask for fewer or smaller windows")
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return torch.from_numpy(pixels[top : top + height, left : left + width]).permute(2, 0, 1)[None] / 255
 
 
 def _rotation(width: int, channels: int) -> Tensor:
