@@ -87,7 +87,8 @@ def measure_rates(device: str, dtype: torch.dtype) -> Rates:
     if device == "cpu":  # a rehearsal
         side = 256
         a = torch.randn(side, side, dtype=dtype)
-        return Rates(2 * side**3 / median_ms(lambda: a @ a, 10, device), float("inf"), copied_per_ms)
+        flops_per_ms = 2 * side**3 / median_ms(lambda: a @ a, 10, device)
+        return Rates(flops_per_ms, elements / median_ms(copied[0].exp2, 10, device), copied_per_ms)
     floor = Floor(str(dtype).removeprefix("torch."))
     return Rates(floor.flops_per_ms, floor.exponentials_per_ms, copied_per_ms)
 

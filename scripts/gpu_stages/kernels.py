@@ -39,6 +39,7 @@ def cases(sizes: Sizes, _: argparse.Namespace) -> Iterator[Case]:
     yield from _dictionary_cases(sizes, first)
     yield from _other_cases(sizes)
     for shape in rest:
+        torch._dynamo.reset()  # else FlexAttention, compiled for a few sizes, would run uncompiled from the next one on
         yield _attention_case(sizes, shape, sizes.timed_keys[0], DENSE)
         for keys, backend in product(sizes.timed_keys, ("triton", *sizes.others)):
             yield _attention_case(sizes, shape, keys, backend)
@@ -63,7 +64,6 @@ def _attention_case(sizes: Sizes, shape: Shape, keys: int, backend: str) -> Case
 
 
 def _make_attention(sizes: Sizes, shape: Shape, keys: int) -> Problem:
-    torch._dynamo.reset()  # else FlexAttention, compiled for many sizes, would run uncompiled from some case on
     return problems.attention(sizes, shape, _windows(sizes, shape), keys, _dtype(sizes))
 
 

@@ -76,6 +76,8 @@ class SemanIRModel(SharedValidation):
         from semanir_plugin.models.optim_wrapper import build_optim_wrapper  # mmengine, not needed for testing
 
         super().init_training_settings()
+        if hasattr(self, "net_g_ema"):
+            self._lay_out(self.net_g_ema)  # averages of tensors that lie alike take one kernel
         train_opt = self.opt["train"]
         self.accumulation_steps = train_opt.get("accumulation_steps", 1)
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
@@ -102,9 +104,12 @@ class SemanIRModel(SharedValidation):
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Take a network to the device, laid out as asked for, and have all processes take part."""
+        self._lay_out(net)
+        return super().model_to_device(net)
+
+    def _lay_out(self, net: torch.nn.Module) -> None:
         if self._channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return super().model_to_device(net)
 
     @property
     def _channels_last(self) -> bool:
