@@ -99,7 +99,7 @@ def check(args: argparse.Namespace) -> int:
     machine = describe_machine("cpu" if args.rehearse else "cuda")
     journal.write(machine=machine, commit=args.commit, command=" ".join(sys.argv))
     stages = [stage for stage in STAGES if stage.name in args.stages]
-    bad = run_stages(stages, 60 * args.minutes, args.output, options_of(args))
+    bad = run_stages(stages, 60 * args.minutes, args.output, options_of(args), warm=not args.rehearse)
     print(f"\n{summarize(journal.path)}")
     return min(1, bad)
 

@@ -6,12 +6,15 @@ import faulthandler
 import gc
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from gpu_stages.journal import Journal, Row
 
-__all__ = ["Case", "run_cases"]
+__all__ = ["Case", "run_cases", "warm_up"]
 
 LOST_DEVICE = 3  # exit code of a process that can use its GPU no more
 STDERR = 2  # of the process
@@ -25,11 +28,13 @@ class Case:
         name: Unique in its stage.
         measure: Yields rows, each written when it is yielded.
         seconds: After which the case is given up.
+        compiles: Whether it is worth running beforehand for what it compiles.
     """
 
     name: str
     measure: Callable[[], Iterator[Row]]
     seconds: float = 60
+    compiles: bool = False
 
 
 def run_cases(cases: Iterable[Case], journal: Journal) -> None:
@@ -48,6 +53,14 @@ def run_cases(cases: Iterable[Case], journal: Journal) -> None:
         finally:
             faulthandler.cancel_dump_traceback_later()
         journal.running = None
+
+
+def warm_up(cases: Iterable[Case], index: int, count: int) -> None:
+    """Run a share of the cases that compile, and forget what comes of it: errors are told when they are measured."""
+    for case in islice((case for case in cases if case.compiles), index, None, count):
+        with suppress(Exception):
+            deque(case.measure(), maxlen=0)
+        _free()
 
 
 def _run(case: Case, journal: Journal) -> None:

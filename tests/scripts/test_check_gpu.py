@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.conftest import ROOT
 sys.path.append(str(ROOT / "scripts"))
 import check_gpu
 from gpu_stages import correctness, pack, supervision
-from gpu_stages.cases import LOST_DEVICE, Case, run_cases
+from gpu_stages.cases import LOST_DEVICE, Case, run_cases, warm_up
 from gpu_stages.journal import Journal
 from gpu_stages.supervision import Stage, run_stages
 
@@ -38,6 +39,10 @@ if sys.argv[1] == "slow":
     cases = [Case("slow", lambda: rows(lambda: time.sleep(60)))]
 if sys.argv[1] == "quick":
     cases = cases[:1]
+if "--warm" in sys.argv:
+    Path(sys.argv[3], f"warm {' '.join(sys.argv[5:])}").touch()
+    time.sleep(60 if sys.argv[5] == "1" else 0)
+    sys.exit()
 run_cases(cases, Journal(Path(sys.argv[3]), sys.argv[1]))
 """
 
@@ -50,15 +55,15 @@ def stages(tmp_path, monkeypatch):
     monkeypatch.setattr(supervision, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setattr(supervision, "STARTING", 0)
 
-    def run(names, seconds):
-        bad = run_stages([Stage(name, share=1) for name in names], seconds, tmp_path, ())
+    def run(chosen, seconds):
+        bad = run_stages(chosen, seconds, tmp_path, ())
         return bad, [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
 
     return run
 
 
 def test_what_fails_crashes_or_hangs_is_a_row_and_the_next_case_starts(stages):
-    bad, rows = stages(["all"], 60)
+    bad, rows = stages([Stage("all", 1)], 60)
     assert [row["case"] for row in rows if row.get("number") == 1] == ["good", "bad", "crash", "hang", "last"]
     errors = {row["case"]: row["error"] for row in rows if "error" in row}
     assert errors["bad"] == "it is broken"
@@ -69,10 +74,26 @@ def test_what_fails_crashes_or_hangs_is_a_row_and_the_next_case_starts(stages):
 
 
 def test_a_stage_out_of_time_is_told_and_the_next_one_starts(stages):
-    bad, rows = stages(["slow", "quick"], 8)
+    bad, rows = stages([Stage("slow", 1), Stage("quick", 1)], 8)
     ends = {row["stage"]: row["ended"] for row in rows if "ended" in row}
     assert ends == {"slow": "out of time in slow", "quick": "complete"}
     assert bad == 1
+
+
+def test_idle_cores_compile_for_all_stages_beside_one_that_is_not_timed(stages, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "WARMING", 3)
+    start = time.monotonic()
+    stages([Stage("quick", 1, timed=False), Stage("quick", 1, warm_ups=2)], 60)
+    assert {path.name for path in tmp_path.glob("warm*")} == {"warm 0 2", "warm 1 2"}
+    assert time.monotonic() - start < 20, "what takes too long is ended"
+
+
+def test_a_share_of_what_compiles_is_run_and_its_errors_are_left_for_later(tmp_path):
+    seen = []
+    cases = [Case(str(each), lambda each=each: iter([seen.append(each)]), compiles=each != 2) for each in range(6)]
+    cases.insert(0, Case("broken", lambda: [][0], compiles=True))
+    warm_up(cases, 0, 2)
+    assert seen == [1, 4]
 
 
 def test_a_process_that_lost_its_gpu_ends_behind_the_case(tmp_path, capsys):
