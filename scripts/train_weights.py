@@ -40,7 +40,6 @@ SCALES = (1.0, 0.8, 0.6)
 RAIN = (0.5, 1.0, 2.0, 4.0)
 CROP = 240  # side of the sub-images that are stored
 TRIAL = 40  # iterations by which the time of one is judged
-VALIDATIONS = 20
 SAVING = 20  # seconds that are left for the last checkpoint
 CHECKPOINT_SECONDS = 60  # after which there is another one, and parts of it
 LOOKING = 2.0  # seconds from one look for a checkpoint to the next
@@ -85,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--parts", type=Path, metavar="FOLDER", help="where parts go (default: weights/NAME/parts)")
     parser.add_argument("--batch", type=int, help="images in a step (default: the recipe's)")
     parser.add_argument("--patch", type=int, help="side of the ground truth's patches (default: the recipe's)")
+    parser.add_argument("--validations", type=int, default=20, help="of a training, on few images (20)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="that read images (default: one per core)")
     args = parser.parse_args()
     if not args.recipe.is_file():
@@ -95,8 +95,9 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--data must name a folder with train/BSD400 and test/Set5; see --help")
     if args.minutes <= SAVING / 60:
         parser.error(f"--minutes must be more than {SAVING / 60:.1f}")
-    if min((each for each in (args.iterations, args.batch, args.patch) if each is not None), default=1) < 1:
-        parser.error("--iterations, --batch and --patch must be at least 1")
+    counts = (args.iterations, args.batch, args.patch, args.validations)
+    if min(each for each in counts if each is not None) < 1:
+        parser.error("--iterations, --batch, --patch and --validations must be at least 1")
     if args.workers < 0:
         parser.error("--workers must be at least 0: 0 reads in the process that trains")
     return args
@@ -160,7 +161,7 @@ class Weights:
         if self.opt.exists():
             return
         iterations = self.args.iterations or self._fit(options, deadline)
-        shorten(options, iterations)
+        shorten(options, iterations, self.args.validations)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(
             json.dumps({"recipe": self.args.recipe.name, "iterations": iterations, "calls": []}).encode(), self.facts
@@ -323,7 +324,7 @@ def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
     return val | disk | {"dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ")}
 
 
-def shorten(options: dict[str, Any], iterations: int) -> None:
+def shorten(options: dict[str, Any], iterations: int, validations: int = 1) -> None:
     """Have a recipe train for so many iterations, its schedule shortened or stretched alike."""
     train, dataset = options["train"], options["datasets"]["train"]
     factor = iterations / train["total_iter"]
@@ -343,7 +344,7 @@ def shorten(options: dict[str, Any], iterations: int) -> None:
     if train.get("warmup_iter", -1) > 0:
         train["warmup_iter"] = scaled(train["warmup_iter"])
     train["total_iter"] = iterations
-    often = max(1, iterations // VALIDATIONS)
+    often = max(1, iterations // validations)
     if options.get("val"):
         options["val"]["val_freq"] = often
     options["logger"] |= {"save_checkpoint_freq": often, "print_freq": max(1, min(100, iterations // 4))}

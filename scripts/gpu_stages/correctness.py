@@ -35,7 +35,7 @@ def cases(sizes: Sizes, _: argparse.Namespace) -> Iterator[Case]:
             later = keys == sizes.keys[0] and name != sizes.dtypes[0]  # and so compiled while the first one runs
             yield Case(f"attention k={keys} {name}", check, compiles=later)
     for name in sizes.dtypes:
-        yield Case(f"dictionary {name}", partial(_check_dictionary, sizes, getattr(torch, name)))
+        yield Case(f"dictionary {name}", partial(_check_dictionary, sizes, getattr(torch, name)), compiles=True)
     for name in sizes.dtypes:
         sparse, split = problems.sparse_attention, problems.heads_of_projection
         yield Case(f"adaptive_sparse_attention {name}", partial(_check, sizes, name, sparse), compiles=True)

@@ -22,9 +22,10 @@ from semanir_plugin.errors import UserError
 
 __all__ = ["cases"]
 
-RECIPE = ROOT / "options" / "train_SemanIR_light_SRx4.yml"
+RECIPE = ROOT / "options" / "train_SemanIR_light_short_SRx4.yml"
 RESERVE = 20.0  # seconds for what comes before and after train_weights.py
 LEAST = 60.0
+VALIDATIONS = "6"  # each takes seconds, of minutes
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
 SMALL = {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 8, "topk": 12}
 NUMBERS = {
@@ -61,7 +62,7 @@ def _train(sizes: Sizes, args: argparse.Namespace) -> Iterator[Row]:
 def _words(args: argparse.Namespace) -> list[str]:
     if args.data is None:
         raise UserError("there is nothing to train on: give --data, a folder with train/BSD400 and test/Set5")
-    words = [str(RECIPE), "--data", str(args.data.resolve()), "--batch", "32", "--patch", "192"]
+    words = [str(RECIPE), "--data", str(args.data.resolve()), "--validations", VALIDATIONS]
     if args.start is None:
         return words
     weights = sorted(args.start.resolve().glob("*.safetensors"))

@@ -127,7 +127,7 @@ def test_the_rehearsal_goes_through_all_stages_without_an_error(tmp_path):
     assert len([row for row in rows if "images_per_second" in row]) == 6
     assert any(row.get("psnr", 0) > 5 for row in rows)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("results.jsonl", "log.txt", "parts", "SemanIR_light_SRx4.safetensors")
+        *("results.jsonl", "log.txt", "parts", "SemanIR_light_short_SRx4.safetensors")
     }
 
 

@@ -49,7 +49,12 @@ def recipe(tmp_path):
 
 
 def arguments(recipe, data, **others):
-    given = {"iterations": 5, "workers": 1, **dict.fromkeys(("start", "weights", "parts", "batch", "patch"))}
+    given = {
+        "iterations": 5,
+        "workers": 1,
+        "validations": 20,
+        **dict.fromkeys(("start", "weights", "parts", "batch", "patch")),
+    }
     return SimpleNamespace(recipe=recipe, data=data, **given | others)
 
 
@@ -142,7 +147,7 @@ def test_schedules_are_shortened_alike():
         "val": {"val_freq": 100},
         "logger": {},
     }
-    train_weights.shorten(options, 100)
+    train_weights.shorten(options, 100, 20)
     assert options["train"] == {
         "total_iter": 100,
         "warmup_iter": 5,
