@@ -149,9 +149,16 @@ def describe_machine(device: str) -> str:
     else:
         threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
         hardware = f"{platform.machine()}, {threads} threads, {capability}"
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     return (
-        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {commit or 'unknown'}, "
+        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {_commit()}, "
         f"{time.strftime('%Y-%m-%d')}"
     )
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # a machine without git
+        return "unknown"
+    return commit or "unknown"

@@ -18,6 +18,7 @@ import sys
 import tarfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the training is told, and saves
     deadline = time.monotonic() + 60 * args.minutes - SAVING
     try:
-        Weights(args).train(deadline)
+        Weights(Plan.of(args)).train(deadline)
     except UserError as error:
         print(f"train_weights: {error}", file=sys.stderr)
         return 2
@@ -103,29 +104,50 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is trained: the arguments of the command line, which say what each of them is."""
+
+    recipe: Path
+    data: Path
+    iterations: int | None = None
+    start: Path | None = None
+    weights: Path | None = None
+    parts: Path | None = None
+    batch: int | None = None
+    patch: int | None = None
+    validations: int = 20
+    workers: int = os.cpu_count() or 1
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Plan:
+        """Return the plan of a command line."""
+        return cls(**{each.name: getattr(args, each.name) for each in fields(cls)})
+
+
 class Weights:
     """One training, from a recipe to a file of weights.
 
     Args:
-        args: The command line.
+        plan: What is trained.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.name = args.recipe.stem.removeprefix("train_")
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.name = plan.recipe.stem.removeprefix("train_")
         self.folder = Path("weights", self.name)
         self.run = Path("experiments", self.name)
         self.opt = self.folder / f"{self.name}.yml"
         self.facts = self.folder / "training.json"
-        self.parts = args.parts or self.folder / "parts"
+        self.parts = plan.parts or self.folder / "parts"
         self.result = self.folder / f"{self.name}.safetensors"
         self.start = time.monotonic()
         self.before: list[dict[str, Any]] = []
 
     def train(self, deadline: float) -> None:
         """Train on, and leave parts, facts and, at the end, weights."""
-        if self.args.start:
-            unpack(self.args.start)
+        if self.plan.start:
+            unpack(self.plan.start)
         self._prepare(deadline)
         self.start, self.before = time.monotonic(), json.loads(self.facts.read_text())["calls"]
         finished = self._train_until(deadline)
@@ -157,34 +179,34 @@ class Weights:
         """Make the data, and the option file with as many iterations as fit, unless they are there."""
         from semanir_plugin.files import write_atomic
 
-        options = self._options(make_training_set(self.recipe, self.args.data, max(1, self.args.workers)))
+        options = self._options(make_training_set(self.recipe, self.plan.data, max(1, self.plan.workers)))
         if self.opt.exists():
             return
-        iterations = self.args.iterations or self._fit(options, deadline)
-        shorten(options, iterations, self.args.validations)
+        iterations = self.plan.iterations or self._fit(options, deadline)
+        shorten(options, iterations, self.plan.validations)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(
-            json.dumps({"recipe": self.args.recipe.name, "iterations": iterations, "calls": []}).encode(), self.facts
+            json.dumps({"recipe": self.plan.recipe.name, "iterations": iterations, "calls": []}).encode(), self.facts
         )
         write_atomic(dump(options), self.opt)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What the recipe says."""
-        return read_yaml(self.args.recipe)
+        return read_yaml(self.plan.recipe)
 
     def _options(self, training_set: dict[str, Any]) -> dict[str, Any]:
         options = self.recipe
-        given = {"batch_size_per_gpu": self.args.batch, "gt_size": self.args.patch}
+        given = {"batch_size_per_gpu": self.plan.batch, "gt_size": self.plan.patch}
         training_set |= {key: value for key, value in given.items() if value is not None}
-        training_set |= {"num_worker_per_gpu": self.args.workers, "pin_memory": True, "prefetch_mode": "cuda"}
+        training_set |= {"num_worker_per_gpu": self.plan.workers, "pin_memory": True, "prefetch_mode": "cuda"}
         options["train"] |= {"channels_last": True}
         options["train"]["optim_g"] |= {"fused": True}
         options["logger"] |= {"use_tb_logger": True, "keep_checkpoints": 2}
         options["logger"].setdefault("save_checkpoint_seconds", CHECKPOINT_SECONDS)
-        if self.args.weights:
-            options["path"] |= {"pretrain_network_g": str(self.args.weights.resolve()), "param_key_g": "params_ema"}
-        validation = make_validation_set(options, self.args.data)
+        if self.plan.weights:
+            options["path"] |= {"pretrain_network_g": str(self.plan.weights.resolve()), "param_key_g": "params_ema"}
+        validation = make_validation_set(options, self.plan.data)
         return options | {"name": self.name, "datasets": {"train": training_set, "val": validation}}
 
     def _fit(self, options: dict[str, Any], deadline: float) -> int:

@@ -5,16 +5,19 @@ import os
 import subprocess
 import sys
 import time
+from argparse import Namespace
 
 import pytest
 import torch
 
+from semanir_plugin.errors import UserError
 from semanir_plugin.ops import build_key_semantics
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import check_gpu
-from gpu_stages import correctness, pack, supervision
+import measuring
+from gpu_stages import correctness, pack, supervision, training
 from gpu_stages.cases import LOST_DEVICE, Case, run_cases, warm_up
 from gpu_stages.journal import Journal
 from gpu_stages.supervision import Stage, run_stages
@@ -144,6 +147,21 @@ def test_results_that_are_wrong_do_not_pass():
     swapped[0, 0, mask[0, 0].nonzero()[0]], swapped[0, 0, worst] = False, True
     assert not correctness._judge(swapped, x, 3)["passed"]
     assert not correctness._judge(mask & ~swapped, x, 3)["passed"]
+
+
+def test_the_training_goes_on_from_parts_or_from_weights(tmp_path):
+    assert training._words(Namespace(data=tmp_path, start=None)).count("--start") == 0
+    assert training._words(Namespace(data=tmp_path, start=tmp_path))[-2:] == ["--start", str(tmp_path)]
+    (tmp_path / "net.safetensors").touch()
+    words = training._words(Namespace(data=tmp_path, start=tmp_path))
+    assert words[-2:] == ["--weights", str(tmp_path / "net.safetensors")]
+    with pytest.raises(UserError, match="give --data"):
+        training._words(Namespace(data=None, start=None))
+
+
+def test_a_machine_without_git_is_described(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert "commit unknown" in measuring.describe_machine("cpu")
 
 
 def main(monkeypatch, capsys, *words):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -48,14 +47,8 @@ def recipe(tmp_path):
     return path
 
 
-def arguments(recipe, data, **others):
-    given = {
-        "iterations": 5,
-        "workers": 1,
-        "validations": 20,
-        **dict.fromkeys(("start", "weights", "parts", "batch", "patch")),
-    }
-    return SimpleNamespace(recipe=recipe, data=data, **given | others)
+def plan(recipe, data, **others):
+    return train_weights.Plan(recipe=recipe, data=data, **{"iterations": 5, "workers": 1, **others})
 
 
 def run_in_process(monkeypatch):
@@ -103,7 +96,7 @@ def test_what_was_killed_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp
     options = yaml.safe_load((elsewhere / "weights" / "tiny" / "tiny.yml").read_text())
     train_weights.shorten(options, done + 3)
     (elsewhere / "weights" / "tiny" / "tiny.yml").write_bytes(train_weights.dump(options))
-    train_weights.Weights(arguments(recipe, data)).train(time.monotonic() + 300)
+    train_weights.Weights(plan(recipe, data)).train(time.monotonic() + 300)
     assert json.loads((elsewhere / "weights" / "tiny" / "training.json").read_text())["calls"][1]["iterations"] == 3
     network = build_from_checkpoint(elsewhere / "weights" / "tiny" / "tiny.safetensors")
     averaged = torch.load(elsewhere / "experiments" / "tiny" / "models" / "net_g_latest.pth")["params_ema"]
@@ -112,17 +105,16 @@ def test_what_was_killed_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp
 
 def test_a_time_too_short_to_begin_leaves_what_goes_on(recipe, data, tmp_path, monkeypatch):
     run_in_process(monkeypatch)
-    args = arguments(recipe, data)
-    train_weights.Weights(args).train(time.monotonic() + 0.1)
+    train_weights.Weights(plan(recipe, data)).train(time.monotonic() + 0.1)
     assert list((tmp_path / "weights" / "tiny" / "parts").iterdir())
-    train_weights.Weights(args).train(time.monotonic() + 300)
+    train_weights.Weights(plan(recipe, data)).train(time.monotonic() + 300)
     assert (tmp_path / "weights" / "tiny" / "tiny.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, monkeypatch):
     run_in_process(monkeypatch)
-    weights = train_weights.Weights(arguments(ROOT / "options" / f"train_{name}.yml", data))
+    weights = train_weights.Weights(plan(ROOT / "options" / f"train_{name}.yml", data))
     options = weights._options(train_weights.make_training_set(weights.recipe, data, 1))
     train_weights.shorten(options, 100)
     weights.opt.parent.mkdir(parents=True)
@@ -159,7 +151,7 @@ def test_schedules_are_shortened_alike():
 
 def test_iterations_are_fitted_to_the_time(recipe, data, monkeypatch, capsys):
     run_in_process(monkeypatch)
-    weights = train_weights.Weights(arguments(recipe, data, iterations=None))
+    weights = train_weights.Weights(plan(recipe, data, iterations=None))
     options = weights._options(train_weights.make_training_set(weights.recipe, data, 1))
     few, many = (weights._fit(options, time.monotonic() + seconds) for seconds in (10, 1000))
     assert 50 * few < many
