@@ -39,12 +39,15 @@ static int count_from(const int32_t *ordered, int n, int32_t least) {
 
 /* Keep the k largest, of equal ones the first; all that are not OUTSIDE where those are fewer. */
 static void keep_largest(const int32_t *restrict ordered, int n, int k, uint8_t *restrict mask) {
-    int32_t least = INT32_MAX, most = OUTSIDE;
+    /* As unsigned integers less one, OUTSIDE is above all others. */
+    uint32_t nearest = UINT32_MAX;
+    int32_t most = OUTSIDE;
     for (int j = 0; j < n; j++) {
-        int32_t inside = ordered[j] == OUTSIDE ? INT32_MAX : ordered[j]; /* apart, so that compilers see vectors */
-        least = inside < least ? inside : least;
+        uint32_t above = ((uint32_t)ordered[j] ^ (uint32_t)OUTSIDE) - 1;
+        nearest = above < nearest ? above : nearest;
         most = ordered[j] > most ? ordered[j] : most;
     }
+    int32_t least = (int32_t)((nearest + 1) ^ (uint32_t)OUTSIDE);
     int kept = count_from(ordered, n, least);
     /* At least k are `least` or more, or all are kept; fewer than k are `beyond` or more. */
     int64_t beyond = (int64_t)most + 1;
