@@ -150,12 +150,13 @@ def describe_machine(device: str) -> str:
         threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
         hardware = f"{platform.machine()}, {threads} threads, {capability}"
     return (
-        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {_commit()}, "
+        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {read_commit()}, "
         f"{time.strftime('%Y-%m-%d')}"
     )
 
 
-def _commit() -> str:
+def read_commit() -> str:
+    """Return the repository's commit; "unknown" where there is none, or no git."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()

@@ -23,7 +23,7 @@ from semanir_plugin.ops import build_key_semantics
 __all__ = ["cases"]
 
 BACKEND = "triton"
-TRUTH_ENTRIES = 1 << 27  # scores in float64 that the truth holds at a time: a gigabyte
+TRUTH_ENTRIES = 1 << 25  # scores in float64 that the truth holds at a time: 256 MiB, some ten times
 SIMILARITY_TOLERANCE = 1e-5  # of similarities in fp32, relative to the features' lengths
 
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from bootstrap import ROOT
+from measuring import read_commit
 
 __all__ = ["make_pack"]
 
@@ -93,8 +94,7 @@ def _tracked_bytes() -> int:
 
 
 def _command(folder: Path, data: Path | None, start: Path | None) -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    words = ["--minutes", "9", "--output", "$OUT", "--commit", commit.stdout.strip() or "unknown"]
+    words = ["--minutes", "9", "--output", "$OUT", "--commit", read_commit()]
     words += ["--data", f"{folder}/data"] if data else []
     words += ["--start", f"{folder}/start"] if start else []
     environment = f"SEMANIR_VENV=0 PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$PWD/{folder}/site"
