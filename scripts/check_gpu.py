@@ -16,14 +16,15 @@ from pathlib import Path
 from bootstrap import run_in_venv
 
 EPILOG = """\
-  python3 scripts/check_gpu.py --data DIR                       nine minutes of all stages
+  python3 scripts/check_gpu.py --data DIR                       nine minutes of four stages
   python3 scripts/check_gpu.py --stages training --minutes 5 --data DIR --start results/check_gpu/parts
   python3 scripts/check_gpu.py --rehearse                       on a CPU, tiny, in Triton's interpreter
   python3 scripts/check_gpu.py --pack pack --data DIR           for a machine without a network: prints the command
 
 DIR has train/BSD400 and test/Set5, folders of images.
 """
-NAMES = ("correctness", "kernels", "steps", "training")
+DEFAULT = ("correctness", "kernels", "steps", "training")
+NAMES = (*DEFAULT, "tests")
 
 
 def main() -> int:
@@ -50,7 +51,9 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--stages", nargs="+", choices=NAMES, default=NAMES, metavar="STAGE", help=f"{NAMES} (all)")
+    parser.add_argument(
+        "--stages", nargs="+", choices=NAMES, default=DEFAULT, metavar="STAGE", help=f"{NAMES} (all but the last)"
+    )
     parser.add_argument("--minutes", type=float, default=9, help="for all stages, shared out among them (9)")
     output = Path(os.environ.get("OUT") or "results/check_gpu")
     parser.add_argument("--output", type=Path, default=output, help="new folder (default: $OUT, or results/check_gpu)")

@@ -44,7 +44,7 @@ def _ops(cases: dict[tuple[str, str], Row]) -> str:
     timed = {name: case for (stage, name), case in cases.items() if stage == "kernels"}
     ops = ("forward_ms", "floor_ms", "both_ms", "both_floor_ms", "both_mib")
     dictionaries = ("triton", "matmul+topk", "floor_ms")
-    return f"{_chosen('op', ops, timed)}\n\n{_chosen('ms', dictionaries, timed)}"
+    return "\n\n".join(filter(None, [_chosen("op", ops, timed), _chosen("ms", dictionaries, timed)]))
 
 
 def _chosen(title: str, keys: Sequence[str], cases: dict[str, Row]) -> str:

@@ -51,6 +51,7 @@ STAGES = (
     Stage("kernels", 3, warm_ups=6),
     Stage("steps", 3, warm_ups=6),
     Stage("training", 3),
+    Stage("tests", 3),
 )
 
 

@@ -18,6 +18,7 @@ sys.path.append(str(ROOT / "scripts"))
 import check_gpu
 import measuring
 from gpu_stages import correctness, pack, supervision, training
+from gpu_stages import tests as gpu_tests
 from gpu_stages.cases import LOST_DEVICE, Case, run_cases, warm_up
 from gpu_stages.journal import Journal
 from gpu_stages.supervision import Stage, run_stages
@@ -121,7 +122,7 @@ def test_the_rehearsal_goes_through_all_stages_without_an_error(tmp_path):
     done = check("--rehearse", "--minutes", 5, OUT=str(tmp_path / "out"), OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout + (tmp_path / "out" / "log.txt").read_text()
     rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert [row["ended"] for row in rows if "ended" in row] == ["complete"] * len(check_gpu.NAMES)
+    assert [row["ended"] for row in rows if "ended" in row] == ["complete"] * len(check_gpu.DEFAULT)
     checked = {name for row in rows for name in row.get("errors", ())}
     assert checked >= {"out", "dq", "dk", "dv", "dbias", "dweights", "dqkv", "dscale"}
     timed = [row for row in rows if "both_ms" in row]
@@ -157,6 +158,13 @@ def test_the_training_goes_on_from_parts_or_from_weights(tmp_path):
     assert words[-2:] == ["--weights", str(tmp_path / "net.safetensors")]
     with pytest.raises(UserError, match="give --data"):
         training._words(Namespace(data=None, start=None))
+
+
+def test_tests_that_fail_are_rows(tmp_path):
+    (tmp_path / "test_it.py").write_text("def test_good(): pass\n\ndef test_bad(): assert 1 == 2\n")
+    *wrong, counts = gpu_tests._test((str(tmp_path / "test_it.py"), f"--rootdir={tmp_path}"))
+    assert [(row["test"].rpartition("::")[2], row["passed"]) for row in wrong] == [("test_bad", False)]
+    assert counts == {"tests": 2, "failed": 1, "skipped": 0}
 
 
 def test_a_machine_without_git_is_described(monkeypatch):
