@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.ops import linear as module
-from semanir_plugin.ops.linear import choose_backend, linear, product
+from semanir_plugin.ops.linear import choose_backend, linear
 
 needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="this PyTorch was built without oneDNN")
 
@@ -108,8 +108,3 @@ def test_layers_are_pytorchs_to_everyone_else(amd):
     assert "mkldnn" not in str(traced.inlined_graph)
     per_row = torch.vmap(torch.func.grad(lambda row: layer(row).sum()))(x.detach().flatten(0, 1))
     torch.testing.assert_close(per_row, layer.weight.sum(0).expand(15, 6))
-
-
-def test_products(amd):
-    a, b = torch.randn(9, 5), torch.randn(7, 5)
-    torch.testing.assert_close(product(a, b), a @ b.T)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.eager import values_may_decide
 
-__all__ = ["choose_backend", "linear", "product"]
+__all__ = ["choose_backend", "linear"]
 
 BACKENDS = ("torch", "onednn")
 
@@ -56,12 +56,6 @@ def choose_backend(x: Tensor) -> tuple[str, str]:
     if not _is_amd():
         return "torch", "MKL, which PyTorch takes for fp32, is as quick on processors that are not AMD's"
     return "onednn", "MKL, which PyTorch takes for fp32, does without AVX-512 on AMD's processors"
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ b.T of two matrices by the quicker library; gradients do not pass."""
-    backend, _ = choose_backend(a)
-    return _onednn(a, b, None) if backend == "onednn" else a @ b.mT
 
 
 def _why_not(x: Tensor) -> str | None:
