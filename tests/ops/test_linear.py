@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.ops import linear as module
-from semanir_plugin.ops.linear import choose_backend, linear, product
+from semanir_plugin.ops.linear import choose_backend, linear
 
 needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="this PyTorch was built without oneDNN")
 
@@ -45,6 +45,17 @@ def test_strides_do_not_matter():
     torch.testing.assert_close(linear(shuffled, weight, bias, backend="onednn"), F.linear(x, weight, bias))
     wide = torch.randn(4, 6, 20)[..., ::2]
     torch.testing.assert_close(linear(wide, weight, bias, backend="onednn"), F.linear(wide, weight, bias))
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(6, 5), (2, 3, 5)], ids=str)
+def test_the_result_can_be_written_to(shape):
+    x, weight, bias = inputs(*shape)
+    gradients = [
+        torch.autograd.grad(function(x, weight, bias).relu_().square().sum(), (x, weight, bias))
+        for function in (F.linear, lambda *a: linear(*a, backend="onednn"))
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @needs_onednn
@@ -97,8 +108,3 @@ def test_layers_are_pytorchs_to_everyone_else(amd):
     assert "mkldnn" not in str(traced.inlined_graph)
     per_row = torch.vmap(torch.func.grad(lambda row: layer(row).sum()))(x.detach().flatten(0, 1))
     torch.testing.assert_close(per_row, layer.weight.sum(0).expand(15, 6))
-
-
-def test_products(amd):
-    a, b = torch.randn(9, 5), torch.randn(7, 5)
-    torch.testing.assert_close(product(a, b), a @ b.T)
