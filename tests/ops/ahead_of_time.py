@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "SHARED_LIMIT", "Compiled", "compile_module", "modules_with_kernels"]
+__all__ = ["ARCHITECTURES", "SHARED_LIMIT", "Compiled", "compile_module", "loop_length", "modules_with_kernels"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = (80, 90, 100)
@@ -137,7 +137,7 @@ def _compile_one(module: str, index: int, architecture: int, count: bool) -> Com
     spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
     rows, columns = (constexprs.get(name, 0) for name in ("BM", "BN"))
     pairs = (rows or columns) * (columns or rows)
-    cycles = round(_loop_length(_disassemble(cubin)) * num_warps / 4 * 64 * 64 / pairs) if count and pairs else 0
+    cycles = round(loop_length(_disassemble(cubin)) * num_warps / 4 * 64 * 64 / pairs) if count and pairs else 0
     return Compiled(name, architecture, registers, spilled, shared, 32 * num_warps, cycles)
 
 
@@ -148,7 +148,7 @@ def _disassemble(cubin: Path) -> str:
     return subprocess.run([disassembler, "-c", cubin], capture_output=True, text=True, check=True).stdout
 
 
-def _loop_length(listing: str) -> int:
+def loop_length(listing: str) -> int:
     """Return the instructions of the first innermost loop with an exponential, 0 if there is none.
 
     Such a loop goes through pairs of tokens; what comes behind it runs only where a number is not finite.
