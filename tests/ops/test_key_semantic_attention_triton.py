@@ -21,6 +21,7 @@ SHAPES = [
     pytest.param(1, 1, 1, 8, 1, "table", torch.float32, id="N1-D8-k1-table"),
     pytest.param(1, 1, 400, 30, 64, "table", torch.bfloat16, id="N400-D30-k64-table-bf16"),
     pytest.param(1, 1, 130, 62, 9, "none", torch.bfloat16, id="N130-D62-k9-none-bf16"),
+    pytest.param(1, 1, 70, 100, 5, "none", torch.float32, id="N70-D100-k5-none"),
 ]
 
 

@@ -44,7 +44,7 @@ HALF = {
 }
 TF32 = {32: (64, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
 # Products in full fp32 hold whole rows of both factors in registers.
-EXACT = {32: (64, 16, 8, 1), 64: (32, 16, 8, 1), 128: (32, 16, 8, 1)}
+EXACT = {32: (64, 16, 8, 1), 64: (32, 16, 8, 1), 128: (16, 16, 8, 1)}
 
 
 def configuration(name: str, dtype: torch.dtype, width: int, exact: bool, biased: bool) -> dict[str, int]:
