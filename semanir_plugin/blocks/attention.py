@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.blocks.position_bias import PositionBias, build_position_bias
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, cosine_qkv, key_semantic_attention
 
@@ -35,10 +36,10 @@ class KeySemanticAttention(nn.Module):
         if dim % num_heads:
             raise ValueError(f"the width {dim} is not a multiple of the {num_heads} heads")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         self.log_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
         self.position_bias = build_position_bias(position_bias, window_size, num_heads)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, semantics: KeySemantics) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), attending only to the keys in `semantics`."""
@@ -72,9 +73,9 @@ class WindowAttention(nn.Module):
             raise ValueError(f"the width {dim} is not a multiple of the {num_heads} heads")
         side = 2 * window_size - 1
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         self.position_table = nn.Parameter(torch.empty(num_heads, side, side))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         nn.init.trunc_normal_(self.position_table, std=0.02)
 
     def branch_shares(self) -> Tensor:

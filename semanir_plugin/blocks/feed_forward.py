@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.bands import map_bands
+from semanir_plugin.blocks.linear import Linear
+from semanir_plugin.ops.linear import linear
 
 __all__ = ["FEED_FORWARDS", "FRFN", "LeFF", "Mlp", "build_feed_forward", "init_linear"]
 
@@ -20,7 +22,7 @@ class Mlp(nn.Sequential):
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        super().__init__(Linear(dim, hidden), nn.GELU(), Linear(hidden, dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to (..., dim)."""
@@ -37,9 +39,9 @@ class LeFF(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(dim, hidden)
+        self.expand = Linear(dim, hidden)
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.reduce = nn.Linear(hidden, dim)
+        self.reduce = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, dim) to (B, H, W, dim)."""
@@ -65,9 +67,9 @@ class FRFN(nn.Module):
         if dim < 4:
             raise ValueError(f"an FRFN needs at least 4 channels, got {dim}")
         self.partial_conv = nn.Conv2d(dim // 4, dim // 4, 3, padding=1, bias=False)
-        self.expand = nn.Linear(dim, 2 * hidden)
+        self.expand = Linear(dim, 2 * hidden)
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.reduce = nn.Linear(hidden, dim)
+        self.reduce = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, dim) to (B, H, W, dim)."""
@@ -108,7 +110,7 @@ def _parameters(net: LeFF | FRFN) -> tuple[Tensor, ...]:
 def _leff_rows(
     x: Tensor, inner: slice, w1: Tensor, b1: Tensor, wc: Tensor, bc: Tensor, w2: Tensor, b2: Tensor
 ) -> Tensor:
-    return F.linear(_depthwise(F.gelu(F.linear(x, w1, b1)), inner, wc, bc), w2, b2)
+    return linear(_depthwise(F.gelu(linear(x, w1, b1)), inner, wc, bc), w2, b2)
 
 
 def _frfn_rows(
@@ -116,9 +118,9 @@ def _frfn_rows(
 ) -> Tensor:
     # The halves apart: a slice of a joint result would be copied before the convolution.
     weights, biases = w1.chunk(2), b1.chunk(2)
-    values = _depthwise(F.gelu(F.linear(x, weights[0], biases[0])), inner, wc, bc)
-    gate = F.gelu(F.linear(x[:, inner], weights[1], biases[1]))
-    return F.linear(values * gate, w2, b2)
+    values = _depthwise(F.gelu(linear(x, weights[0], biases[0])), inner, wc, bc)
+    gate = F.gelu(linear(x[:, inner], weights[1], biases[1]))
+    return linear(values * gate, w2, b2)
 
 
 def _depthwise(x: Tensor, inner: slice, weight: Tensor, bias: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
 # For this processor: the first that the compiler knows.
 TARGETS = ("-march=native", "-mcpu=native")
-HEADER = Path(__file__).with_name("vectors.h")
+# What PyTorch itself was told not to use, by ATEN_CPU_CAPABILITY, the kernels do without too.
+LIMITS = {"AVX2": ("-mno-avx512f",)}
+HEADERS = Path(__file__).parent
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -85,7 +87,7 @@ def _compiled(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
 
 
 def _openmp() -> ctypes.c_void_p:
-    """Return the function by which PyTorch's own threads run a task, or a null pointer; see `vectors.h`."""
+    """Return the function by which PyTorch's own threads run a task, or a null pointer; see `threads.h`."""
     for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
         with contextlib.suppress(OSError, AttributeError):
             return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p)  # also of what it depends on
@@ -94,9 +96,25 @@ def _openmp() -> ctypes.c_void_p:
 
 def _fingerprint(source: Path, compiler: str) -> str:
     status = Path(compiler).stat()
-    facts = [*FLAGS, *TARGETS, compiler, status.st_size, status.st_mtime_ns, platform.machine(), _processor()]
-    text = "\n".join(map(str, facts)).encode() + HEADER.read_bytes() + source.read_bytes()
+    facts = [
+        *FLAGS,
+        *TARGETS,
+        *_limits(),
+        compiler,
+        status.st_size,
+        status.st_mtime_ns,
+        platform.machine(),
+        _processor(),
+    ]
+    files = [*sorted(HEADERS.glob("*.h")), source]
+    text = "\n".join(map(str, facts)).encode() + b"".join(each.read_bytes() for each in files)
     return hashlib.sha256(text).hexdigest()[:20]
+
+
+def _limits() -> tuple[str, ...]:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return ()
+    return LIMITS.get(torch.backends.cpu.get_cpu_capability(), ())
 
 
 def _processor() -> str:
@@ -129,7 +147,8 @@ def _compile(compiler: str, source: Path, target: Path) -> str | None:
     os.close(handle)
     partial, error = Path(name), ""
     for processor in TARGETS:
-        command = [compiler, *FLAGS, processor, f"-I{HEADER.parent}", str(source), "-o", name, "-lm", "-lpthread"]
+        flags = [*FLAGS, processor, *_limits(), f"-I{HEADERS}"]
+        command = [compiler, *flags, str(source), "-o", name, "-lm", "-lpthread"]
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         except (OSError, subprocess.TimeoutExpired) as failure:

@@ -1,38 +1,41 @@
-/* What native kernels share: vectors of floats, 2 ** x, small matrix products in registers, and threads.
+/* Vectors of floats for native kernels: as wide as the processor compiled for has them.
  *
- * Vectors are GCC's and Clang's portable ones, as wide as the processor compiled for has them. */
+ * GCC's and Clang's portable vectors; intrinsics where these miss an instruction of x86. */
 #ifndef SEMANIR_VECTORS_H
 #define SEMANIR_VECTORS_H
 
-#include <float.h>
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #define FOUR(x) x, x, x, x
 #if defined(__AVX512F__)
 #define LANES 16
 #define EACH_LANE(x) FOUR(x), FOUR(x), FOUR(x), FOUR(x)
 #define LANE_BITS 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768
+#define LOW_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif defined(__AVX2__)
 #define LANES 8
 #define EACH_LANE(x) FOUR(x), FOUR(x)
 #define LANE_BITS 1, 2, 4, 8, 16, 32, 64, 128
+#define LOW_HALVES 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_HALVES 4, 12, 5, 13, 6, 14, 7, 15
 #else
 #define LANES 4
 #define EACH_LANE(x) FOUR(x)
 #define LANE_BITS 1, 2, 4, 8
+#define LOW_HALVES 0, 4, 1, 5
+#define HIGH_HALVES 2, 6, 3, 7
 #endif
-/* Queries are handled two vectors at a time: each scalar that is broadcast is used twice. */
-#define GROUP (2 * LANES)
-/* Rows of a product kept in registers: 2 * ROWS accumulators beside two operands and a scalar. */
-#define ROWS (LANES == 8 ? 5 : 10)
 
 #define INLINE static inline __attribute__((always_inline))
+/* Before a loop whose vectors shall stay in registers. */
+#define UNROLL _Pragma("GCC unroll 16")
 
 typedef float vf __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -41,25 +44,130 @@ typedef int32_t vi __attribute__((vector_size(4 * LANES), aligned(4), may_alias)
 INLINE vf splat(float x) { return (vf){EACH_LANE(x)}; }
 INLINE vi splat_bits(int32_t x) { return (vi){EACH_LANE(x)}; }
 INLINE vf load(const float *p) { return *(const vf *)p; }
+/* The same into a register, for what is used several times: compilers would rather load it again each time. */
+INLINE vf load_once(const float *p) {
+    vf x = load(p);
+#if defined(__AVX2__)
+    __asm__("" : "+v"(x));
+#endif
+    return x;
+}
 INLINE void store(float *p, vf x) { *(vf *)p = x; }
 
 /* All bits of the lanes whose bit is set in the low LANES bits of `bits`. */
-INLINE vi lanes_of(uint32_t bits) {
-    return (splat_bits((int32_t)bits) & (vi){LANE_BITS}) != 0;
+INLINE vi lanes_of(uint32_t bits) { return (splat_bits((int32_t)bits) & (vi){LANE_BITS}) != 0; }
+
+/* `x` in the lanes whose bit is set, 0 in the others, whatever `x` is there. */
+INLINE vf keep(uint32_t bits, vf x) {
+#if LANES == 16
+    return (vf)_mm512_maskz_mov_ps((__mmask16)bits, (__m512)x);
+#else
+    return (vf)((vi)x & lanes_of(bits));
+#endif
 }
 
-INLINE vf pick(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
+/* `yes` in the lanes whose bit is set, `no` in the others. */
+INLINE vf choose(uint32_t bits, vf yes, vf no) {
+#if LANES == 16
+    return (vf)_mm512_mask_mov_ps((__m512)no, (__mmask16)bits, (__m512)yes);
+#else
+    vi mask = lanes_of(bits);
+    return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
+#endif
+}
 
-/* The larger one; a NaN in `a` loses, so that it spoils a sum later but no maximum now. */
-INLINE vf larger(vf a, vf b) { return pick(a > b, a, b); }
+/* The larger one; where either is NaN, `b`. */
+INLINE vf larger(vf a, vf b) {
+#if LANES == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif LANES == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    vi mask = a > b;
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+#endif
+}
+
+/* The first `count` < LANES floats, zeros behind; nothing behind them is read. */
+INLINE vf load_first(const float *p, int count) {
+#if LANES == 16
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#elif LANES == 8
+    return (vf)_mm256_maskload_ps(p, (__m256i)lanes_of((1u << count) - 1));
+#else
+    vf x = splat(0.0f);
+    memcpy(&x, p, sizeof(float) * (size_t)count);
+    return x;
+#endif
+}
+
+/* Channels [d, d + LANES) of a row of `width`, zeros behind its end. */
+INLINE vf load_channels(const float *row, int d, int width) {
+    return d + LANES <= width ? load(row + d) : load_first(row + d, width - d);
+}
+
+INLINE void store_channels(float *row, int d, int width, vf x) {
+    if (d + LANES <= width) {
+        store(row + d, x);
+        return;
+    }
+#if LANES == 16
+    _mm512_mask_storeu_ps(row + d, (__mmask16)((1u << (width - d)) - 1), (__m512)x);
+#else
+    memcpy(row + d, &x, sizeof(float) * (size_t)(width - d));
+#endif
+}
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define LOW_OF(a, b) __builtin_shufflevector(a, b, LOW_HALVES)
+#define HIGH_OF(a, b) __builtin_shufflevector(a, b, HIGH_HALVES)
+#else
+#define LOW_OF(a, b) __builtin_shuffle(a, b, (vi){LOW_HALVES})
+#define HIGH_OF(a, b) __builtin_shuffle(a, b, (vi){HIGH_HALVES})
+#endif
+
+/* Make the LANES rows of a square block its columns. Each round takes the lanes of a row and of the one half a block
+ * further in turn: element (row, lane), seen as one number of twice the bits, has that number rotated by one bit. */
+INLINE void transpose(vf *x) {
+    vf y[LANES];
+    for (int round = 1; round < LANES; round *= 2) {
+        UNROLL for (int i = 0; i < LANES / 2; i++) {
+            y[2 * i] = LOW_OF(x[i], x[i + LANES / 2]);
+            y[2 * i + 1] = HIGH_OF(x[i], x[i + LANES / 2]);
+        }
+        UNROLL for (int i = 0; i < LANES; i++) x[i] = y[i];
+    }
+}
+
+/* The sums over lanes of LANES vectors, as one vector. */
+INLINE vf sums_of(vf *x) {
+    transpose(x);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
+}
+
+/* The sum over lanes. */
+INLINE float total_of(vf x) {
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
+}
+
+/* The largest lane. */
+INLINE float largest_of(vf x) {
+    float most = x[0];
+    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
 
 /* 2 ** x to 2e-9 relative and rounding, for x <= 127; below -126 it stays 2 ** -126. NaN in, NaN out. */
 INLINE vf exp2_of(vf x) {
-    x = pick(x < splat(-126.0f), splat(-126.0f), x);
+    x = larger(splat(-126.0f), x);
     const vf shift = splat(12582912.0f); /* 1.5 * 2 ** 23: adding it rounds to an integer, in the low bits */
     vf shifted = x + shift;
     vf f = x - (shifted - shift);
-    vf power = (vf)((((vi)shifted - (vi)shift) + splat_bits(127)) << splat_bits(23));
+    vf power = (vf)(((vi)shifted << splat_bits(23)) + splat_bits(127 << 23));
     /* Least-squares fit of the relative error on [-0.5, 0.5]. */
     vf y = splat(1.534573722e-4f);
     y = y * f + splat(1.339990983e-3f);
@@ -69,115 +177,6 @@ INLINE vf exp2_of(vf x) {
     y = y * f + splat(6.931472057e-1f);
     y = y * f + splat(1.0f);
     return y * power;
-}
-
-/* c[r][:] (+)= sum over t of a(r, t) b[t][:], for `rows` rows and one or two vectors of columns.
- * a(r, t) is a[r][t], or a[t][r] where a_by_term. A compile-time `rows` keeps c in registers. */
-INLINE void product_of(int rows, int vectors, int a_by_term, int add, int terms, const float *const *a, int first,
-                       const float *b, int b_stride, float *const *c, int c_first) {
-    vf sum[ROWS][2];
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < vectors; j++) sum[r][j] = splat(0.0f);
-    for (int t = 0; t < terms; t++) {
-        vf b0 = load(b + (ptrdiff_t)t * b_stride);
-        vf b1 = vectors > 1 ? load(b + (ptrdiff_t)t * b_stride + LANES) : b0;
-        for (int r = 0; r < rows; r++) {
-            vf x = splat(a_by_term ? a[t][first + r] : a[r][first + t]);
-            sum[r][0] += x * b0;
-            if (vectors > 1) sum[r][1] += x * b1;
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < vectors; j++) {
-            float *p = c[r] + c_first + j * LANES;
-            if (add) sum[r][j] += load(p);
-            store(p, sum[r][j]);
-        }
-}
-
-#define CASE(n)                                                                                              \
-    case n:                                                                                                  \
-        if (n <= ROWS) product_of(n, vectors, a_by_term, add, terms, a, first, b, b_stride, c, c_first);     \
-        break;
-
-INLINE void product_rows(int rows, int vectors, int a_by_term, int add, int terms, const float *const *a, int first,
-                         const float *b, int b_stride, float *const *c, int c_first) {
-    switch (rows) {
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10)
-    }
-}
-
-/* c[r] = sum over t of a[r][t] b[t], (rows x GROUP), rows in any number and by pointer. */
-static void times_group(int rows, int terms, const float *const *a, const float *b, float *const *c) {
-    for (int r = 0; r < rows; r += ROWS)
-        product_rows(rows - r < ROWS ? rows - r : ROWS, 2, 0, 0, terms, a + r, 0, b, GROUP, c + r, 0);
-}
-
-/* c[d] += sum over t of a[t][d] b[t], (width x GROUP), c contiguous. */
-static void add_transposed(int width, int terms, const float *const *a, const float *b, float *c) {
-    float *rows[ROWS];
-    for (int d = 0; d < width; d += ROWS) {
-        int count = width - d < ROWS ? width - d : ROWS;
-        for (int r = 0; r < count; r++) rows[r] = c + (d + r) * GROUP;
-        product_rows(count, 2, 1, 1, terms, a, d, b, GROUP, rows, 0);
-    }
-}
-
-/* c[r][0:padded] += sum over t < GROUP of a[r][t] b[t][0:padded], padded a multiple of LANES, rows of c by pointer. */
-static void add_outer(int rows, int padded, const float *const *a, const float *b, float *const *c) {
-    for (int r = 0; r < rows; r += ROWS) {
-        int count = rows - r < ROWS ? rows - r : ROWS, d = 0;
-        for (; d + 2 * LANES <= padded; d += 2 * LANES)
-            product_rows(count, 2, 0, 1, GROUP, a + r, 0, b + d, padded, c + r, d);
-        if (d < padded) product_rows(count, 1, 0, 1, GROUP, a + r, 0, b + d, padded, c + r, d);
-    }
-}
-
-typedef struct {
-    void (*work)(const void *arguments, int task, void *scratch);
-    const void *arguments;
-    size_t scratch_bytes;
-    int tasks;
-    atomic_int next, failed;
-} Job;
-
-static void *worker(void *pointer) {
-    Job *job = pointer;
-    size_t bytes = (job->scratch_bytes + 63) / 64 * 64;
-    void *scratch = aligned_alloc(64, bytes ? bytes : 64);
-    if (!scratch) {
-        atomic_store(&job->failed, 1);
-        return NULL;
-    }
-    for (int task; (task = atomic_fetch_add(&job->next, 1)) < job->tasks;) job->work(job->arguments, task, scratch);
-    free(scratch);
-    return NULL;
-}
-
-/* GOMP_parallel of the OpenMP that PyTorch itself runs on, or NULL. Its threads wait busily for some milliseconds after
- * each of PyTorch's operators; other threads beside them would get a part of the processor only. */
-static void (*openmp)(void (*)(void *), void *, unsigned threads, unsigned flags);
-
-/* To be called once, before anything else. */
-void use_openmp(void *function) { memcpy(&openmp, &function, sizeof openmp); }
-
-static void openmp_worker(void *job) { worker(job); }
-
-/* Run tasks 0 .. tasks - 1 on up to `threads` threads, each with scratch memory; 0, or 1 where memory ran out. */
-static int run_tasks(void (*work)(const void *, int, void *), const void *arguments, int tasks, int threads,
-                     size_t scratch_bytes) {
-    Job job = {.work = work, .arguments = arguments, .scratch_bytes = scratch_bytes, .tasks = tasks};
-    pthread_t others[256];
-    int started = 0;
-    if (threads > tasks) threads = tasks;
-    if (openmp && threads > 1) {
-        openmp(openmp_worker, &job, (unsigned)threads, 0);
-        return atomic_load(&job.failed);
-    }
-    while (started < threads - 1 && started < 256 && !pthread_create(&others[started], NULL, worker, &job)) started++;
-    worker(&job);
-    for (int i = 0; i < started; i++) pthread_join(others[i], NULL);
-    return atomic_load(&job.failed);
 }
 
 #endif

@@ -11,7 +11,7 @@ import torch
 from semanir_plugin.ops import native_support
 
 CPU = torch.device("cpu")
-ANSWER = '#include "vectors.h"\nint answer(void) { return 42; }'
+ANSWER = '#include "threads.h"\nint answer(void) { return 42; }'
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 
@@ -60,7 +60,7 @@ def test_what_does_not_compile_is_told_and_leaves_nothing(tmp_path):
 
 
 SQUARES = """
-#include "vectors.h"
+#include "threads.h"
 static void square(const void *numbers, int task, void *scratch) { (void)scratch; ((int *)numbers)[task] *= task; }
 int squares(int *numbers, int count, int threads) { return run_tasks(square, numbers, count, threads, 100); }
 """
@@ -104,8 +104,8 @@ def test_why_not(tmp_path, monkeypatch):
 @needs_compiler
 @pytest.mark.parametrize("op", ["cosine_qkv", "key_semantics", "key_semantic_attention"])
 def test_the_shipped_kernels_have_no_warning(op):
-    source = native_support.HEADER.parent / op / "native.c"
-    command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_support.HEADER.parent}", str(source)]
+    source = native_support.HEADERS / op / "native.c"
+    command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_support.HEADERS}", str(source)]
     for target in ([], ["-mavx2", "-mfma"], ["-mavx512f"]):
         assert subprocess.run([*command, *target], capture_output=True, text=True).stderr == ""
 

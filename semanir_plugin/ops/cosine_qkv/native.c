@@ -2,6 +2,7 @@
  *
  * Layouts: qkv and its gradient (B, N, 3, H, D) contiguous; q, k, v contiguous (B, H, N, D); their gradients alike, by
  * strides in elements, the last one 1. */
+#include "threads.h"
 #include "vectors.h"
 
 #define TOKENS_PER_TASK 64
@@ -16,21 +17,15 @@ typedef struct {
     float *dqkv, *dscale; /* dscale: (tasks, H) */
 } Split;
 
-/* Sum of a[d] b[d], in as many partial sums as a vector has lanes. */
+/* The sum of a[d] b[d]. */
 INLINE float dot(const float *a, const float *b, int width) {
-    float parts[LANES];
     vf sum = splat(0.0f);
-    int d = 0;
-    for (; d + LANES <= width; d += LANES) sum += load(a + d) * load(b + d);
-    store(parts, sum);
-    for (int i = 0; d < width; d++, i++) parts[i] += a[d] * b[d];
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) parts[i] += parts[i + half];
-    return parts[0];
+    for (int d = 0; d < width; d += LANES) sum += load_channels(a, d, width) * load_channels(b, d, width);
+    return total_of(sum);
 }
 
 INLINE void scaled(const float *from, float factor, int width, float *to) {
-    for (int d = 0; d < width; d++) to[d] = from[d] * factor;
+    for (int d = 0; d < width; d += LANES) store_channels(to, d, width, load_channels(from, d, width) * splat(factor));
 }
 
 /* The gradient of `scale` x / |x| for x, from that for the result; returns the one for `scale`. */
@@ -38,7 +33,10 @@ INLINE float unit_gradient(const float *x, const float *grad, float scale, int w
     float length = sqrtf(dot(x, x, width)), inverse = 1.0f / (length < SHORTEST ? SHORTEST : length);
     float along = dot(x, grad, width) * inverse; /* part of the gradient that only lengthens x */
     float factor = scale * inverse, back = length < SHORTEST ? 0.0f : factor * along * inverse;
-    for (int d = 0; d < width; d++) to[d] = factor * grad[d] - back * x[d];
+    for (int d = 0; d < width; d += LANES) {
+        vf across = splat(factor) * load_channels(grad, d, width) - splat(back) * load_channels(x, d, width);
+        store_channels(to, d, width, across);
+    }
     return along;
 }
 

@@ -37,7 +37,7 @@ BACKENDS = {
 # These read a relative-position table on the fly; the others get it as a dense bias.
 TABLE_BACKENDS = {"flex", "native", "triton"}
 # The kernels of these take values as wide as keys.
-ONE_WIDTH_BACKENDS = {"native", "triton"}
+ONE_WIDTH_BACKENDS = {"triton"}
 # The kernels of these never combine a query with a key that it did not choose; PyTorch's operators do.
 KERNEL_BACKENDS = {"native", "triton"}
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,17 +14,34 @@ from semanir_plugin.ops.key_semantics import KeySemantics
 from semanir_plugin.ops.layout import empty_heads
 from semanir_plugin.ops.position_table import dense_bias, is_table
 
-__all__ = ["SOURCE", "attend"]
+__all__ = ["SOURCE", "KeyLists", "attend", "key_lists_of"]
 
 SOURCE = Path(__file__).with_name("native.c")
-# Copies of a dense bias gradient that threads may fill side by side, in elements: 256 MiB.
+# Parts of the batch whose bias gradients are summed apart, so that threads can fill them side by side. No more than
+# these, and whatever the number of threads: sums are the same for any number of them.
+BIAS_PARTS = 16
+# All parts of a dense bias gradient together, in elements: 256 MiB.
 LARGEST_BIAS_PARTS = 1 << 26
 # What the kernels read and write by strides.
 STRIDED = ("q", "k", "v", "grad", "out")
 
 
+class KeyLists(NamedTuple):
+    """For each group of neighbouring queries the keys that any of them chose; G groups of up to 32 queries.
+
+    Attributes:
+        counts: (B, G) int32, how many keys each list has.
+        keys: (B, G, L) int32, which; what lies behind `counts` is padding.
+        bits: (B, G, L) int32, which queries of the group chose each key, a bit each.
+    """
+
+    counts: Tensor
+    keys: Tensor
+    bits: Tensor
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
-    """Return (B, H, N, D); arguments as in `key_semantic_attention`, the bias also as a table.
+    """Return (B, H, N, Dv); arguments as in `key_semantic_attention`, the bias also as a table.
 
     Raises:
         ValueError: The kernel cannot run here, or not on such tensors.
@@ -33,50 +49,72 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     if reason := native_support.why_not(SOURCE, q.device, q.dtype):
         raise ValueError(f"the native backend cannot be used: {reason}")
     bias = None if bias is None else _readable(bias.float(), q.shape[2])
-    out, _ = attend_op(*(_rows(each.float()) for each in (q, k, v)), semantics.mask(), bias, scale)
+    out, _ = attend_op(*(_rows(each.float()) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
     return out.to(v.dtype)
 
 
+def key_lists_of(semantics: KeySemantics) -> KeyLists:
+    """Return the lists of a dictionary, made once for all heads and layers that share it."""
+    return semantics.shared("native_key_lists", lambda: KeyLists(*list_keys(semantics.mask())))
+
+
 def _readable(bias: Tensor, tokens: int) -> Tensor:
-    # A vector of queries reads its bias from one row of the table, so it must stand in one row of the window.
-    if is_table(bias, tokens) and (bias.shape[1] + 1) // 2 % _lane_count():
-        bias = dense_bias(bias, tokens)
-    return bias
+    return dense_bias(bias, tokens) if is_table(bias, tokens) and not _ask("reads_tables", tokens) else bias
 
 
 @native_support.constant
-def _lane_count() -> int:
-    return native_support.load(SOURCE).lane_count()
+def _ask(function: str, *sizes: int) -> int:
+    """Return what a function of the kernels says of how they are laid out."""
+    return getattr(native_support.load(SOURCE), function)(*sizes)
+
+
+def _up_to(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
 
 
 def _rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+@torch.library.custom_op("semanir_plugin::key_semantic_lists_native", mutates_args=())
+def list_keys(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the fields of `KeyLists` for a (B, N, N) bool mask."""
+    mask, lists = mask.contiguous(), _empty_lists(mask)
+    pointers = [ctypes.c_void_p(each.data_ptr()) for each in (mask, *lists)]
+    _call("list_keys", pointers[0], *mask.shape[:2], *pointers[1:])
+    return lists
+
+
+@list_keys.register_fake
+def _empty_lists(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    b, n, _ = mask.shape
+    groups, length = -(-n // _ask("group_size")), _up_to(n, _ask("list_step"))
+    counts, keys, bits = (
+        torch.empty(shape, dtype=torch.int32, device=mask.device)
+        for shape in ((b, groups), (b, groups, length), (b, groups, length))
+    )
+    return counts, keys, bits
+
+
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_native", mutates_args=())
 def attend_op(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float
+    q: Tensor, k: Tensor, v: Tensor, counts: Tensor, keys: Tensor, bits: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return (B, H, N, D) and the logarithm to base 2 of each query's sum of exponentials, (B, H, N)."""
+    """Return (B, H, N, Dv) and the logarithm to base 2 of each query's sum of exponentials, (B, H, N)."""
     q, k, v = _rows(q), _rows(k), _rows(v)
-    out, lse = empty_heads(q), q.new_empty(q.shape[:3])
-    call = _Call(q, k, v, mask, bias, scale)
+    out, lse = _empty_output(q, k, v, counts, keys, bits, bias, scale)
     tasks = max(1, q.shape[0] * q.shape[1])
     splits = -(-4 * torch.get_num_threads() // tasks)  # parts of a window, for threads that have no head of their own
-    call.run("attention_forward", splits=splits, out=out, lse=lse)
+    run = _Kernel(q, k, v, KeyLists(counts, keys, bits), bias, scale)
+    run("attention_forward", splits=splits, out=out, lse=lse)
     return out, lse
 
 
 @attend_op.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    return empty_heads(q), q.new_empty(q.shape[:3])
-
-
-def _parts_per_head(heads: int) -> int:
-    """Return in how many parts each head's work is done so that every thread gets four or more, and all as many."""
-    threads = torch.get_num_threads()
-    least = -(-4 * threads // max(heads, 1))
-    return least + -least % (threads // math.gcd(heads, threads))
+def _empty_output(
+    q: Tensor, k: Tensor, v: Tensor, counts: Tensor, keys: Tensor, bits: Tensor, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    return empty_heads(v), q.new_empty(q.shape[:3])
 
 
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_native_backward", mutates_args=())
@@ -85,7 +123,9 @@ def backward_op(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    mask: Tensor,
+    counts: Tensor,
+    keys: Tensor,
+    bits: Tensor,
     bias: Tensor | None,
     scale: float,
     out: Tensor,
@@ -94,36 +134,33 @@ def backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of q, k, v and bias, the last one empty unless asked for."""
     q, k, v, grad = _rows(q), _rows(k), _rows(v), _rows(grad)
-    dq, dk, dv = (q.new_empty(q.shape) for _ in range(3))
-    call = _Call(q, k, v, mask, bias, scale)
-    b, heads = q.shape[:2]
-    splits = max(1, min(b, _parts_per_head(heads)))
-    parts = q.new_zeros(0)
-    if bias is not None and bias_gradient:
-        splits = min(splits, max(1, LARGEST_BIAS_PARTS // max(bias.numel(), 1)))
-        parts = q.new_zeros(splits, *bias.shape)
-    call.run("attention_backward", splits=splits, grad=grad, out=out, lse=lse, dq=dq, dk=dk, dv=dv, dbias=parts)
-    if not len(parts):
-        return dq, dk, dv, parts
-    dbias = parts.sum(0) if splits > 1 else parts[0].clone()
-    return dq, dk, dv, dbias if call.side else _transposed(dbias)
+    dq, dk, dv, dbias = _empty_gradients(grad, q, k, v, counts, keys, bits, bias, scale, out, lse, bias_gradient)
+    run = _Kernel(q, k, v, KeyLists(counts, keys, bits), bias, scale)
+    splits = max(1, min(len(q), BIAS_PARTS, LARGEST_BIAS_PARTS // max(run.bias_elements, 1)))
+    parts = q.new_zeros(splits if len(dbias) else 0, run.bias_elements)
+    run("attention_backward", splits=splits, grad=grad, out=out, lse=lse, dq=dq, dk=dk, dv=dv, dbias=parts)
+    if len(dbias):
+        run.finish_bias_gradient(parts.sum(0), dbias)
+    return dq, dk, dv, dbias
 
 
 @backward_op.register_fake
-def _(
+def _empty_gradients(
     grad: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    mask: Tensor,
+    counts: Tensor,
+    keys: Tensor,
+    bits: Tensor,
     bias: Tensor | None,
     scale: float,
     out: Tensor,
     lse: Tensor,
     bias_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dbias = q.new_empty(0) if bias is None or not bias_gradient else q.new_empty(bias.shape)
-    return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape), dbias
+    dk, dv = (x.new_empty(*x.shape[:3], _up_to(x.shape[3], _ask("lane_count")))[..., : x.shape[3]] for x in (k, v))
+    return q.new_empty(q.shape), dk, dv, q.new_empty(bias.shape if bias is not None and bias_gradient else 0)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -135,61 +172,74 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 6
-    q, k, v, mask, bias, out, lse = ctx.saved_tensors
-    wanted = bias is not None and ctx.needs_input_grad[4]
-    dq, dk, dv, dbias = backward_op(grad, q, k, v, mask, bias, ctx.scale, out, lse, wanted)
-    return dq, dk, dv, None, dbias if wanted else None, None
+        return (None,) * 8
+    *inputs, out, lse = ctx.saved_tensors
+    wanted = inputs[-1] is not None and ctx.needs_input_grad[6]
+    dq, dk, dv, dbias = backward_op(grad, *inputs, ctx.scale, out, lse, wanted)
+    return dq, dk, dv, None, None, None, dbias if wanted else None, None
 
 
 attend_op.register_autograd(_backward, setup_context=_setup_context)
-
-
-def _transposed(bias: Tensor) -> Tensor:
-    """Return (H, N, N) with the last two axes exchanged, copied by blocks: several times quicker than `contiguous`."""
-    bias = bias.contiguous()
-    result = torch.empty_like(bias)
-    pointers = [ctypes.c_void_p(each.data_ptr()) for each in (bias, result)]
-    if native_support.load(SOURCE).transpose(*bias.shape[:2], *pointers, torch.get_num_threads()):
-        raise MemoryError("the native attention kernel got no memory to work in")
-    return result
 
 
 class _Arguments(ctypes.Structure):
     """`Attention` of `native.c`."""
 
     _fields_ = (
-        *((name, ctypes.c_int) for name in ("batch", "heads", "tokens", "width", "side")),
+        *((name, ctypes.c_int) for name in ("batch", "heads", "tokens", "width", "value_width", "side")),
         ("scale", ctypes.c_float),
         *((f"{name}_stride", ctypes.c_ssize_t * 3) for name in STRIDED),
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "grad", "mask")),
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "grad", "counts", "keys", "bits")),
         *((name, ctypes.c_void_p) for name in ("out", "lse", "dq", "dk", "dv", "dbias")),
         ("splits", ctypes.c_int),
     )
 
 
-class _Call:
-    """The inputs of the kernels, as these read them."""
+class _Kernel:
+    """The kernels on given inputs."""
 
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, scale: float) -> None:
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor, lists: KeyLists, bias: Tensor | None, scale: float) -> None:
         b, h, n, d = q.shape
-        self.side = 0
-        if bias is not None and is_table(bias, n):
-            self.side = (bias.shape[1] + 1) // 2
-        elif bias is not None:
-            bias = _transposed(bias)
-        self.tensors = {"q": q, "k": k, "v": v, "mask": mask.contiguous()}
+        self.tensors = {"q": q, "k": k, "v": v, **lists._asdict()}
+        self.heads, self.tokens, self.side, self.bias_elements = h, n, 0, 0
         if bias is not None:
-            self.tensors["bias"] = bias.contiguous()
-        self.sizes = {"batch": b, "heads": h, "tokens": n, "width": d, "side": self.side, "scale": scale}
+            if is_table(bias, n):
+                self.side = (bias.shape[1] + 1) // 2
+            else:
+                bias = self._keys_first(bias)
+            self.tensors["bias"], self.bias_elements = bias.contiguous(), bias.numel()
+        self.sizes = {"batch": b, "heads": h, "tokens": n, "width": d, "value_width": v.shape[3], "side": self.side}
+        self.scale = scale
 
-    def run(self, function: str, *, splits: int, **more: Tensor) -> None:
-        """Run a function of the library on this call's tensors and `more`, which it writes where it must."""
-        tensors = {**self.tensors, **more}
-        arguments = _Arguments(**self.sizes, splits=splits)
-        for name, tensor in tensors.items():
+    def __call__(self, function: str, *, splits: int, **more: Tensor) -> None:
+        """Run a function of the library on these inputs and `more`, which it writes where it must."""
+        arguments = _Arguments(**self.sizes, scale=self.scale, splits=splits)
+        for name, tensor in {**self.tensors, **more}.items():
             setattr(arguments, name, tensor.data_ptr() or None)
             if name in STRIDED:
                 setattr(arguments, f"{name}_stride", (ctypes.c_ssize_t * 3)(*tensor.stride()[:3]))
-        if getattr(native_support.load(SOURCE), function)(ctypes.byref(arguments), torch.get_num_threads()):
-            raise MemoryError("the native attention kernel got no memory to work in")
+        _call(function, ctypes.byref(arguments))
+
+    def finish_bias_gradient(self, summed: Tensor, dbias: Tensor) -> None:
+        """Write the gradient of the bias, as it was given, from one as the kernels have it."""
+        if self.side:
+            dbias.copy_(summed.view_as(dbias))
+        else:
+            _transpose(summed.view(self.heads, self.tokens, -1), dbias)
+
+    def _keys_first(self, bias: Tensor) -> Tensor:
+        to = bias.new_empty(self.heads, self.tokens, _up_to(self.tokens, _ask("group_size")))
+        _transpose(bias.contiguous(), to)
+        return to
+
+
+def _transpose(matrices: Tensor, to: Tensor) -> None:
+    """Fill `to`, (H, N, M or more), with the transposes of (H, M, N or more): far quicker than `contiguous`."""
+    pointers = [ctypes.c_void_p(each.data_ptr()) for each in (matrices, to)]
+    sizes = (len(to), matrices.shape[1], to.shape[1], matrices.shape[2], to.shape[2])
+    _call("transpose_matrices", *sizes, *pointers)
+
+
+def _call(function: str, *arguments: Any) -> None:
+    if getattr(native_support.load(SOURCE), function)(*arguments, torch.get_num_threads()):
+        raise MemoryError("the native attention kernel got no memory to work in")

@@ -2,6 +2,7 @@
  *
  * A row is read as integers that are ordered as its floats are, so that halving the range between its least and its
  * largest ends after at most 32 rounds, and sooner once exactly k lie above. A row stays in the first-level cache. */
+#include "threads.h"
 #include "vectors.h"
 
 #define ROWS_PER_TASK 32
@@ -38,11 +39,15 @@ static int count_from(const int32_t *ordered, int n, int32_t least) {
 
 /* Keep the k largest, of equal ones the first; all that are not OUTSIDE where those are fewer. */
 static void keep_largest(const int32_t *restrict ordered, int n, int k, uint8_t *restrict mask) {
-    int32_t least = INT32_MAX, most = OUTSIDE;
+    /* As unsigned integers less one, OUTSIDE is above all others. */
+    uint32_t nearest = UINT32_MAX;
+    int32_t most = OUTSIDE;
     for (int j = 0; j < n; j++) {
-        least = ordered[j] < least && ordered[j] != OUTSIDE ? ordered[j] : least;
+        uint32_t above = ((uint32_t)ordered[j] ^ (uint32_t)OUTSIDE) - 1;
+        nearest = above < nearest ? above : nearest;
         most = ordered[j] > most ? ordered[j] : most;
     }
+    int32_t least = (int32_t)((nearest + 1) ^ (uint32_t)OUTSIDE);
     int kept = count_from(ordered, n, least);
     /* At least k are `least` or more, or all are kept; fewer than k are `beyond` or more. */
     int64_t beyond = (int64_t)most + 1;

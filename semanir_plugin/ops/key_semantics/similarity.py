@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semanir_plugin.ops.linear import product
+
 __all__ = ["each_chunk", "similarities"]
 
 
@@ -17,7 +19,7 @@ def similarities(x: Tensor, cosine: bool) -> Tensor:
     if cosine:
         x = F.normalize(x, dim=-1)
     with torch.autocast(x.device.type, enabled=False):
-        return x @ x.mT
+        return product(x[0], x[0])[None] if len(x) == 1 else x @ x.mT
 
 
 def each_chunk(windows: int, tokens: int, elements: int) -> Iterator[slice]:

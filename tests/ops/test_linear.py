@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from semanir_plugin.blocks.linear import Linear
+from semanir_plugin.ops import linear as module
+from semanir_plugin.ops.linear import choose_backend, linear, product
+
+needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="this PyTorch was built without oneDNN")
+
+
+@pytest.fixture(params=[True, False], ids=["AMD", "other"])
+def amd(request, monkeypatch):
+    monkeypatch.setattr(module, "_is_amd", lambda: request.param)
+    return request.param
+
+
+def inputs(*shape, out=7, bias=True):
+    x = torch.randn(*shape, requires_grad=True)
+    weight = torch.randn(out, shape[-1], requires_grad=True)
+    return x, weight, torch.randn(out, requires_grad=True) if bias else None
+
+
+@needs_onednn
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "plain"])
+@pytest.mark.parametrize("shape", [(1, 5), (33, 48), (2, 9, 16), (2, 3, 4, 30), (0, 5)], ids=str)
+def test_equals_pytorch_in_output_and_gradients(shape, bias):
+    arguments = inputs(*shape, bias=bias)
+    leaves = [each for each in arguments if each is not None]
+    results, grad = [], torch.randn(*shape[:-1], 7)
+    for function in (F.linear, lambda *a: linear(*a, backend="onednn")):
+        out = function(*arguments)
+        results.append((out, *torch.autograd.grad(out, leaves, grad)))
+    for actual, expected in zip(*results, strict=True):
+        assert actual.shape == expected.shape
+        assert (actual - expected).norm() <= 2e-6 * expected.norm()
+
+
+@needs_onednn
+def test_strides_do_not_matter():
+    x, weight, bias = inputs(4, 6, 10)
+    shuffled = x.detach().permute(1, 0, 2).contiguous().permute(1, 0, 2)
+    torch.testing.assert_close(linear(shuffled, weight, bias, backend="onednn"), F.linear(x, weight, bias))
+    wide = torch.randn(4, 6, 20)[..., ::2]
+    torch.testing.assert_close(linear(wide, weight, bias, backend="onednn"), F.linear(wide, weight, bias))
+
+
+@needs_onednn
+def test_differentiable_twice(amd):
+    # In fp32: what oneDNN has no kernel for is not sent there. So against PyTorch's own, not by gradcheck.
+    x, weight, bias = inputs(5, 4, out=3)
+    results = []
+    for function in (F.linear, linear):
+        (first,) = torch.autograd.grad(function(x, weight, bias).pow(3).sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(first.square().sum(), (x, weight, bias)))
+    torch.testing.assert_close(*results)
+
+
+def test_the_choice_is_explained(amd):
+    x = torch.zeros(2, 3)
+    name, reason = choose_backend(x)
+    assert name == ("onednn" if amd and module._has_onednn() else "torch")
+    assert not amd or "AMD" in reason
+    for other, word in ((x.double(), "fp32"), (x.to("meta"), "CPUs")):
+        name, reason = choose_backend(other)
+        assert (name, word in reason) == ("torch", True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert choose_backend(x)[0] == "torch"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"backend": "mkl"}, "must be one of"), ({"backend": "onednn", "x": torch.zeros(2, 3).double()}, "fp32")],
+)
+def test_wrong_arguments_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        linear(**{"x": torch.zeros(2, 3), "weight": torch.zeros(4, 3), **change})
+
+
+def test_layers_are_pytorchs_to_everyone_else(amd):
+    layer = Linear(6, 4)
+    assert isinstance(layer, torch.nn.Linear)
+    x = torch.randn(3, 5, 6, requires_grad=True)
+    plain = torch.nn.Linear(6, 4)
+    plain.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(x), plain(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), plain(x))
+    exported = torch.export.export(layer, (x.detach(),))
+    assert "linear" in str(exported.graph)
+    assert "mkldnn" not in str(exported.graph)
+    traced = torch.jit.trace(layer, x.detach())
+    assert "mkldnn" not in str(traced.inlined_graph)
+    per_row = torch.vmap(torch.func.grad(lambda row: layer(row).sum()))(x.detach().flatten(0, 1))
+    torch.testing.assert_close(per_row, layer.weight.sum(0).expand(15, 6))
+
+
+def test_products(amd):
+    a, b = torch.randn(9, 5), torch.randn(7, 5)
+    torch.testing.assert_close(product(a, b), a @ b.T)
