@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.inference_cache import InferenceCache
+from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.ops.position_table import dense_bias
 
 __all__ = ["ContinuousPositionBias", "FactorisedPositionBias", "PositionBias", "build_position_bias"]
@@ -34,7 +35,7 @@ class ContinuousPositionBias(nn.Module):
     def __init__(self, window_size: int, num_heads: int, *, hidden: int = 512) -> None:
         super().__init__()
         self.window_size = window_size
-        self.mlp = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, num_heads, bias=False))
+        self.mlp = nn.Sequential(Linear(2, hidden), nn.ReLU(inplace=True), Linear(hidden, num_heads, bias=False))
         self.register_buffer("coordinates", _log_coordinates(window_size), persistent=False)
         self._cache = InferenceCache()
 

@@ -48,6 +48,17 @@ def test_strides_do_not_matter():
 
 
 @needs_onednn
+@pytest.mark.parametrize("shape", [(6, 5), (2, 3, 5)], ids=str)
+def test_the_result_can_be_written_to(shape):
+    x, weight, bias = inputs(*shape)
+    gradients = [
+        torch.autograd.grad(function(x, weight, bias).relu_().square().sum(), (x, weight, bias))
+        for function in (F.linear, lambda *a: linear(*a, backend="onednn"))
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+@needs_onednn
 def test_differentiable_twice(amd):
     # In fp32: what oneDNN has no kernel for is not sent there. So against PyTorch's own, not by gradcheck.
     x, weight, bias = inputs(5, 4, out=3)

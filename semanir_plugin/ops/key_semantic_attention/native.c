@@ -21,6 +21,7 @@
 #define GROUP (VECTORS * LANES)
 #define RUN (LANES < 8 ? LANES : 8)
 #define RUNS (LANES / RUN)
+typedef float run __attribute__((vector_size(4 * RUN), aligned(4), may_alias));
 /* Keys, or channels, whose products are held in registers at once; STEP is for what is left over. */
 #define ROWS (LANES == 16 ? 12 : 6)
 #define STEP (LANES == 16 ? 4 : 2)
@@ -569,7 +570,7 @@ static void add_bias_gradient(const Group *group, int at, int count, const float
             for (int r = 0; r < VECTORS * RUNS; r++) {
                 float *to = dbias + group->head->key_offset[group->keys[at + c]] + group->bias_start[r / RUNS] +
                             r % RUNS * group->head->run_stride;
-                for (int i = 0; i < RUN; i++) to[i] += dscores[c * GROUP + r * RUN + i];
+                *(run *)to += *(const run *)(dscores + c * GROUP + r * RUN);
             }
 }
 

@@ -45,7 +45,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         raise ValueError(f"the onednn backend cannot be used: {reason}")
     if backend == "torch" or x.dtype != weight.dtype or not x.numel():
         return F.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)
+    # Rows outside, since what the function returns may be no view: others may want to write to it.
+    return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
 
 
 def choose_backend(x: Tensor) -> tuple[str, str]:
@@ -103,9 +104,15 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)  # (tokens, O)
         return (
             linear(grad, weight.mT) if wants_x else None,
-            linear(rows.mT, x.flatten(0, -2).mT) if wants_weight else None,
-            rows.sum(0) if wants_bias else None,
+            _weight_gradient(x, grad) if wants_weight else None,
+            grad.sum(0) if wants_bias else None,
         )
+
+
+def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    # oneDNN's function copies the first factor where it is transposed: let that be the narrower one.
+    if grad.shape[1] <= x.shape[1]:
+        return linear(grad.mT, x.mT)
+    return linear(x.mT, grad.mT).mT
