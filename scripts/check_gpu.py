@@ -1,60 +1,117 @@
-"""Runs on a GPU what needs one: the tests of the kernels, benchmarks of the ops and of training steps, and a training.
+"""Runs on a GPU what needs one, in stages: correctness, each kernel's time, training steps, and a training.
 
-Each part has a file in OUT, and its own limit of time; one that fails does not keep the others from running. Takes the
-interpreter that it is started with, if SEMANIR_VENV=0. SEMANIR_DATA names a folder with train/BSD400.
+Every number is a JSON line of results.jsonl in the output folder the moment it is known; log.txt has all other words. A
+stage has a limit of time, of which the next ones get what it leaves; a case that fails, crashes or hangs is a line with
+its error. Takes the interpreter that it is started with, if SEMANIR_VENV=0.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import os
+import signal
 import sys
-import time
 from pathlib import Path
 
-from bootstrap import ROOT, run_in_venv
+from bootstrap import run_in_venv
 
-# Name, seconds, what to run with Python.
-TESTS = ("tests", 600, ["-m", "pytest", "tests/ops", "-q", "--deselect", "tests/ops/test_ahead_of_time.py"])
-BENCHMARK = ("benchmark", 600, [str(ROOT / "scripts" / "benchmark_ops.py"), "--device", "cuda"])
-LIGHT = [str(ROOT / "options" / f"train_{name}_light_SRx4.yml") for name in ("SemanIR", "SwinIR")]
-THROUGHPUT_OPTIONS = ["--batch", "32", "--bf16", "--compile", "--device", "cuda"]
-THROUGHPUT = ("throughput", 400, [str(ROOT / "scripts" / "benchmark_training.py"), *LIGHT, *THROUGHPUT_OPTIONS])
-TRAINING = ("training", 400, [str(ROOT / "scripts" / "demo.py"), "--seconds", "60"])
+EPILOG = """\
+  python3 scripts/check_gpu.py --data DIR                       nine minutes of four stages
+  python3 scripts/check_gpu.py --stages training --minutes 5 --data DIR --start results/check_gpu/parts
+  python3 scripts/check_gpu.py --rehearse                       on a CPU, tiny, in Triton's interpreter
+  python3 scripts/check_gpu.py --pack pack --data DIR           for a machine without a network: prints the command
+
+DIR has train/BSD400 and test/Set5, folders of images.
+"""
+DEFAULT = ("correctness", "kernels", "steps", "training")
+NAMES = (*DEFAULT, "tests")
 
 
 def main() -> int:
-    """Run the parts; return 0 if all succeeded."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/check_gpu"), help="default: results/check_gpu")
-    args = parser.parse_args()
+    """Run the stages, or pack; return the exit code."""
+    args = parse_arguments()
     run_in_venv()
-    import torch
+    from semanir_plugin.errors import UserError
 
-    if not torch.cuda.is_available():
-        print("check_gpu: torch finds no CUDA device here; run it on a machine with one", file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the stage's processes are ended
+    try:
+        return pack(args) if args.pack else check(args)
+    except UserError as error:
+        print(f"check_gpu: {error}", file=sys.stderr)
         return 2
-    args.out.mkdir(parents=True, exist_ok=True)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    benchmarks = [(*each[:2], [*each[2], "--out", str(args.out.resolve())]) for each in (BENCHMARK, THROUGHPUT)]
-    parts = [TESTS, *benchmarks, TRAINING]
-    return max(run_part(name, seconds, command, args.out) for name, seconds, command in parts)
+    except KeyboardInterrupt:
+        return 130
 
 
-def run_part(name: str, seconds: float, command: list[str], out: Path) -> int:
-    """Run one part into its file, say how it ended, and return 0 if it succeeded."""
-    start, path = time.monotonic(), out / f"{name}.txt"
-    cwd = ROOT if name == "tests" else out
-    with path.open("w") as file:
-        try:
-            code = subprocess.run(
-                [sys.executable, *command], cwd=cwd, stdout=file, stderr=subprocess.STDOUT, timeout=seconds
-            ).returncode
-            ending = "succeeded" if code == 0 else f"failed ({code})"
-        except subprocess.TimeoutExpired:
-            code, ending = 1, f"stopped after {seconds} s"
-    print(f"{name}: {ending} in {time.monotonic() - start:.0f} s; see {path}", flush=True)
-    return int(code != 0)
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--stages", nargs="+", choices=NAMES, default=DEFAULT, metavar="STAGE", help=f"{NAMES} (all but the last)"
+    )
+    parser.add_argument("--minutes", type=float, default=9, help="for all stages, shared out among them (9)")
+    output = Path(os.environ.get("OUT") or "results/check_gpu")
+    parser.add_argument("--output", type=Path, default=output, help="new folder (default: $OUT, or results/check_gpu)")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
+    parser.add_argument("--start", type=Path, help="folder of parts, or weights, that the training goes on from")
+    parser.add_argument("--commit", help="what is written down as the commit where the repository has no .git")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU, to try all of it")
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="make DIR instead, for a machine without a network")
+    args = parser.parse_args()
+    if args.minutes <= 0:
+        parser.error("--minutes must be above 0")
+    for folder in (args.data and args.data / "train" / "BSD400", args.data and args.data / "test" / "Set5", args.start):
+        if folder is not None and not folder.is_dir():
+            parser.error(f"{folder}: no such folder; see --help")
+    return args
+
+
+def pack(args: argparse.Namespace) -> int:
+    """Fill the pack's folder and say what to run."""
+    from gpu_stages.pack import make_pack
+
+    command = make_pack(args.pack, args.data, args.start)
+    size = sum(path.stat().st_size for path in args.pack.rglob("*") if path.is_file())
+    print(f"{args.pack}: {size / 1e6:.1f} MB. In this repository's folder, there:\n\n{command}")
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """Run the stages; return 1 where one failed, was cut short or told of an error."""
+    import torch
+    from gpu_stages.journal import Journal
+    from gpu_stages.summary import summarize
+    from gpu_stages.supervision import STAGES, run_stages
+    from measuring import describe_machine
+
+    from semanir_plugin.errors import UserError
+
+    if not args.rehearse and not torch.cuda.is_available():
+        raise UserError("torch finds no CUDA device here; run it on a machine with one, or try it with --rehearse")
+    args.output.mkdir(parents=True, exist_ok=True)
+    journal = Journal(args.output, "machine")
+    if journal.path.exists():
+        raise UserError(f"{journal.path} holds the results of another run; name another --output, or remove it")
+    if args.rehearse:
+        os.environ["TRITON_INTERPRET"] = "1"
+    machine = describe_machine("cpu" if args.rehearse else "cuda")
+    journal.write(machine=machine, commit=args.commit, command=" ".join(sys.argv))
+    stages = [stage for stage in STAGES if stage.name in args.stages]
+    bad = run_stages(stages, 60 * args.minutes, args.output, options_of(args), warm=not args.rehearse)
+    print(f"\n{summarize(journal.path)}")
+    return min(1, bad)
+
+
+def options_of(args: argparse.Namespace) -> list[str]:
+    """Return what the processes of stages are told."""
+    paths = {"--data": args.data, "--start": args.start}
+    options = [word for name, path in paths.items() if path is not None for word in (name, str(path))]
+    return [*options, *(["--rehearse"] if args.rehearse else [])]
 
 
 if __name__ == "__main__":

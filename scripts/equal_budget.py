@@ -20,7 +20,7 @@ from typing import Any
 
 from bootstrap import run_in_venv
 from reduced_trainings import read_yaml
-from train_weights import SAVING, Weights, basicsr, dump
+from train_weights import SAVING, Plan, Weights, basicsr, dump
 
 EPILOG = """\
   python3 scripts/equal_budget.py options/train_{SemanIR,SwinIR}_mini_SRx4.yml --data DIR --iterations 1500 --seeds 0 1
@@ -162,9 +162,7 @@ def train(row: Row, seed: int, args: argparse.Namespace) -> Weights:
     recipe = Path("weights", "equal_budget", f"{name}.yml")
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_bytes(dump(row.options() | {"manual_seed": seed}))
-    training = Weights(
-        argparse.Namespace(recipe=recipe, data=args.data, iterations=args.iterations, start=None, workers=args.workers)
-    )
+    training = Weights(Plan(recipe=recipe, data=args.data, iterations=args.iterations, workers=args.workers))
     seconds = 60 * args.minutes - SAVING if args.minutes else FOREVER
     while not training.result.exists():
         print(f"\n== {row.label}, seed {seed}", flush=True)

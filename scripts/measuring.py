@@ -149,9 +149,17 @@ def describe_machine(device: str) -> str:
     else:
         threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
         hardware = f"{platform.machine()}, {threads} threads, {capability}"
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     return (
-        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {commit or 'unknown'}, "
+        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {read_commit()}, "
         f"{time.strftime('%Y-%m-%d')}"
     )
+
+
+def read_commit() -> str:
+    """Return the repository's commit; "unknown" where there is none, or no git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # a machine without git
+        return "unknown"
+    return commit or "unknown"

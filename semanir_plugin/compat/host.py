@@ -274,11 +274,16 @@ def construct(kind: str, name: str, known: Mapping[str, type], *args: Any, **opt
 
 @torch.no_grad()
 def model_ema(self: Any, decay: float = 0.999) -> None:
-    """`model_ema` skips buffers, so that an averaged network keeps the batch statistics it was initialised with."""
+    """`model_ema` skips buffers, so that an averaged network keeps the batch statistics it was initialised with.
+
+    On GPUs it launches two kernels for each parameter, hundreds in each iteration.
+    """
     net = self.get_bare_model(self.net_g)
     parameters, buffers = dict(net.named_parameters()), dict(net.named_buffers())
-    for name, average in self.net_g_ema.named_parameters():
-        average.mul_(decay).add_(parameters[name], alpha=1 - decay)
+    averages = dict(self.net_g_ema.named_parameters())
+    if averages:
+        torch._foreach_mul_(list(averages.values()), decay)
+        torch._foreach_add_(list(averages.values()), [parameters[name] for name in averages], alpha=1 - decay)
     persistent = self.net_g_ema.state_dict().keys()
     for name, buffer in self.net_g_ema.named_buffers():
         if name in persistent:

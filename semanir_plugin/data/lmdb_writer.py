@@ -7,13 +7,11 @@ what it is made of. A run that was killed goes on from what it had committed.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +22,7 @@ from tqdm import tqdm
 
 from semanir_plugin.data.checks import Size, first_names, fits_cropped, read_lmdb_keys, read_size
 from semanir_plugin.data.images import decode_pixels
+from semanir_plugin.data.in_order import in_order
 from semanir_plugin.data.outputs import check_own, remove_tree
 from semanir_plugin.data.pairing import Found
 from semanir_plugin.data.sub_images import SubImages
@@ -33,7 +32,6 @@ from semanir_plugin.names import can_name_file
 
 __all__ = ["write_lmdbs"]
 
-T = TypeVar("T")
 R = TypeVar("R")
 Box = tuple[int, int, int, int]  # top, left, height, width
 
@@ -199,7 +197,7 @@ class _Side:
         """
         folder, entries = self.draft if self.draft.is_dir() else self.target, self.plan.entries
         with lmdb.open(str(folder), readonly=True, lock=False) as env:
-            results = _in_order(partial(self._describe, env), entries, workers)
+            results = in_order(partial(self._describe, env), entries, workers)
             lines = list(_progress(results, len(entries), "Verifying"))
         wrong = [entry.key for entry, line in zip(entries, lines, strict=True) if line is None]
         wrong += sorted(key.decode() for key in read_lmdb_keys(folder) - {entry.key.encode() for entry in entries})
@@ -273,7 +271,7 @@ def _write(plan: _Plan, sides: Sequence[_Side], workers: int) -> None:
         done = set.intersection(*map(_keys, envs))
         missing = [each for each in plan.entries if each.key.encode() not in done]
         images = [list(group) for _, group in groupby(missing, key=lambda each: each.image)]
-        encoded = _in_order(partial(_encode, plan), images, workers)
+        encoded = in_order(partial(_encode, plan), images, workers)
         for batch in _batch(_progress(encoded, len(plan.found), "Writing", initial=len(plan.found) - len(images))):
             for env, side in zip(envs, sides, strict=True):
                 _put(env, [(key, values[side.index]) for key, values in batch])
@@ -345,23 +343,9 @@ def _read_sizes(found: Sequence[Found], workers: int) -> list[tuple[Size, ...]]:
         return tuple(read_size(path) for path in each.paths)
 
     try:
-        return list(_progress(_in_order(read, found, workers), len(found), "Reading sizes"))
+        return list(_progress(in_order(read, found, workers), len(found), "Reading sizes"))
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Apply a function in threads, not far ahead of what is taken; results come in order."""
-    remaining = iter(items)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        running: deque[Future[R]] = deque(pool.submit(function, item) for item in islice(remaining, 2 * workers))
-        while running:
-            result = running.popleft().result()
-            running.extend(pool.submit(function, item) for item in islice(remaining, 1))
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _progress(results: Iterator[R], total: int, title: str, initial: int = 0) -> Iterator[R]:

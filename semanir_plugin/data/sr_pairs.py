@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,12 +21,15 @@ from tqdm import tqdm
 from semanir_plugin.data.checks import IMAGE_SUFFIXES
 from semanir_plugin.data.degradations import downsample_bicubic, least_side
 from semanir_plugin.data.images import Image, to_float
+from semanir_plugin.data.in_order import in_order
 from semanir_plugin.data.outputs import check_own, remove_tree
 from semanir_plugin.data.sub_images import SubImages
 from semanir_plugin.errors import UserError
 from semanir_plugin.names import can_name_file
 
 __all__ = ["find_images", "write_sr_pairs"]
+
+T = TypeVar("T")
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -42,7 +49,14 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def write_sr_pairs(
-    images: Iterable[Path], folder: str | os.PathLike[str], scale: int, *, crop: int | None = None, lmdb: bool = False
+    images: Iterable[Path],
+    folder: str | os.PathLike[str],
+    scale: int,
+    *,
+    crop: int | None = None,
+    lmdb: bool = False,
+    raw: bool = False,
+    workers: int = 1,
 ) -> None:
     """Write ground truth and low resolution pairs to `GT` and `LR_bicubic_X{scale}` in `folder`.
 
@@ -56,6 +70,9 @@ def write_sr_pairs(
         crop: Cut the ground truth into sub-images of at most this side, and the LR alike: training then decodes little
             more than it uses. The last ones of a row overlap their neighbours.
         lmdb: Write `GT.lmdb` and `LR_bicubic_X{scale}.lmdb` instead of folders of PNG files.
+        raw: Have the LMDBs hold pixels as they are, as BMP: some three times as large, and read without decoding from
+            the memory that all workers of a loader share.
+        workers: Threads that read, resize and encode.
 
     Raises:
         UserError: An image cannot be read or is too small, two have the same name, `crop` is not a multiple of the
@@ -70,12 +87,32 @@ def write_sr_pairs(
     for target in targets:
         _check_sources(images, target)
         check_own(target)
-    pairs = (pair for path in _progress(images) for pair in _cut(path.stem, *_read_pair(path, scale), scale, crop))
-    with _replacing(targets) as partial:
+    suffix = ".bmp" if lmdb and raw else ".png"
+    encode = partial(_encode_pair, scale=scale, crop=crop, suffix=suffix)
+    pairs = chain.from_iterable(_progress(in_order(encode, images, workers), len(images)))
+    with _replacing(targets) as unfinished:
         if lmdb:
-            _write_lmdbs(pairs, partial, _map_size(images))
+            _write_lmdbs(pairs, unfinished, _map_size(images))
         else:
-            _write_folders(pairs, partial)
+            _write_folders(pairs, unfinished)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A sub-image: its name, its file's content, and its shape (H, W, C)."""
+
+    name: str
+    content: bytes
+    shape: tuple[int, ...]
+
+
+def _encode_pair(path: Path, *, scale: int, crop: int | None, suffix: str) -> list[tuple[_Encoded, ...]]:
+    """Return (GT, LR) of all sub-images of a photograph."""
+    pairs = _cut(path.stem, *_read_pair(path, scale), scale, crop)
+    return [
+        tuple(_Encoded(name, cv2.imencode(suffix, image)[1].tobytes(), image.shape) for image in images)
+        for name, *images in pairs
+    ]
 
 
 @contextmanager
@@ -142,32 +179,32 @@ def _cut(name: str, gt: Image, lr: Image, scale: int, crop: int | None) -> Itera
         yield f"{name}_s{index:03d}", sides[0], sides[1]
 
 
-def _write_folders(pairs: Iterable[tuple[str, Image, Image]], folders: Sequence[Path]) -> None:
+def _write_folders(pairs: Iterable[tuple[_Encoded, ...]], folders: Sequence[Path]) -> None:
     for folder in folders:
         folder.mkdir()
-    for name, *images in pairs:
-        for folder, image in zip(folders, images, strict=True):
-            cv2.imencode(".png", image)[1].tofile(folder / f"{name}.png")
+    for pair in pairs:
+        for folder, image in zip(folders, pair, strict=True):
+            (folder / f"{image.name}.png").write_bytes(image.content)
 
 
-def _write_lmdbs(pairs: Iterable[tuple[str, Image, Image]], paths: Sequence[Path], map_size: int) -> None:
+def _write_lmdbs(pairs: Iterable[tuple[_Encoded, ...]], paths: Sequence[Path], map_size: int) -> None:
     with ExitStack() as stack:
         makers: list[LmdbMaker] = []
         for path in paths:
             makers.append(LmdbMaker(str(path), map_size=map_size))
             stack.callback(makers[-1].env.close)  # network file systems keep a folder whose files are open
             stack.enter_context(makers[-1].txt_file)
-        for name, *images in pairs:
-            for maker, image in zip(makers, images, strict=True):
-                maker.put(cv2.imencode(".png", image)[1].tobytes(), name, image.shape)
+        for pair in pairs:
+            for maker, image in zip(makers, pair, strict=True):
+                maker.put(image.content, image.name, image.shape)
         for maker in makers:
             maker.close()
 
 
 def _map_size(images: Sequence[Path]) -> int:
-    # LMDB reserves address space, not disk; PNG of photographs is rarely more than 20 times a JPEG's size.
+    # LMDB reserves address space, not disk; pixels of photographs are rarely more than 20 times a JPEG's size.
     return 20 * sum(path.stat().st_size for path in images) + (64 << 20)
 
 
-def _progress(images: Sequence[Path]) -> Iterable[Path]:
-    return tqdm(images, desc="Writing pairs", unit="image", disable=None)
+def _progress(images: Iterable[T], total: int) -> Iterable[T]:
+    return tqdm(images, desc="Writing pairs", total=total, unit="image", disable=None)

@@ -32,7 +32,7 @@ COUNTS: dict[str, dict[str, int]] = {
     },
     "train": {"total_iter": 1, "warmup_iter": -1, "accumulation_steps": 1, "max_nan_steps": 1, "max_unreadable": 0},
     "val": {"val_freq": 1, "topk": 1, "tile_overlap": 0},
-    "logger": {"print_freq": 1, "save_checkpoint_freq": 1, "keep_checkpoints": 1},
+    "logger": {"print_freq": 1, "save_checkpoint_freq": 1, "save_checkpoint_seconds": 1, "keep_checkpoints": 1},
 }
 """Options that are whole numbers, with their least value: of the top level, each dataset, and the sections.
 

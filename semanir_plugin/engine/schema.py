@@ -55,6 +55,7 @@ _VALUES: dict[str, dict[str, Any]] = {  # laid out as COUNTS
         "mixup": float | None,
         "ema_decay": float | None,
         "zero_redundancy": bool,
+        "channels_last": bool,
     },
     "val": {"save_img": bool, "pbar": bool, "self_ensemble": bool, "tile": Literal["auto"] | int | None},
     "logger": {"use_tb_logger": bool, "safetensors": bool},
@@ -515,8 +516,7 @@ def _check_restoration(val: Section, *, is_train: bool) -> None:
 
 def _check_logger(top: Section, *, is_train: bool) -> None:
     logger, wandb = top.sub("logger"), top.sub("logger").sub("wandb")
-    freqs = {"print_freq", "save_checkpoint_freq", "keep_checkpoints"}
-    logger.check_keys({*freqs, "safetensors", "use_tb_logger", "wandb"})
+    logger.check_keys({*COUNTS["logger"], "safetensors", "use_tb_logger", "wandb"})
     logger.check_listed("logger")
     wandb.check_keys({"project", "resume_id"})
     wandb.check_values({"project": str | None, "resume_id": str | None})

@@ -165,6 +165,7 @@ class TrainingLoop:
         self.messages = MessageLogger(run.opt, start_iter + 1, self.tb_logger)
         self.messages.max_iters = self.total_iter + 1  # it counts one less, so that its last ETA would be negative
         self.validated_at = -1
+        self.saved_at = time.monotonic()
         self.unreadable = UnreadableImages(
             most=max((_dataset(loader).most for _, loader in phases), default=0),
             report=Path(run.opt["path"]["experiments_root"], f"unreadable_images_{run.opt['rank']}.json"),
@@ -276,14 +277,22 @@ class TrainingLoop:
             )
         if self.opt.get("val") and current_iter % self.opt["val"].get("val_freq", self.total_iter) == 0:
             self._validate(current_iter)
-        if current_iter % log_opt["save_checkpoint_freq"] == 0 or current_iter == self.total_iter:
+        if self._is_due(current_iter) or current_iter == self.total_iter:
             self._save(current_iter)
+
+    def _is_due(self, current_iter: int) -> bool:
+        """Whether a checkpoint is due by iterations or, where there is one process and so one clock, by time."""
+        log_opt = self.opt["logger"]
+        seconds = None if self.opt["dist"] else log_opt.get("save_checkpoint_seconds")
+        late = seconds is not None and time.monotonic() - self.saved_at >= seconds
+        return late or current_iter % log_opt["save_checkpoint_freq"] == 0
 
     def _save(self, current_iter: int) -> None:
         self.logger.info("Saving models and training states.")
         if self.tb_logger:
             self.tb_logger.flush()  # a run that goes on from here does not write them again
         save_checkpoint(self.model, self.opt, self._epoch(current_iter), current_iter)
+        self.saved_at = time.monotonic()
 
     def _stop(self, current_iter: int, signals: StopSignals) -> None:
         if current_iter % self.opt["logger"]["save_checkpoint_freq"]:

@@ -42,6 +42,8 @@ class SemanIRModel(SharedValidation):
             finite, before the training ends and names their images in `nonfinite_steps_<rank>.json`.
         train.zero_redundancy: Whether each of several processes keeps the optimiser's state of a part of the weights
             only (ZeRO-1).
+        train.channels_last: Whether weights and images lie in memory with channels last, as convolutions on GPUs, and
+            the way to tokens and back, are faster.
         train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
         val.topk: Keys per query when testing, for networks with a `topk`.
         val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
@@ -53,7 +55,9 @@ class SemanIRModel(SharedValidation):
     """
 
     OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
-        "train": frozenset({"amp", "grad_clip", "mixup", "accumulation_steps", "max_nan_steps", "zero_redundancy"}),
+        "train": frozenset(
+            {"amp", "grad_clip", "mixup", "accumulation_steps", "channels_last", "max_nan_steps", "zero_redundancy"}
+        ),
         "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
     }
 
@@ -72,6 +76,8 @@ class SemanIRModel(SharedValidation):
         from semanir_plugin.models.optim_wrapper import build_optim_wrapper  # mmengine, not needed for testing
 
         super().init_training_settings()
+        if hasattr(self, "net_g_ema"):
+            self._lay_out(self.net_g_ema)  # averages of tensors that lie alike take one kernel
         train_opt = self.opt["train"]
         self.accumulation_steps = train_opt.get("accumulation_steps", 1)
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
@@ -96,9 +102,24 @@ class SemanIRModel(SharedValidation):
             gather_states(self.optimizers)
         super().save_training_state(epoch, current_iter)
 
+    def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
+        """Take a network to the device, laid out as asked for, and have all processes take part."""
+        self._lay_out(net)
+        return super().model_to_device(net)
+
+    def _lay_out(self, net: torch.nn.Module) -> None:
+        if self._channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def _channels_last(self) -> bool:
+        return self.is_train and bool(self.opt["train"].get("channels_last"))
+
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Take a batch, or an image, to the device, and keep the names of its files."""
         super().feed_data(data)
+        if self._channels_last:
+            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
         self.image_names: dict[str, Sequence[str]] = {key: data[key] for key in ("gt_path", "lq_path") if key in data}
 
     def optimize_parameters(self, current_iter: int) -> None:

@@ -106,7 +106,7 @@ def _fingerprint(source: Path, compiler: str) -> str:
         platform.machine(),
         _processor(),
     ]
-    files = [*sorted(HEADERS.glob("*.h")), source]
+    files = [*sorted(HEADERS.glob("*.h")), *sorted(source.parent.glob("*.h")), source]
     text = "\n".join(map(str, facts)).encode() + b"".join(each.read_bytes() for each in files)
     return hashlib.sha256(text).hexdigest()[:20]
 

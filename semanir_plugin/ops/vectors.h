@@ -39,6 +39,7 @@
 
 typedef float vf __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* Written out: compilers see a broadcast in this, not in a loop over lanes. */
 INLINE vf splat(float x) { return (vf){EACH_LANE(x)}; }
@@ -167,7 +168,7 @@ INLINE vf exp2_of(vf x) {
     const vf shift = splat(12582912.0f); /* 1.5 * 2 ** 23: adding it rounds to an integer, in the low bits */
     vf shifted = x + shift;
     vf f = x - (shifted - shift);
-    vf power = (vf)(((vi)shifted << splat_bits(23)) + splat_bits(127 << 23));
+    vf power = (vf)(((vu)shifted << (vu)splat_bits(23)) + (vu)splat_bits(127 << 23));
     /* Least-squares fit of the relative error on [-0.5, 0.5]. */
     vf y = splat(1.534573722e-4f);
     y = y * f + splat(1.339990983e-3f);

@@ -80,6 +80,16 @@ def test_bf16_trains_near_fp32(tmp_path):
     assert all(p.dtype == torch.float32 for p in half.net_g.parameters())
 
 
+def test_channels_last_takes_the_same_step_in_another_layout(tmp_path):
+    train = {"optim_g": {"type": "SGD", "lr": 0.1}, "ema_decay": 0.5}
+    usual, last = (trained(tmp_path, train=train | {"channels_last": wanted}) for wanted in (False, True))
+    for net in (last.net_g, last.net_g_ema):
+        assert net.conv_first.weight.is_contiguous(memory_format=torch.channels_last)
+    assert last.lq.is_contiguous(memory_format=torch.channels_last)
+    assert distance(trained(tmp_path, steps=0, train=train), last) > 0
+    assert distance(usual, last) < 1e-5
+
+
 @pytest.mark.parametrize(("amp", "message"), [("fp16", "needs a CUDA device"), ("fp8", "unknown")])
 def test_precision_that_cannot_be_is_named(tmp_path, amp, message):
     with pytest.raises(UserError, match=message):

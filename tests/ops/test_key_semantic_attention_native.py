@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-
 import pytest
 import torch
 
 from semanir_plugin.ops import KeySemantics, build_key_semantics, key_semantic_attention, native_support
 from semanir_plugin.ops.key_semantic_attention import native_backend
+from tests.ops.conftest import LANES
 from tests.ops.test_key_semantic_attention import NO_NATIVE, compare, inputs
 
 pytestmark = pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
-
-# A processor's own vectors, and narrower ones that it can compile for.
-TARGETS = [None, *(("-march=x86-64-v3", "-march=x86-64") if platform.machine() == "x86_64" else ())]
-LANES = {"-march=x86-64-v3": 8, "-march=x86-64": 4}
-
-
-@pytest.fixture(params=TARGETS, ids=lambda target: target or "own vectors")
-def target(request, monkeypatch):
-    """Compile for one processor after another."""
-    if request.param is None:
-        yield None
-        return
-    monkeypatch.setattr(native_support, "TARGETS", (request.param,))
-    native_support._compiled.cache_clear()
-    yield request.param
-    native_support._compiled.cache_clear()
 
 
 def test_narrower_vectors_are_right_too(target):

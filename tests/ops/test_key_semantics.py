@@ -73,6 +73,13 @@ def test_regions_limit_the_candidates(backend):
     assert semantics.counts()[0, 0] == 1
 
 
+@pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
+@pytest.mark.parametrize(("n", "c"), [(95, 3), (96, 16), (100, 17), (193, 30), (256, 48)])
+def test_native_blocks_of_similarities(target, n, c):
+    x = integer_features(2, n, c)
+    assert torch.equal(*(build_key_semantics(x, n // 4, backend=each).mask() for each in ("naive", "native")))
+
+
 @pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
 def test_indices_stay_in_range_and_repeat_the_first_key(backend):
     regions = torch.tensor([[0, 0, 1, 1, 1]])
@@ -157,7 +164,8 @@ def test_every_row_keeps_as_many_as_its_region_has(n, k, labels, seed):
 @pytest.mark.parametrize("backend", ["threshold", NATIVE])
 def test_numbers_at_the_edges_are_ranked_as_naive_ranks_them(backend, n, k, c, split, seed):
     generator = torch.Generator().manual_seed(seed)
-    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, -3e38, 1e-20, 0.0, -0.0, 1.0, -1.0])
+    # Powers of two, and no products beyond the largest float: sums are the same whether or not products are rounded.
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 2.0**63, -(2.0**63), 2.0**-66, 0.0, -0.0, 1.0, -1.0])
     x = odd[torch.randint(0, 10, (2, n, c), generator=generator)]
     regions = torch.randint(0, 3, (1, n), generator=generator) if split else None
     masks = [build_key_semantics(x, k, regions=regions, backend=each).mask() for each in ("naive", backend)]

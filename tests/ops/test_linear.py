@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.ops import linear as module
-from semanir_plugin.ops.linear import choose_backend, linear, product
+from semanir_plugin.ops.linear import choose_backend, linear
 
 needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="this PyTorch was built without oneDNN")
 
@@ -23,15 +23,15 @@ def inputs(*shape, out=7, bias=True):
     return x, weight, torch.randn(out, requires_grad=True) if bias else None
 
 
-@needs_onednn
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "plain"])
 @pytest.mark.parametrize("shape", [(1, 5), (33, 48), (2, 9, 16), (2, 3, 4, 30), (0, 5)], ids=str)
-def test_equals_pytorch_in_output_and_gradients(shape, bias):
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onednn", marks=needs_onednn)])
+def test_every_backend_equals_naive_in_output_and_gradients(backend, shape, bias):
     arguments = inputs(*shape, bias=bias)
     leaves = [each for each in arguments if each is not None]
     results, grad = [], torch.randn(*shape[:-1], 7)
-    for function in (F.linear, lambda *a: linear(*a, backend="onednn")):
-        out = function(*arguments)
+    for each in ("naive", backend):
+        out = linear(*arguments, backend=each)
         results.append((out, *torch.autograd.grad(out, leaves, grad)))
     for actual, expected in zip(*results, strict=True):
         assert actual.shape == expected.shape
@@ -108,8 +108,3 @@ def test_layers_are_pytorchs_to_everyone_else(amd):
     assert "mkldnn" not in str(traced.inlined_graph)
     per_row = torch.vmap(torch.func.grad(lambda row: layer(row).sum()))(x.detach().flatten(0, 1))
     torch.testing.assert_close(per_row, layer.weight.sum(0).expand(15, 6))
-
-
-def test_products(amd):
-    a, b = torch.randn(9, 5), torch.randn(7, 5)
-    torch.testing.assert_close(product(a, b), a @ b.T)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from types import SimpleNamespace
+import time
+from pathlib import Path
 
 import cv2
 import pytest
@@ -18,6 +21,7 @@ from semanir_plugin.models.checkpoints import build_from_checkpoint
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
+import benchmark_loader
 import train_weights
 
 RECIPES = ("SemanIR_mini_SRx4", "SemanIR_SRx4", "SemanIRUNet_gray_JPEG10", "SemanIRUNet_GoPro", "AST_T_derain_SPAD")
@@ -43,8 +47,8 @@ def recipe(tmp_path):
     return path
 
 
-def arguments(recipe, data, **others):
-    return SimpleNamespace(**{"recipe": recipe, "data": data, "iterations": 5, "start": None, "workers": 0, **others})
+def plan(recipe, data, **others):
+    return train_weights.Plan(recipe=recipe, data=data, **{"iterations": 5, "workers": 1, **others})
 
 
 def run_in_process(monkeypatch):
@@ -53,26 +57,46 @@ def run_in_process(monkeypatch):
     monkeypatch.setattr(train_weights, "basicsr", lambda *arguments: main(list(arguments)))
 
 
-def test_what_time_cut_short_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp_path, monkeypatch):
-    run_in_process(monkeypatch)
-    monkeypatch.setattr(train_weights, "PART", 10_000)
-    args = arguments(recipe, data, iterations=100_000)
-    train_weights.Weights(args).train(train_weights.time.monotonic() + 12)
-    folder = tmp_path / "weights" / "tiny"
-    facts = json.loads((folder / "training.json").read_text())
-    done = facts["calls"][0]["iterations"]
-    assert 0 < done < facts["iterations"] == 100_000
-    assert not list(folder.glob("*.safetensors"))
-    assert max(part.stat().st_size for part in (folder / "parts").iterdir()) == 10_000
+def start_in_a_process(recipe, data, tmp_path):
+    """Start what trains for long and is asked to save every second, in a process group of its own."""
+    options = yaml.safe_load(recipe.read_text())
+    options["logger"]["save_checkpoint_seconds"] = 1
+    recipe.write_text(yaml.safe_dump(options))
+    words = [str(recipe), "--data", str(data), "--minutes", "9", "--iterations", "100000", "--workers", "0"]
+    command = [sys.executable, str(ROOT / "scripts" / "train_weights.py"), *words, "--parts", "parts"]
+    environment = os.environ | {"SEMANIR_VENV": "0", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+
+
+def wait_for(found, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not found():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_what_was_killed_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp_path, monkeypatch):
+    process = start_in_a_process(recipe, data, tmp_path)
+    try:
+        wait_for(lambda: len(list((tmp_path / "experiments").glob("tiny/training_states/*.state"))) > 1, process)
+        wait_for(lambda: (tmp_path / "parts").is_dir(), process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     shutil.copytree(tmp_path / "weights" / "data", elsewhere / "weights" / "data")
-    train_weights.unpack(folder / "parts")
+    train_weights.unpack(tmp_path / "parts")
+    facts = json.loads((elsewhere / "weights" / "tiny" / "training.json").read_text())
+    done = facts["calls"][0]["iterations"]
+    assert 0 < done < facts["iterations"] == 100_000
     options = yaml.safe_load((elsewhere / "weights" / "tiny" / "tiny.yml").read_text())
     train_weights.shorten(options, done + 3)
     (elsewhere / "weights" / "tiny" / "tiny.yml").write_bytes(train_weights.dump(options))
-    train_weights.Weights(args).train(train_weights.time.monotonic() + 300)
+    train_weights.Weights(plan(recipe, data)).train(time.monotonic() + 300)
     assert json.loads((elsewhere / "weights" / "tiny" / "training.json").read_text())["calls"][1]["iterations"] == 3
     network = build_from_checkpoint(elsewhere / "weights" / "tiny" / "tiny.safetensors")
     averaged = torch.load(elsewhere / "experiments" / "tiny" / "models" / "net_g_latest.pth")["params_ema"]
@@ -81,24 +105,31 @@ def test_what_time_cut_short_goes_on_elsewhere_and_ends_in_weights(recipe, data,
 
 def test_a_time_too_short_to_begin_leaves_what_goes_on(recipe, data, tmp_path, monkeypatch):
     run_in_process(monkeypatch)
-    args = arguments(recipe, data)
-    train_weights.Weights(args).train(train_weights.time.monotonic() + 0.1)
+    train_weights.Weights(plan(recipe, data)).train(time.monotonic() + 0.1)
     assert list((tmp_path / "weights" / "tiny" / "parts").iterdir())
-    train_weights.Weights(args).train(train_weights.time.monotonic() + 300)
+    train_weights.Weights(plan(recipe, data)).train(time.monotonic() + 300)
     assert (tmp_path / "weights" / "tiny" / "tiny.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, monkeypatch):
     run_in_process(monkeypatch)
-    weights = train_weights.Weights(arguments(ROOT / "options" / f"train_{name}.yml", data))
-    options = weights._options(train_weights.make_training_set(weights.recipe, data))
+    weights = train_weights.Weights(plan(ROOT / "options" / f"train_{name}.yml", data))
+    options = weights._options(train_weights.make_training_set(weights.recipe, data, 1))
     train_weights.shorten(options, 100)
     weights.opt.parent.mkdir(parents=True)
     weights.opt.write_bytes(train_weights.dump(options))
     validate_options(load_options(weights.opt), is_train=True)
     assert options["datasets"]["val"]["name"] == ("Set12" if "gray" in name else "Set5")
     assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(train_weights.SCALES)
+
+
+def test_the_loader_is_measured_on_the_same_data(recipe, data, monkeypatch, capsys):
+    words = [str(recipe), "--data", str(data), "--patch", "32", "--samples", "5"]
+    monkeypatch.setenv("SEMANIR_VENV", "0")
+    monkeypatch.setattr(sys, "argv", ["benchmark_loader.py", *words])
+    assert benchmark_loader.main() == 0
+    assert "patches per second of one core" in capsys.readouterr().out
 
 
 def test_schedules_are_shortened_alike():
@@ -108,7 +139,7 @@ def test_schedules_are_shortened_alike():
         "val": {"val_freq": 100},
         "logger": {},
     }
-    train_weights.shorten(options, 100)
+    train_weights.shorten(options, 100, 20)
     assert options["train"] == {
         "total_iter": 100,
         "warmup_iter": 5,
@@ -120,15 +151,33 @@ def test_schedules_are_shortened_alike():
 
 def test_iterations_are_fitted_to_the_time(recipe, data, monkeypatch, capsys):
     run_in_process(monkeypatch)
-    weights = train_weights.Weights(arguments(recipe, data, iterations=None))
-    options = weights._options(train_weights.make_training_set(weights.recipe, data))
-    few, many = (weights._fit(options, train_weights.time.monotonic() + seconds) for seconds in (10, 1000))
+    weights = train_weights.Weights(plan(recipe, data, iterations=None))
+    options = weights._options(train_weights.make_training_set(weights.recipe, data, 1))
+    few, many = (weights._fit(options, time.monotonic() + seconds) for seconds in (10, 1000))
     assert 50 * few < many
     assert options["train"]["total_iter"] == 6000, "the trial has options of its own"
 
 
+def test_a_set_of_parts_replaces_the_one_before_and_one_that_is_not_whole_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_weights, "PART", 10_000)
+    for content in (b"old", b"new"):
+        Path("file").write_bytes(content * 10_000)
+        train_weights.pack([Path("file")], Path("parts"))
+    names = sorted(part.name for part in Path("parts").iterdir())
+    assert names == [f"part_00002_{index}_of_{len(names)}" for index in range(1, len(names) + 1)]
+    assert all(part.stat().st_size <= 10_000 for part in Path("parts").iterdir())
+    Path("parts", f"part_00003_1_of_{len(names)}").write_bytes(b"killed while it was written")
+    Path("file").unlink()
+    train_weights.unpack(Path("parts"))
+    assert Path("file").read_bytes() == b"new" * 10_000
+    Path("parts", names[0]).unlink()
+    with pytest.raises(UserError, match="no whole set of parts"):
+        train_weights.unpack(Path("parts"))
+
+
 def test_parts_that_are_damaged_are_told(tmp_path):
-    (tmp_path / "part_000").write_bytes(b"nothing of the kind" * 100)
+    (tmp_path / "part_00001_1_of_1").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(UserError, match="not the parts of a training"):
         train_weights.unpack(tmp_path)
 

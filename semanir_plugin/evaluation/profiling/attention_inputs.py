@@ -16,7 +16,7 @@ from semanir_plugin.blocks import KeySemanticAttention, KeySemanticLayer, KeySem
 from semanir_plugin.errors import UserError
 from semanir_plugin.models.checkpoints import build_network, find_weights, load_network
 
-__all__ = ["AttentionInputs", "attention_inputs", "read_photo"]
+__all__ = ["WEIGHTS", "AttentionInputs", "attention_inputs", "read_photo"]
 
 WEIGHTS = "semanir-mini-x4"
 

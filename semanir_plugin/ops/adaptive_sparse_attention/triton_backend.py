@@ -174,7 +174,7 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     rows = tuple(empty_heads(x) for x in (q, k, v))
     if not q.numel():
-        return *rows, torch.zeros_like(weights), q.new_zeros(0) if bias is None else torch.zeros_like(bias)
+        return *rows, weights.new_zeros(weights.shape), q.new_zeros(0) if bias is None else bias.new_zeros(bias.shape)
     values = _values(q, k, v, weights, bias, regions, scale)
     values |= {**_rows("p_grad", "s_g", grad), "p_lse": lse, **dict(zip(("p_dq", "p_dk", "p_dv"), rows, strict=True))}
     differentiate = _window_backward if _is_one_tile(q) else _tiled_backward
@@ -220,8 +220,8 @@ def _(
     regions: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, ...]:
-    dbias = q.new_empty(0) if bias is None else torch.empty_like(bias)
-    return empty_heads(q), empty_heads(k), empty_heads(v), torch.empty_like(weights), dbias
+    dbias = q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
+    return empty_heads(q), empty_heads(k), empty_heads(v), weights.new_empty(weights.shape), dbias
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

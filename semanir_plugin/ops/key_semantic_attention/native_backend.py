@@ -59,7 +59,12 @@ def key_lists_of(semantics: KeySemantics) -> KeyLists:
 
 
 def _readable(bias: Tensor, tokens: int) -> Tensor:
-    return dense_bias(bias, tokens) if is_table(bias, tokens) and not _ask("reads_tables", tokens) else bias
+    return bias if _is_read_as_table(bias, tokens) else dense_bias(bias, tokens)
+
+
+def _is_read_as_table(bias: Tensor, tokens: int) -> bool:
+    # The bias of a window of one token is both a table and dense.
+    return is_table(bias, tokens) and bool(_ask("reads_tables", tokens))
 
 
 @native_support.constant
@@ -203,7 +208,7 @@ class _Kernel:
         self.tensors = {"q": q, "k": k, "v": v, **lists._asdict()}
         self.heads, self.tokens, self.side, self.bias_elements = h, n, 0, 0
         if bias is not None:
-            if is_table(bias, n):
+            if _is_read_as_table(bias, n):
                 self.side = (bias.shape[1] + 1) // 2
             else:
                 bias = self._keys_first(bias)

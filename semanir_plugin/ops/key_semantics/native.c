@@ -1,9 +1,97 @@
-/* The k largest of each row of similarities, on CPUs: bisection for the k-th largest, then one pass that keeps.
+/* The dictionary on CPUs: half of the symmetric matrix of similarities, then the k largest of each of its rows, by
+ * bisection for the k-th largest and one pass that keeps.
  *
  * A row is read as integers that are ordered as its floats are, so that halving the range between its least and its
  * largest ends after at most 32 rounds, and sooner once exactly k lie above. A row stays in the first-level cache. */
 #include "threads.h"
 #include "vectors.h"
+
+/* --- similarities --- */
+
+/* Rows and vectors of columns of a product held in registers, and the side of the blocks that are computed and mirrored:
+ * a multiple of both. */
+#define ROWS (LANES == 16 ? 12 : 6)
+#define VECTORS 2
+#define BLOCK 96
+
+typedef struct {
+    int tokens, channels;
+    const float *x;      /* (B, N, C) */
+    float *packed;       /* (B, blocks, C, BLOCK): the tokens of a block beside each other, zeros where there are none */
+    float *similarities; /* (B, N, N), to be written */
+} Product;
+
+static int block_count(int tokens) { return (tokens + BLOCK - 1) / BLOCK; }
+
+static void pack_block(const void *arguments, int task, void *scratch) {
+    const Product *a = arguments;
+    int n = a->tokens, blocks = block_count(n), first = task % blocks * BLOCK, channels = a->channels;
+    const float *x = a->x + ((ptrdiff_t)(task / blocks) * n + first) * channels;
+    float *packed = a->packed + (ptrdiff_t)task * channels * BLOCK;
+    (void)scratch;
+    for (int i = 0; i < BLOCK; i += LANES)
+        for (int c = 0; c < channels; c += LANES) {
+            vf square[LANES];
+            for (int r = 0; r < LANES; r++)
+                square[r] = first + i + r < n ? load_channels(x + (ptrdiff_t)(i + r) * channels, c, channels) : splat(0.0f);
+            transpose(square);
+            for (int r = 0; r < LANES && c + r < channels; r++) store(packed + (ptrdiff_t)(c + r) * BLOCK + i, square[r]);
+        }
+}
+
+/* Products of ROWS tokens with VECTORS vectors of them. */
+INLINE void product_tile(int channels, const float *const *rows, const float *columns, float *to) {
+    vf sum[ROWS][VECTORS];
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] = splat(0.0f);
+    for (int c = 0; c < channels; c++) {
+        vf x[VECTORS];
+        UNROLL for (int j = 0; j < VECTORS; j++) x[j] = load_once(columns + (ptrdiff_t)c * BLOCK + j * LANES);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            vf y = splat(rows[r][c]);
+            UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] += y * x[j];
+        }
+    }
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int j = 0; j < VECTORS; j++) store(to + r * BLOCK + j * LANES, sum[r][j]);
+}
+
+/* Copy the part of a block that exists, BLOCK floats per row, to rows of the matrix. */
+static void write_block(const float *block, int rows, int columns, ptrdiff_t stride, float *to) {
+    for (int i = 0; i < rows; i++) memcpy(to + i * stride, block + i * BLOCK, sizeof(float) * columns);
+}
+
+static void mirror_block(const float *block, int rows, int columns, ptrdiff_t stride, float *to) {
+    for (int i = 0; i < rows; i += LANES)
+        for (int j = 0; j < columns; j += LANES) {
+            vf square[LANES];
+            for (int r = 0; r < LANES; r++) square[r] = load(block + (i + r) * BLOCK + j);
+            transpose(square);
+            for (int r = 0; r < LANES && j + r < columns; r++) store_channels(to + (j + r) * stride, i, rows, square[r]);
+        }
+}
+
+static void multiply_blocks(const void *arguments, int task, void *scratch) {
+    const Product *a = arguments;
+    int n = a->tokens, blocks = block_count(n), pairs = blocks * (blocks + 1) / 2, pair = task % pairs, i = 0;
+    for (; pair >= blocks - i; i++) pair -= blocks - i;
+    int j = i + pair, window = task / pairs, first = i * BLOCK, second = j * BLOCK;
+    int rows = n - first < BLOCK ? n - first : BLOCK, columns = n - second < BLOCK ? n - second : BLOCK;
+    const float *x = a->x + (ptrdiff_t)window * n * a->channels;
+    const float *packed = a->packed + ((ptrdiff_t)window * blocks + j) * a->channels * BLOCK;
+    float *block = scratch, *to = a->similarities + (ptrdiff_t)window * n * n;
+    for (int r = 0; r < rows; r += ROWS) {
+        const float *tile[ROWS];
+        for (int t = 0; t < ROWS; t++) /* past the last token: that one again */
+            tile[t] = x + (ptrdiff_t)(first + (r + t < rows ? r + t : rows - 1)) * a->channels;
+        for (int c = 0; c < columns; c += VECTORS * LANES)
+            product_tile(a->channels, tile, packed + c, block + r * BLOCK + c);
+    }
+    write_block(block, rows, columns, n, to + (ptrdiff_t)first * n + second);
+    if (i != j) mirror_block(block, rows, columns, n, to + (ptrdiff_t)second * n + first);
+}
+
+/* --- selection --- */
 
 #define ROWS_PER_TASK 32
 /* Below every number: tokens of another region. */
@@ -85,8 +173,21 @@ static void select_rows(const void *arguments, int task, void *scratch) {
     }
 }
 
-/* Fill the mask of `windows` windows, of which the first is number `first_window` of the batch; 0, or 1 where memory
- * ran out. */
+/* --- what Python calls; 1 where memory ran out, else 0 --- */
+
+/* Floats per token and channel of what `multiply` packs. */
+int packed_tokens(int tokens) { return block_count(tokens) * BLOCK; }
+
+/* Products of all pairs of tokens of a window: x (windows, tokens, channels), packed (windows, packed_tokens, channels)
+ * to work in, similarities (windows, tokens, tokens). */
+int multiply(const float *x, float *packed, float *similarities, int windows, int tokens, int channels, int threads) {
+    Product product = {tokens, channels, x, packed, similarities};
+    int blocks = block_count(tokens), pairs = blocks * (blocks + 1) / 2;
+    return run_tasks(pack_block, &product, windows * blocks, threads, 0) ||
+           run_tasks(multiply_blocks, &product, windows * pairs, threads, sizeof(float) * BLOCK * BLOCK);
+}
+
+/* Fill the mask of `windows` windows, of which the first is number `first_window` of the batch. */
 int select_keys(const float *similarities, const int64_t *labels, uint8_t *mask, int windows, int tokens, int k,
                 int regions, int first_window, int threads) {
     Selection selection = {.tokens = tokens, .k = k, .regions = regions, .similarities = similarities,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops import native_support
-from semanir_plugin.ops.key_semantics.similarity import each_chunk, similarities
+from semanir_plugin.ops.key_semantics.similarity import comparable, each_chunk
 
 __all__ = ["SOURCE", "select_keys"]
 
@@ -21,18 +21,18 @@ CHUNK_ELEMENTS = 1 << 20
 @torch.library.custom_op("semanir_plugin::select_keys_native", mutates_args=())
 def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
     """Return the (B, N, N) bool mask of kept keys; arguments as in `build_key_semantics`, k <= N."""
-    b, n, _ = x.shape
+    b, n, channels = x.shape
+    x = comparable(x, cosine).contiguous()
     mask = torch.empty(b, n, n, dtype=torch.bool)
     labels = None if regions is None else regions.long().contiguous()
-    kernel = native_support.load(SOURCE).select_keys
-    for part in each_chunk(b, n, CHUNK_ELEMENTS):
-        s = similarities(x[part], cosine).contiguous()
-        failed = kernel(
-            *(ctypes.c_void_p(each) for each in (s.data_ptr(), _pointer(labels), mask[part].data_ptr())),
-            *(len(s), n, k, 0 if labels is None else len(labels), part.start, torch.get_num_threads()),
-        )
-        if failed:
-            raise MemoryError("no memory was left to select the keys of a window")
+    chunks = list(each_chunk(b, n, CHUNK_ELEMENTS))
+    largest = chunks[0].stop if chunks else 0
+    s = torch.empty(largest, n, n)
+    packed = torch.empty(largest, native_support.load(SOURCE).packed_tokens(n), channels)
+    for part in chunks:
+        windows = part.stop - part.start
+        _call("multiply", x[part], packed, s, windows, n, channels)
+        _call("select_keys", s, labels, mask[part], windows, n, k, 0 if labels is None else len(labels), part.start)
     return mask
 
 
@@ -41,5 +41,7 @@ def _(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
     return x.new_empty((x.shape[0], x.shape[1], x.shape[1]), dtype=torch.bool)
 
 
-def _pointer(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
+def _call(function: str, *arguments: Tensor | int | None) -> None:
+    given = [ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else each for each in arguments]
+    if getattr(native_support.load(SOURCE), function)(*given, torch.get_num_threads()):
+        raise MemoryError("no memory was left to select the keys of a window")

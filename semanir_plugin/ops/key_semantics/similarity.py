@@ -8,18 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semanir_plugin.ops.linear import product
+__all__ = ["comparable", "each_chunk", "similarities"]
 
-__all__ = ["each_chunk", "similarities"]
+
+def comparable(x: Tensor, cosine: bool) -> Tensor:
+    """Return features whose products are compared: in fp32 at least, normalised if `cosine`."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return F.normalize(x, dim=-1) if cosine else x
 
 
 def similarities(x: Tensor, cosine: bool) -> Tensor:
-    """Return (B, N, N) products of (B, N, C) features, of normalised ones if `cosine`, in fp32 at least."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if cosine:
-        x = F.normalize(x, dim=-1)
+    """Return (B, N, N) products of (B, N, C) features, see `comparable`."""
+    x = comparable(x, cosine)
     with torch.autocast(x.device.type, enabled=False):
-        return product(x[0], x[0])[None] if len(x) == 1 else x @ x.mT
+        return x @ x.mT
 
 
 def each_chunk(windows: int, tokens: int, elements: int) -> Iterator[slice]:
