@@ -29,8 +29,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         x: (..., I) features.
         weight: (O, I).
         bias: (O,), or None.
-        backend: "naive" is the definition, "torch" PyTorch's own function; "onednn" asks oneDNN for the products, forward
-            and backward; "auto" takes what `choose_backend` names.
+        backend: "naive" is the definition, "torch" PyTorch's own function; "onednn" asks oneDNN for the products,
+            forward and backward; "auto" takes what `choose_backend` names.
 
     Returns:
         (..., O).
