@@ -284,7 +284,7 @@ def measure_attention(case: Case, backends: Sequence[str], turns: int, floor: An
         costs[backend]["mib"] = peak_mib(prepare_attention_step, (backend, case), case.device)
     row = {
         "features": case.features,
-        **sizes_of(case, b),
+        **facts_of(case, b),
         "keys_used": shares_used(semantics.mask()),
         "backends": costs,
     }
@@ -294,11 +294,12 @@ def measure_attention(case: Case, backends: Sequence[str], turns: int, floor: An
     return row
 
 
-def sizes_of(case: Case, windows: int) -> dict[str, int]:
-    """Return what a row says of its size, threads included."""
+def facts_of(case: Case, windows: int) -> dict[str, Any]:
+    """Return what a row says of its size, and of how the processor was used."""
     import torch
 
-    return {"windows": windows, "n": case.n, "k": case.k, "threads": torch.get_num_threads()}
+    processor = {"threads": torch.get_num_threads(), "isa": torch.backends.cpu.get_cpu_capability()}
+    return {"windows": windows, "n": case.n, "k": case.k, **processor}
 
 
 def shares_used(mask: Any) -> list[float]:
@@ -341,7 +342,7 @@ def measure_dictionary(case: Case, turns: int) -> dict[str, Any]:
         return (x @ x.mT).topk(case.k) if backend == "matmul+topk" else build_key_semantics(x, case.k, backend=backend)
 
     costs = time_backends([*backends, "matmul+topk"], build, None, turns, case.device)
-    return {"features": case.features, **sizes_of(case, len(x)), "backends": costs}
+    return {"features": case.features, **facts_of(case, len(x)), "backends": costs}
 
 
 def compare_dictionaries(backend: str, x: Any, k: int) -> None:
@@ -396,7 +397,7 @@ def measure_assa(windows: int, n: int, device: str, turns: int, floor: Any) -> d
     )
     for backend, each in costs.items():
         each["mib"] = peak_mib(prepare_assa_step, (backend, windows, n, device), device)
-    row: dict[str, Any] = {"features": "", **sizes_of(Case(n, n, device), windows), "backends": costs}
+    row: dict[str, Any] = {"features": "", **facts_of(Case(n, n, device), windows), "backends": costs}
     if floor is not None:
         pairs = windows * ASSA_HEADS * n * n
         row["floor_ms"] = floor.ms(4 * pairs * ASSA_WIDTH, pairs)
@@ -447,14 +448,14 @@ def cell(measured: dict[str, Any] | None) -> str:
 
 def make_table(rows: Sequence[dict[str, Any]], backend: str) -> Iterator[str]:
     """Yield the lines of a Markdown table: a backend's times as shares of dense attention's."""
-    yield f"| features | N | k | used by {NEIGHBOURS} | threads | {backend} / dense | forward + backward |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield f"| features | N | k | used by {NEIGHBOURS} | threads | isa | {backend} / dense | forward + backward |"
+    yield "|---|---:|---:|---:|---:|---|---:|---:|"
     for row in rows:
         costs = row["backends"]
         if backend in costs:
             shares = [costs[backend][task]["processor"] / costs["dense"][task]["processor"] for task in TASKS]
-            sizes = f"{row['features']} | {row['n']} | {row['k']} | {row['keys_used'][0]:.0%} | {row['threads']}"
-            yield f"| {sizes} | {shares[0]:.2f} | {shares[1]:.2f} |"
+            sizes = f"{row['features']} | {row['n']} | {row['k']} | {row['keys_used'][0]:.0%}"
+            yield f"| {sizes} | {row['threads']} | {row['isa']} | {shares[0]:.2f} | {shares[1]:.2f} |"
     yield ""
     yield from dict.fromkeys(row["machine"] for row in rows)
 

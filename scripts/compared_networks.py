@@ -87,7 +87,7 @@ def shipped(name: str) -> Any:
 
 def restormer() -> Any:
     """Return Restormer as its authors trained it for deblurring, with random weights."""
-    import semanir_plugin  # noqa: F401, I001  # first: it makes torchvision importable
+    from semanir_plugin import archs  # noqa: F401, I001  # first: with BasicSR it makes torchvision importable
     from spandrel_extra_arches.architectures.Restormer import Restormer
 
     return Restormer()

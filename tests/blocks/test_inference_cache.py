@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from semanir_plugin.blocks import ContinuousPositionBias
+from semanir_plugin.blocks import ContinuousPositionBias, FactorisedPositionBias
 from semanir_plugin.blocks.inference_cache import InferenceCache
 
 
@@ -82,6 +82,17 @@ def test_changed_parameters_are_seen(module, change, mode):
         after = module(X)
         assert torch.equal(after, module.fresh(X))
     assert after.dtype != before.dtype or not torch.allclose(after, before)
+
+
+@torch.no_grad()
+def test_features_of_low_rank_are_kept_and_computed_anew_likewise():
+    bias, q = FactorisedPositionBias(3, 2), torch.randn(1, 2, 9, 4)
+    before = bias.apply_to(q, q)[0]
+    assert torch.equal(bias.apply_to(q, q)[0], before)
+    average(bias)
+    after = bias.apply_to(q, q)
+    assert not torch.allclose(after[0], before)
+    torch.testing.assert_close(after[0] @ after[1].mT, q @ q.mT + bias())
 
 
 def test_other_parameters_for_one_call(module):

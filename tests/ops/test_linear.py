@@ -23,15 +23,15 @@ def inputs(*shape, out=7, bias=True):
     return x, weight, torch.randn(out, requires_grad=True) if bias else None
 
 
-@needs_onednn
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "plain"])
 @pytest.mark.parametrize("shape", [(1, 5), (33, 48), (2, 9, 16), (2, 3, 4, 30), (0, 5)], ids=str)
-def test_equals_pytorch_in_output_and_gradients(shape, bias):
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onednn", marks=needs_onednn)])
+def test_every_backend_equals_naive_in_output_and_gradients(backend, shape, bias):
     arguments = inputs(*shape, bias=bias)
     leaves = [each for each in arguments if each is not None]
     results, grad = [], torch.randn(*shape[:-1], 7)
-    for function in (F.linear, lambda *a: linear(*a, backend="onednn")):
-        out = function(*arguments)
+    for each in ("naive", backend):
+        out = linear(*arguments, backend=each)
         results.append((out, *torch.autograd.grad(out, leaves, grad)))
     for actual, expected in zip(*results, strict=True):
         assert actual.shape == expected.shape

@@ -105,7 +105,10 @@ def test_everything_is_written(tmp_path, monkeypatch, capsys):
     table = (tmp_path / "benchmark_ops_cpu.md").read_text()
     costs = rows[0]["backends"]
     share = costs["mask"]["inference"]["processor"] / costs["dense"]["inference"]["processor"]
-    assert f"| network | 64 | 8 | {rows[0]['keys_used'][0]:.0%} | {torch.get_num_threads()} | {share:.2f} |" in table
+    assert (
+        f"| network | 64 | 8 | {rows[0]['keys_used'][0]:.0%} | {rows[0]['threads']} | {rows[0]['isa']} | {share:.2f} |"
+        in table
+    )
     assert "commit" in table
     assert table in capsys.readouterr().out
 

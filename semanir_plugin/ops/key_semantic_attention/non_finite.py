@@ -13,6 +13,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.eager import values_may_decide
 from semanir_plugin.ops.key_semantics import KeySemantics
+from semanir_plugin.ops.key_semantics.packing import pack
 
 __all__ = ["attend_contained"]
 
@@ -41,6 +42,5 @@ def _surely_finite(x: Tensor) -> bool:
 
 def _choosers(broken: Tensor, semantics: KeySemantics) -> Tensor:
     """Return (B, H, N), whether a query chose one of the broken tokens (B, H, N)."""
-    # A product of matrices counts them without a tensor of all heads' pairs.
-    mask = semantics.shared("float_mask", lambda: semantics.mask().to(torch.float32))  # (B, N, N)
-    return (broken.to(mask.dtype) @ mask.mT) > 0
+    words = semantics.packed()[:, None] & pack(broken)[:, :, None]  # (B, H, N, N / 32)
+    return words.any(-1)

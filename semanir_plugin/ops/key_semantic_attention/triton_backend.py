@@ -61,7 +61,7 @@ def configuration(name: str, dtype: torch.dtype, width: int, exact: bool, biased
     if dtype != torch.float32:
         sizes = HALF[name][width][biased]
     elif name == "bwd_bias":
-        sizes = (32, 32, 4 if width <= 32 else 8, 2)
+        sizes = (32, 32, 4 if width <= 32 else 8, 1 if exact and width > 64 else 2)
     else:
         sizes = (EXACT if exact else TF32)[width]
     return dict(zip(("BM", "BN", "num_warps", "num_stages"), sizes, strict=True))

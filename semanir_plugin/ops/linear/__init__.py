@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semanir_plugin.ops.eager import values_may_decide
+from semanir_plugin.ops.linear import naive
 
 __all__ = ["choose_backend", "linear"]
 
-BACKENDS = ("torch", "onednn")
+BACKENDS = ("naive", "torch", "onednn")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: str = "auto") -> Tensor:
@@ -28,8 +29,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         x: (..., I) features.
         weight: (O, I).
         bias: (O,), or None.
-        backend: "torch" is PyTorch's own function, "onednn" asks oneDNN for the products, forward and backward; "auto"
-            takes what `choose_backend` names.
+        backend: "naive" is the definition, "torch" PyTorch's own function; "onednn" asks oneDNN for the products,
+            forward and backward; "auto" takes what `choose_backend` names.
 
     Returns:
         (..., O).
@@ -43,6 +44,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         backend, _ = choose_backend(x)
     elif backend == "onednn" and (reason := _why_not(x)):
         raise ValueError(f"the onednn backend cannot be used: {reason}")
+    if backend == "naive":
+        return naive.linear(x, weight, bias)
     if backend == "torch" or x.dtype != weight.dtype or not x.numel():
         return F.linear(x, weight, bias)
     # Rows outside, since what the function returns may be no view: others may want to write to it.
