@@ -83,7 +83,7 @@ def chosen(args: argparse.Namespace) -> list[str]:
 
 def missing_package(comparison: Comparison) -> str | None:
     """Return a package that a contestant needs and that is not installed."""
-    needed = [each.needs for each in comparison.contestants.values() if each.needs]
+    needed = [package for each in comparison.contestants.values() for package in each.needs]
     return next((package for package in needed if find_spec(package) is None), None)
 
 

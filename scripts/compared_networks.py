@@ -12,7 +12,7 @@ from typing import Any
 from bootstrap import ROOT
 
 PHOTO_SIDE = 320  # pixels that common photographs have
-RESTORMER = "spandrel_extra_arches"
+RESTORMER = ("spandrel_extra_arches", "spandrel", "einops")
 # BasicSR's SwinIR of SemanIR-S's skeleton, as its authors trained it for classical super-resolution.
 SWINIR = {
     **{"type": "SwinIR", "upscale": 4, "img_size": 64, "window_size": 8, "img_range": 1.0, "mlp_ratio": 2},
@@ -29,13 +29,13 @@ class Contestant:
         build: Returns it, on the CPU; its weights are random or trained.
         options: For its forward pass.
         square: Pad images to a square multiple of so many pixels first; 0: they go in as they are.
-        needs: A package that this one does not.
+        needs: Packages that this one does not.
     """
 
     build: Callable[[], Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     square: int = 0
-    needs: str | None = None
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

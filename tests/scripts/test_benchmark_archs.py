@@ -82,7 +82,7 @@ def test_what_computes_something_else_is_not_timed(monkeypatch):
 
 
 def test_a_package_that_is_missing_is_named_and_the_rest_is_measured(monkeypatch, tmp_path, capsys):
-    absent = {"other": replace(PAIR["quick"], needs="no_such_package")}
+    absent = {"other": replace(PAIR["quick"], needs=("torch", "no_such_package"))}
     monkeypatch.setitem(COMPARISONS, "unet", Comparison((16, 16), absent, ()))
     assert run(monkeypatch, tmp_path, "--only", "unet", "mini") == 0
     assert "unet: not compared, no_such_package is not installed: pip install" in capsys.readouterr().err
