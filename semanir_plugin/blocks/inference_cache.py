@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.eager import values_may_decide
+from semanir_plugin.ops.common.eager import values_may_decide
 
 __all__ = ["InferenceCache"]
 

@@ -9,7 +9,8 @@ import random
 
 import torch
 
-from semanir_plugin.ops import build_key_semantics, cosine_qkv, key_semantic_attention, native_support
+from semanir_plugin.ops import build_key_semantics, cosine_qkv, key_semantic_attention
+from semanir_plugin.ops.common import native_support
 
 CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g")
 

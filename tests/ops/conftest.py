@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from semanir_plugin.ops import native_support
+from semanir_plugin.ops.common import native_support
 
 # A processor's own vectors, and narrower ones that it can compile for.
 TARGETS = [None, *(("-march=x86-64-v3", "-march=x86-64") if platform.machine() == "x86_64" else ())]

@@ -5,7 +5,8 @@ import platform
 import pytest
 import torch
 
-from semanir_plugin.ops import cosine_qkv, native_support
+from semanir_plugin.ops import cosine_qkv
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.cosine_qkv import choose_backend, native_backend
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.ops import KeySemantics, build_key_semantics, key_semantic_attention, native_support
+from semanir_plugin.ops import KeySemantics, build_key_semantics, key_semantic_attention
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.key_semantic_attention import choose_backend, native_backend
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)

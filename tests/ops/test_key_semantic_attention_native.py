@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.ops import KeySemantics, build_key_semantics, key_semantic_attention, native_support
+from semanir_plugin.ops import KeySemantics, build_key_semantics, key_semantic_attention
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.key_semantic_attention import native_backend
 from tests.ops.conftest import LANES
 from tests.ops.test_key_semantic_attention import NO_NATIVE, compare, inputs

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
-from semanir_plugin.ops import KeySemantics, build_key_semantics, native_support
-from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops import KeySemantics, build_key_semantics
+from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.key_semantics import choose_backend, native_backend, threshold
 from semanir_plugin.ops.key_semantics.packing import pack, unpack
 from semanir_plugin.ops.key_semantics.query_order import order_queries

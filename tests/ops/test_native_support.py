@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from semanir_plugin.ops import native_support
+from semanir_plugin.ops.common import native_support
 
 CPU = torch.device("cpu")
 ANSWER = '#include "threads.h"\nint answer(void) { return 42; }'
@@ -104,7 +104,7 @@ def test_why_not(tmp_path, monkeypatch):
 @needs_compiler
 @pytest.mark.parametrize("op", ["cosine_qkv", "key_semantics", "key_semantic_attention"])
 def test_the_shipped_kernels_have_no_warning(op):
-    source = native_support.HEADERS / op / "native.c"
+    source = native_support.HEADERS.parent / op / "native.c"
     command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_support.HEADERS}", str(source)]
     for target in ([], ["-mavx2", "-mfma"], ["-mavx512f"]):
         assert subprocess.run([*command, *target], capture_output=True, text=True).stderr == ""

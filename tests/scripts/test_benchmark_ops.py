@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 import torch
 
+from semanir_plugin.ops.common.native_support import why_not
 from semanir_plugin.ops.key_semantic_attention import native_backend
-from semanir_plugin.ops.native_support import why_not
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from semanir_plugin.ops import native_support
-from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.cosine_qkv import naive, native_backend
 from semanir_plugin.ops.cosine_qkv.fused import split_op

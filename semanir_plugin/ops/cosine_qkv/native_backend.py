@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops import native_support
+from semanir_plugin.ops.common import native_support
 
 __all__ = ["SOURCE", "join", "split"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops import native_support
-from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa

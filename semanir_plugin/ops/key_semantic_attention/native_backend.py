@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops import native_support
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.common.layout import empty_heads
 from semanir_plugin.ops.common.position_table import dense_bias, is_table
 from semanir_plugin.ops.key_semantics import KeySemantics

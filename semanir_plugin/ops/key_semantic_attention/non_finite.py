@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.eager import values_may_decide
+from semanir_plugin.ops.common.eager import values_may_decide
 from semanir_plugin.ops.key_semantics import KeySemantics
 from semanir_plugin.ops.key_semantics.packing import pack
 

@@ -7,8 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops import native_support
-from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.key_semantics import naive, native_backend, threshold
 from semanir_plugin.ops.key_semantics.dictionary import KeySemantics

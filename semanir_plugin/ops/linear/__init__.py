@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semanir_plugin.ops.eager import values_may_decide
+from semanir_plugin.ops.common.eager import values_may_decide
 from semanir_plugin.ops.linear import naive
 
 __all__ = ["choose_backend", "linear"]
