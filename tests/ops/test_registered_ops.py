@@ -17,8 +17,8 @@ from semanir_plugin.ops import (
     build_key_semantics,
     cosine_qkv,
     key_semantic_attention,
-    native_support,
 )
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.key_semantic_attention import native_backend
 
 B, SIDE, D, K = 2, 4, 4, 5
