@@ -1,6 +1,4 @@
-"""Architectures, registered in BasicSR's ARCH_REGISTRY on import."""
-
-import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
+"""Architectures: networks from image to image, each in `registry.ARCHS`."""
 
 from semanir_plugin.archs.ast_arch import AST
 from semanir_plugin.archs.bicubic_arch import Bicubic

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors_layout
@@ -16,14 +15,14 @@ from semanir_plugin.archs.staged_network import StagedNetwork, check_positive
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["AST"]
 
 NEGATIVE_SLOPE = 0.01
 
 
-@register(ARCH_REGISTRY)
+@ARCHS.register
 class AST(StagedNetwork):
     """U-shaped transformer whose attention weighs a softmax against a squared ReLU of the same scores.
 

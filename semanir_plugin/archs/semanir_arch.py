@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
@@ -14,7 +13,7 @@ from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["SemanIR"]
 
@@ -27,7 +26,7 @@ HEADS: dict[str, type[PixelShuffleHead | PixelShuffleDirectHead]] = {
 }
 
 
-@register(ARCH_REGISTRY)
+@ARCHS.register
 class SemanIR(StagedNetwork):
     """Transformer whose stages share a key-semantic dictionary: each token attends to its k most similar ones.
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
@@ -15,12 +14,12 @@ from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.resampling import EnlargingConv
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["SemanIRUNet"]
 
 
-@register(ARCH_REGISTRY)
+@ARCHS.register
 class SemanIRUNet(StagedNetwork):
     """U-shaped SemanIR for denoising, JPEG artifacts, demosaicking, deblurring and adverse weather.
 

@@ -15,7 +15,7 @@ from mmengine.analysis.jit_handles import get_shape
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.bands import map_bands
-from semanir_plugin.models.requirements import input_channels
+from semanir_plugin.inference.requirements import input_channels
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, build_key_semantics, key_semantic_attention
 
 __all__ = ["analyze_flops", "count_flops", "count_parameters", "swapped"]

@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.sizes import pad_to_multiple, reflect_indices
-from semanir_plugin.data.images import FloatImage, decode_image, to_uint8
-from semanir_plugin.engine.options import load_options
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.cost import input_channels
 from semanir_plugin.evaluation.pictures import check_picture_path, save_figure
-from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
+from semanir_plugin.inference.images import decode_image
+from semanir_plugin.inference.networks import build_from_checkpoint, find_weights
 from semanir_plugin.ops import build_key_semantics
+from semanir_plugin.option_files import load_options
+from semanir_plugin.pixels import FloatImage, to_uint8
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

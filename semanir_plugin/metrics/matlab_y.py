@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 from basicsr.metrics import calculate_psnr, calculate_ssim
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
 from semanir_plugin.metrics.images import InputOrder, prepare
-from semanir_plugin.registration import register
+from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_psnr_y_matlab", "calculate_ssim_y_matlab"]
 
@@ -18,7 +17,7 @@ __all__ = ["calculate_psnr_y_matlab", "calculate_ssim_y_matlab"]
 _BLUE, _GREEN, _RED, _WHOLE, _BLACK = 24966, 128553, 65481, 255000, 16
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_psnr_y_matlab(
     img: NDArray[Any],
     img2: NDArray[Any],
@@ -44,7 +43,7 @@ def calculate_psnr_y_matlab(
     return float(calculate_psnr(*_y_channels(img, img2, crop_border, input_order), crop_border=0))
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_ssim_y_matlab(
     img: NDArray[Any],
     img2: NDArray[Any],

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from semanir_plugin.metrics.images import InputOrder, prepare
-from semanir_plugin.registration import register
+from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_ssim_uniform7"]
 
 _WINDOW = 7
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_ssim_uniform7(
     img: NDArray[Any],
     img2: NDArray[Any],

@@ -6,10 +6,10 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
+from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.cli import main
-from semanir_plugin.engine.options import load_options
-from semanir_plugin.engine.schema import validate_options
 from semanir_plugin.errors import UserError
+from semanir_plugin.option_files import load_options
 from tests.archs.test_every_arch import TINY
 from tests.conftest import ROOT
 from tests.mixing.hosts import HOSTS, SWINIR

@@ -14,10 +14,10 @@ import pytest
 import torch
 import yaml
 
-from semanir_plugin.engine.options import load_options
-from semanir_plugin.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.errors import UserError
-from semanir_plugin.models.checkpoints import build_from_checkpoint
+from semanir_plugin.inference.networks import build_from_checkpoint
+from semanir_plugin.option_files import load_options
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))

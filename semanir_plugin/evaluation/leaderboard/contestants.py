@@ -17,13 +17,13 @@ from basicsr.utils import img2tensor, set_random_seed
 from basicsr.utils.matlab_functions import imresize
 
 from semanir_plugin import __version__
-from semanir_plugin.data.degradations import demosaic_malvar, mosaic_rggb
-from semanir_plugin.data.images import FloatImage
-from semanir_plugin.data.sr_pairs import find_images
-from semanir_plugin.engine.rehearsal import rehearse
+from semanir_plugin.basicsr_host.data.sr_pairs import find_images
+from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
+from semanir_plugin.degradations import demosaic_malvar, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
-from semanir_plugin.models.checkpoints import describe_weights, find_weights
+from semanir_plugin.inference.networks import describe_weights, find_weights
+from semanir_plugin.pixels import FloatImage
 
 __all__ = [
     "ClassicalOptions",

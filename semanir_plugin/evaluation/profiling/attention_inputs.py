@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks import KeySemanticAttention, KeySemanticLayer, KeySemanticStage
 from semanir_plugin.errors import UserError
-from semanir_plugin.models.checkpoints import build_network, find_weights, load_network
+from semanir_plugin.inference.networks import build_network, find_weights, load_network
 
 __all__ = ["WEIGHTS", "AttentionInputs", "attention_inputs", "read_photo"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks import KeySemanticStage
 from semanir_plugin.evaluation.profiling.attention_inputs import WEIGHTS, read_photo
-from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
+from semanir_plugin.inference.networks import build_from_checkpoint, find_weights
 
 __all__ = ["stage_inputs"]
 

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from semanir_plugin.engine.networks import choose_device, read_network
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.profiling.plot import draw_profiles
 from semanir_plugin.evaluation.profiling.profile import Profile, format_profile, profile_network, write_json
-from semanir_plugin.models.checkpoints import build_network
-from semanir_plugin.models.requirements import input_channels
+from semanir_plugin.inference.devices import choose_device
+from semanir_plugin.inference.networks import build_network
+from semanir_plugin.inference.requirements import input_channels
+from semanir_plugin.option_files import read_network
 
 __all__ = ["profile_option_file"]
 

@@ -5,7 +5,7 @@ import torch
 
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.profiling.attention_inputs import attention_inputs, read_photo
-from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
+from semanir_plugin.inference.networks import build_from_checkpoint, find_weights
 from semanir_plugin.ops import build_key_semantics, key_semantic_attention
 
 

@@ -1,0 +1,20 @@
+"""What makes an input of a clean image, one function per task: datasets and evaluation use the same.
+
+Images are NumPy arrays (H, W, C) in OpenCV's channel order, BGR, or with one channel.
+"""
+
+from semanir_plugin.degradations.bicubic import downsample_bicubic, least_side
+from semanir_plugin.degradations.jpeg import compress_jpeg
+from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
+from semanir_plugin.degradations.noise import add_gaussian_noise
+from semanir_plugin.degradations.rain import add_rain_streaks
+
+__all__ = [
+    "add_gaussian_noise",
+    "add_rain_streaks",
+    "compress_jpeg",
+    "demosaic_malvar",
+    "downsample_bicubic",
+    "least_side",
+    "mosaic_rggb",
+]
