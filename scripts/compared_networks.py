@@ -80,9 +80,9 @@ def random_weights(options: Mapping[str, Any]) -> Any:
 
 def shipped(name: str) -> Any:
     """Return a network with the weights that come with the package."""
-    from semanir_plugin.inference.networks import build_from_checkpoint, find_weights
+    from semanir_plugin.inference.loading import load
 
-    return build_from_checkpoint(find_weights(name))
+    return load(name, device="cpu").module
 
 
 def restormer() -> Any:

@@ -260,10 +260,10 @@ class Weights:
 
     def _export(self) -> None:
         from semanir_plugin.inference.checkpoints import save_weights
-        from semanir_plugin.inference.networks import load_network
+        from semanir_plugin.inference.loading import load
 
-        network, options = load_network(self.run / "models" / "net_g_latest.pth")
-        save_weights(self.result, network, options)
+        trained = load(self.run / "models" / "net_g_latest.pth", device="cpu")
+        save_weights(self.result, trained.module, trained.options)
 
 
 def make_training_set(recipe: dict[str, Any], data: Path, workers: int) -> dict[str, Any]:

@@ -32,11 +32,11 @@ def attach_to_hosts() -> None:
     """
     if BASICSR in sys.modules:
         require_host(sys.modules[BASICSR].__spec__)
+    if not any(isinstance(finder, HostFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, HostFinder())
     for name, complete in HOSTS.items():
         if name in sys.modules:
             complete()
-    if not any(isinstance(finder, HostFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, HostFinder())
 
 
 def _complete_basicsr() -> None:

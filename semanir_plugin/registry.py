@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
-from semanir_plugin.errors import describe_unknown
+from semanir_plugin.errors import near_match
 
 __all__ = ["ARCHS", "DATASETS", "LOSSES", "METRICS", "MODELS", "REGISTRIES", "Registry"]
 
@@ -62,7 +62,7 @@ class Registry(Mapping[str, Any]):
         """Return the entry of that name: this package's, else BasicSR's, where that is installed.
 
         Raises:
-            KeyError: There is none; the message names those that there are.
+            KeyError: There is none; the message has the nearest name.
         """
         if name in self._entries:
             return self._entries[name]
@@ -70,9 +70,10 @@ class Registry(Mapping[str, Any]):
         for key in (name, f"{name}_basicsr"):  # what BasicSR calls its own where a name is taken
             if key in host:
                 return host[key]
-        without = "" if host else " (BasicSR, which has more, is not installed)"
-        known = {key.removesuffix("_basicsr") for key in (*self, *host)}
-        raise KeyError(describe_unknown(self.kind, name, known) + without)
+        near = near_match(name, {key.removesuffix("_basicsr") for key in (*self, *host)})
+        hint = f"; did you mean '{near}'?" if near else ""
+        without = "" if host else "; BasicSR, which has more, is not installed"
+        raise KeyError(f"no {self.kind} '{name}'{hint}{without}")
 
     def _host_entries(self) -> Mapping[str, Any]:
         try:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 
+from semanir_plugin.archs import NetworkDescriptor
 from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.cli import main
 from semanir_plugin.registry import ARCHS
@@ -93,7 +94,7 @@ def test_an_architecture_added_by_the_recipe_trains(sr_data, tmp_path, monkeypat
     class OneConvolution(torch.nn.Module):
         def __init__(self, *, upscale: int, width: int = 8) -> None:
             super().__init__()
-            self.size_requirements = SizeRequirements(multiple_of=2)
+            self.descriptor = NetworkDescriptor(scale=upscale, size=SizeRequirements(multiple_of=2))
             self.layers = torch.nn.Sequential(
                 torch.nn.Conv2d(3, width, 2, stride=2), torch.nn.ConvTranspose2d(width, 3, 2 * upscale, 2 * upscale)
             )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
-from semanir_plugin.blocks import SizeRequirements
+from semanir_plugin.archs.descriptor import NetworkDescriptor, describe
 from semanir_plugin.mixing import mix, translate_host_weights
 from semanir_plugin.registry import ARCHS
 
@@ -44,11 +45,12 @@ class MixedArch(nn.Module):
         super().__init__()
         host = build_host(base)
         self.network, self.changes = _mix(host, mix, example)
-        # BasicSR's own window architectures tell it through their options alone.
-        own = SizeRequirements(multiple_of=base.get("window_size", 1))
-        self.size_requirements = getattr(host, "size_requirements", own)
-        if hasattr(host, "topk"):
-            self.topk = host.topk
+        self._base = base
+
+    @cached_property
+    def descriptor(self) -> NetworkDescriptor:
+        """What the network takes and gives: as its architecture, whatever was mixed in."""
+        return describe(self.network, self._base)
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         """Restore a batch of images, (B, C, H, W), as the architecture does; `options` are its own."""

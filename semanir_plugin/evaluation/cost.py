@@ -14,8 +14,8 @@ from mmengine.analysis import FlopAnalyzer
 from mmengine.analysis.jit_handles import get_shape
 from torch import Tensor, nn
 
+from semanir_plugin.archs import describe
 from semanir_plugin.blocks.bands import map_bands
-from semanir_plugin.inference.requirements import input_channels
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, build_key_semantics, key_semantic_attention
 
 __all__ = ["analyze_flops", "count_flops", "count_parameters", "swapped"]
@@ -43,7 +43,7 @@ def count_flops(network: nn.Module, size: tuple[int, int], *, channels: int | No
 
 def analyze_flops(network: nn.Module, size: tuple[int, int], *, channels: int | None = None) -> Any:
     """Return mmengine's analysis, which also knows the operations `by_module`, in the terms of `count_flops`."""
-    shape = (1, input_channels(network) if channels is None else channels, *size)
+    shape = (1, describe(network).in_channels if channels is None else channels, *size)
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network = copy.deepcopy(network).eval()
     for module in network.modules():

@@ -20,11 +20,11 @@ from tqdm import tqdm
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, one_line, printable
 from semanir_plugin.inference.devices import choose_device
-from semanir_plugin.inference.networks import Built, find_weights, load_network
+from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photographs import Photograph, decode_photograph, encode_photograph
-from semanir_plugin.inference.requirements import input_channels, size_multiple
 from semanir_plugin.inference.restoration import Restoration
 from semanir_plugin.inference.restore_plan import Job, plan_jobs
+from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.tiling import least_tile
 from semanir_plugin.option_files import read_network
 from semanir_plugin.pixels import to_float
@@ -96,8 +96,8 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
     )
     device = choose_device(args.device)
     options = None if args.opt is None else read_network(args.opt)
-    built = load_network(find_weights(args.model), device=device, options=options)
-    channels = input_channels(*built)
+    built = load(args.model, device=device, options=options)
+    channels = built.descriptor.in_channels
     restore = _prepare(args, built, device)
     failures = 0
     for job in tqdm(jobs, desc="Restoring", unit="image", disable=None):
@@ -173,17 +173,17 @@ def _memory_cure(tile: int | str | None) -> str:
     return "needs more memory than there is; give a smaller --tile"
 
 
-def _prepare(args: RestoreArguments, built: Built, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _prepare(args: RestoreArguments, built: Restorer, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return what maps (1, C, H, W) on the CPU to its restoration.
 
     Raises:
         UserError: Flags do not go with the network.
     """
-    network, options = built
-    name, multiple, channels = options["type"], size_multiple(*built), input_channels(*built)
+    network, told = built.module, built.descriptor
+    name, multiple, channels = type(network).__name__, told.size.multiple_of, told.in_channels
     if channels not in (1, 3):
         raise UserError(f"{name} takes images of {channels} channels; photographs have 1 or 3")
-    if args.topk is not None and not hasattr(network, "topk"):
+    if args.topk is not None and told.topk is None:
         raise UserError(f"--topk is for networks that choose keys, which {name} does not; leave it out")
     least = least_tile(args.tile_overlap, multiple) - multiple + 1
     if isinstance(args.tile, int) and args.tile < least:

@@ -23,11 +23,11 @@ def mixed(base, *entries):
 
 def test_sizes_and_topk_are_the_hosts():
     net = mixed(SWINIR, ATTENTION)
-    assert net.size_requirements.multiple_of == 4
+    assert net.descriptor.size.multiple_of == 4
     assert not hasattr(net, "topk")
-    assert mixed(HOSTS["EDSR"], {"where": "body", "what": "frfn"}).size_requirements.multiple_of == 1
+    assert mixed(HOSTS["EDSR"], {"where": "body", "what": "frfn"}).descriptor.size.multiple_of == 1
     ours = mixed({"type": "SemanIR", **TINY["SemanIR"], "topk": [4, 9]}, {"where": "stages.0", "what": "frfn"})
-    assert ours.size_requirements.multiple_of == 8
+    assert ours.descriptor.size.multiple_of == 8
     assert ours.topk == (4, 9)
     x = torch.rand(1, 3, 16, 24)
     with torch.no_grad():

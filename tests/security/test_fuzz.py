@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from semanir_plugin.cli import main
 from semanir_plugin.inference.checkpoints import save_weights
-from semanir_plugin.inference.networks import build_network
+from semanir_plugin.inference.loading import build_network
 from tests.conftest import ROOT
 from tests.security.attacks import png_bomb
 

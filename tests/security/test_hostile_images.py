@@ -17,7 +17,7 @@ from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.images import decode_pixels
-from semanir_plugin.inference.networks import build_network
+from semanir_plugin.inference.loading import build_network
 from tests.conftest import ROOT, tiny_overrides
 from tests.security.attacks import assert_refused, png_bomb, told
 

@@ -17,11 +17,11 @@ from basicsr.utils import get_root_logger
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from semanir_plugin.archs import NetworkDescriptor, describe
 from semanir_plugin.basicsr_host.data.seeding import derive_seed, get_rng_state, set_rng_state
 from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
 from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
 from semanir_plugin.basicsr_host.models.zero_redundancy import build_sharded_optimizer, gather_states
-from semanir_plugin.inference.requirements import size_multiple
 from semanir_plugin.inference.restoration import Restoration
 from semanir_plugin.registry import MODELS
 
@@ -153,7 +153,7 @@ class SemanIRModel(SharedValidation):
 
     def _draw_topk(self, current_iter: int) -> dict[str, int]:
         """Draw one k for the whole network, the same on every process and after a resume."""
-        choices = getattr(self.get_bare_model(self.net_g), "topk", None)
+        choices = self.descriptor.topk
         if choices is None:
             return {}
         return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}
@@ -212,8 +212,12 @@ class SemanIRModel(SharedValidation):
         options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
         if isinstance(options.get("topk"), list):
             options["topk"] = max(options["topk"])
-        multiple_of = size_multiple(self.get_bare_model(self.net_g), self.opt["network_g"])
-        return Restoration(multiple_of=multiple_of, **options)
+        return Restoration(multiple_of=self.descriptor.size.multiple_of, **options)
+
+    @cached_property
+    def descriptor(self) -> NetworkDescriptor:
+        """What the network takes and gives."""
+        return describe(self.get_bare_model(self.net_g), self.opt["network_g"])
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         if not self.is_train:  # there is one result, so there is no best one to speak of

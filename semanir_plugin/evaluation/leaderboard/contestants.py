@@ -22,7 +22,8 @@ from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
 from semanir_plugin.degradations import demosaic_malvar, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
-from semanir_plugin.inference.networks import describe_weights, find_weights
+from semanir_plugin.inference.loading import describe_weights
+from semanir_plugin.inference.shipped_weights import find_weights
 from semanir_plugin.pixels import FloatImage
 
 __all__ = [

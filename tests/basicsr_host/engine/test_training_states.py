@@ -16,7 +16,7 @@ from semanir_plugin.basicsr_host.engine.training_states import save_checkpoint
 from semanir_plugin.basicsr_host.models import semanir_model
 from semanir_plugin.basicsr_host.models.semanir_model import SemanIRModel
 from semanir_plugin.cli import main
-from semanir_plugin.inference.networks import load_network
+from semanir_plugin.inference.loading import load
 from tests.conftest import ROOT, tiny_overrides
 from tests.test_atomic_io import files_of_at_most
 
@@ -68,7 +68,7 @@ def test_safetensors_lie_beside_and_are_read_back(sr_data, photos, tmp_path):
         assert weights.keys() == average.keys()
         assert all(torch.equal(weights[key], average[key]) for key in average)
     path = RUN / "models" / "net_g_latest.safetensors"
-    assert load_network(path).options == load_network(path.with_suffix(".pth")).options
+    assert load(path).options == load(path.with_suffix(".pth")).options
     more = {"path__pretrain_network_g": path, "datasets__val__dataroot_gt": sr_data / "val" / "GT"}
     assert train(sr_data, path__experiments_root=tmp_path / "tuned", train__total_iter=1, **more) == 0
     crop = sr_data / "val" / "LR_bicubic_X4"

@@ -15,9 +15,10 @@ import semanir_plugin
 from semanir_plugin.archs import AST, SemanIR
 from semanir_plugin.archs.ast_checkpoints import infer_options, to_authors_layout
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference import networks
+from semanir_plugin.inference import shipped_weights
 from semanir_plugin.inference.checkpoints import save_weights
-from semanir_plugin.inference.networks import build_from_checkpoint, find_weights, load_network
+from semanir_plugin.inference.loading import build_network, load
+from semanir_plugin.inference.shipped_weights import find_weights
 from tests.conftest import TINY_NETWORK
 
 OPTIONS = {"type": "SemanIR", "upscale": 2, "upsampler": "pixelshuffledirect", **TINY_NETWORK, "topk": [4, 12]}
@@ -54,7 +55,7 @@ def trained(model, tmp_path):
 
 def test_a_checkpoint_is_enough_to_restore_images(trained):
     path, average = trained
-    built = build_from_checkpoint(path)
+    built = load(path).module
     assert same(built, average)
     assert not built.training
 
@@ -80,7 +81,7 @@ def test_basicsr_loads_it(trained, stock, model, key):
 def test_without_an_average_the_weights_themselves(model, tmp_path):
     net = network(4)
     model.save_network(net, "net_g", 7)
-    assert same(build_from_checkpoint(tmp_path / "net_g_7.pth"), net)
+    assert same(load(tmp_path / "net_g_7.pth").module, net)
 
 
 def test_a_discriminator_carries_its_own_options(model, tmp_path):
@@ -111,20 +112,20 @@ def test_our_training_saves_so(tmp_path):
     }
     model = build_model(opt)
     model._save_networks("best")
-    assert same(build_from_checkpoint(tmp_path / "net_g_best.pth"), model.net_g.eval())
+    assert same(load(tmp_path / "net_g_best.pth").module, model.net_g.eval())
 
 
 def test_compilation_is_left_to_training(model, tmp_path):
     model.opt["network_g"] = {**OPTIONS, "compile_backend": "no such"}
     model.save_network(network(), "net_g", 1)
-    assert same(build_from_checkpoint(tmp_path / "net_g_1.pth"), network())
+    assert same(load(tmp_path / "net_g_1.pth").module, network())
 
 
 def test_an_architecture_of_basicsr(model, tmp_path):
     options = {"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2}
-    net = networks.build_network(options, "")
+    net = build_network(options, "")
     save_weights(tmp_path / "compact.safetensors", net, options)
-    assert same(build_from_checkpoint(tmp_path / "compact.safetensors"), net)
+    assert same(load(tmp_path / "compact.safetensors").module, net)
 
 
 @pytest.mark.parametrize("position_bias", ["table", "factorised"])
@@ -133,8 +134,8 @@ def test_safetensors_hold_weights_and_options(tmp_path, model, position_bias):
     options = {**OPTIONS, "position_bias": position_bias}
     save_weights(path, net, options)
     assert load_file(path).keys() == net.state_dict().keys()
-    built = load_network(path)
-    assert same(built.network, net)
+    built = load(path)
+    assert same(built.module, net)
     assert built.options == options
     target = network(6, position_bias=position_bias)
     model.load_network(target, str(path), True, "params_ema")
@@ -147,7 +148,7 @@ def test_safetensors_are_replaced_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         save_weights(path, network(6), OPTIONS)
-    assert same(build_from_checkpoint(path), network(5))
+    assert same(load(path).module, network(5))
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -160,8 +161,8 @@ def test_checkpoints_of_ast_s_authors_tell_by_their_names(tmp_path, token_mlp, p
     net = AST(**TINY_AST, token_mlp=token_mlp, win_size=4, mlp_ratio=2.0).eval()
     state = {f"{prefix}{key}": value for key, value in to_authors_layout(net.state_dict()).items()}
     torch.save({"epoch": 3, "state_dict": state, "optimizer": {}}, tmp_path / "model_best.pth")
-    built = load_network(tmp_path / "model_best.pth")
-    assert same(built.network, net, torch.rand(1, 3, 32, 16))
+    built = load(tmp_path / "model_best.pth")
+    assert same(built.module, net, torch.rand(1, 3, 32, 16))
     given = {"token_mlp": token_mlp, "win_size": 4, "mlp_ratio": 2.0, "dd_in": 3}
     assert built.options == {"type": "AST", **TINY_AST, **given}
 
@@ -209,7 +210,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path, write, told):
     path = tmp_path / "net.pth"
     write(path)
     with pytest.raises(UserError, match=rf"net\.pth:? {told}") as caught:
-        build_from_checkpoint(path)
+        load(path)
     assert "\n" not in str(caught.value)
 
 
@@ -218,7 +219,7 @@ def test_damaged_safetensors(tmp_path, content):
     path = tmp_path / "net.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"net\.safetensors: (not a safetensors file|does not say)"):
-        build_from_checkpoint(path)
+        load(path)
 
 
 def test_truncated_and_absent_safetensors(tmp_path):
@@ -226,39 +227,30 @@ def test_truncated_and_absent_safetensors(tmp_path):
     save_weights(path, network(), OPTIONS)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="not a safetensors file, or a damaged one"):
-        build_from_checkpoint(path)
-    with pytest.raises(UserError, match=r"absent\.safetensors: cannot be opened"):
-        build_from_checkpoint(tmp_path / "absent.safetensors")
+        load(path)
+    with pytest.raises(UserError, match=r"no file and no weights .*absent\.safetensors"):
+        load(tmp_path / "absent.safetensors")
 
 
 def test_safetensors_of_others_need_an_option_file(tmp_path):
     path = tmp_path / "net.safetensors"
     save_file(network().state_dict(), path, {"network_g": "SemanIR"})
     with pytest.raises(UserError, match="damaged"):
-        build_from_checkpoint(path)
+        load(path)
     save_file(network().state_dict(), path, {"comment": "{not json"})
     with pytest.raises(UserError, match="does not say what network it is of"):
-        build_from_checkpoint(path)
-    assert same(build_from_checkpoint(path, options=OPTIONS), network())
+        load(path)
+    assert same(load(path, options=OPTIONS).module, network())
 
 
 def test_an_option_file_counts_more_than_the_checkpoint(trained):
     with pytest.raises(UserError, match=r"does not fit SemanIR.*; name another option file or checkpoint"):
-        build_from_checkpoint(trained[0], options={**OPTIONS, "embed_dim": 4})
+        load(trained[0], options={**OPTIONS, "embed_dim": 4})
 
 
-def test_a_size_that_is_not_trained_yet_has_a_stand_in(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(networks, "SHIPPED", tmp_path)
-    save_weights(tmp_path / "semanir-mini-x4.safetensors", network(), OPTIONS)
-    assert find_weights("semanir-light-x4") == tmp_path / "semanir-mini-x4.safetensors"
-    assert "semanir-light-x4 has not been trained yet; semanir-mini-x4 stands in" in caplog.text
-    save_weights(tmp_path / "semanir-light-x4.safetensors", network(), OPTIONS)
-    assert find_weights("semanir-light-x4") == tmp_path / "semanir-light-x4.safetensors"
-
-
-def test_names_of_shipped_weights(tmp_path, monkeypatch):
+def test_shipped_weights_go_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(networks, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(shipped_weights, "FOLDER", tmp_path / "weights")
     with pytest.raises(UserError, match="no file and no weights 'SRx4'; no weights come with this version"):
         find_weights("SRx4")
     (tmp_path / "weights").mkdir()
