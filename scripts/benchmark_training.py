@@ -171,8 +171,8 @@ def read_pairs(folder: Path, batch: int, side: int, scale: int) -> tuple[Any, An
     import numpy as np
     import torch
 
-    from semanir_plugin.data.degradations import downsample_bicubic, least_side
     from semanir_plugin.data.images import decode_image, to_float
+    from semanir_plugin.degradations import downsample_bicubic, least_side
     from semanir_plugin.errors import UserError
 
     photos = [decode_image(path.read_bytes(), "color") for path in sorted(folder.iterdir())[:batch]]

@@ -80,8 +80,8 @@ def write_pair(path: Path, gt: Path, lq: Path, seed: int, amount: float) -> None
     """Write one image as it is and in the rain."""
     import cv2
 
-    from semanir_plugin.data.degradations import add_rain_streaks
     from semanir_plugin.data.images import decode_image, to_uint8
+    from semanir_plugin.degradations import add_rain_streaks
     from semanir_plugin.errors import UserError
 
     try:

@@ -15,8 +15,8 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from semanir_plugin.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.data.dataset_options import Problem
-from semanir_plugin.data.degradations.bicubic import downsample_bicubic, least_side
 from semanir_plugin.data.images import FloatImage, Image, decode_image, decode_pixels, to_float
+from semanir_plugin.degradations.bicubic import downsample_bicubic, least_side
 from semanir_plugin.errors import UserError
 from semanir_plugin.files import write_atomic
 from semanir_plugin.registration import register

@@ -9,8 +9,8 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from semanir_plugin.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.data.dataset_options import Problem
-from semanir_plugin.data.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.data.images import FloatImage
+from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.registration import register
 
 __all__ = ["DemosaicDataset", "DemosaicOptions"]

@@ -10,8 +10,8 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from semanir_plugin.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.data.dataset_options import Problem, check_range, draw
-from semanir_plugin.data.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.data.images import Channels, FloatImage
+from semanir_plugin.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.registration import register
 
 __all__ = ["GaussianNoiseDataset", "GaussianNoiseOptions"]

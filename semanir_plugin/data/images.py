@@ -10,11 +10,10 @@ from basicsr.utils import bgr2ycbcr
 from numpy.typing import NDArray
 
 from semanir_plugin.image_limits import check_pixels
+from semanir_plugin.pixels import FloatImage, Image, to_float, to_uint8
 
 __all__ = ["Channels", "FloatImage", "Image", "decode_image", "decode_pixels", "to_float", "to_uint8"]
 
-Image = NDArray[np.uint8]
-FloatImage = NDArray[np.float32]
 Channels = Literal["color", "gray", "y"]
 
 _FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "y": cv2.IMREAD_ANYCOLOR}
@@ -60,14 +59,3 @@ def decode_image(content: bytes, channels: Channels) -> FloatImage:
     if channels == "y" and pixels.ndim == 3:
         pixels = bgr2ycbcr(pixels if pixels.dtype == np.uint8 else to_float(pixels), y_only=True)
     return to_float(pixels if pixels.ndim == 3 else pixels[..., None])
-
-
-def to_float(pixels: NDArray[Any]) -> FloatImage:
-    """Map 8 or 16 bit to [0, 1]; what is float is there already."""
-    whole = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    return pixels.astype(np.float32) / np.float32(whole)
-
-
-def to_uint8(image: FloatImage) -> Image:
-    """Round [0, 1] to 8 bit; what lies outside is clipped."""
-    return np.clip(np.round(image * 255), 0, 255).astype(np.uint8)

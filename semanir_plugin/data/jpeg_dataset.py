@@ -10,8 +10,8 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from semanir_plugin.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.data.dataset_options import Problem, check_range, draw_whole
-from semanir_plugin.data.degradations.jpeg import compress_jpeg
 from semanir_plugin.data.images import Channels, FloatImage, to_float, to_uint8
+from semanir_plugin.degradations.jpeg import compress_jpeg
 from semanir_plugin.registration import register
 
 __all__ = ["JPEGDataset", "JPEGOptions"]

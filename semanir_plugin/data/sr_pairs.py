@@ -19,11 +19,11 @@ from lmdb import Error as LmdbError
 from tqdm import tqdm
 
 from semanir_plugin.data.checks import IMAGE_SUFFIXES
-from semanir_plugin.data.degradations import downsample_bicubic, least_side
 from semanir_plugin.data.images import Image, to_float
 from semanir_plugin.data.in_order import in_order
 from semanir_plugin.data.outputs import check_own, remove_tree
 from semanir_plugin.data.sub_images import SubImages
+from semanir_plugin.degradations import downsample_bicubic, least_side
 from semanir_plugin.errors import UserError
 from semanir_plugin.names import can_name_file
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from semanir_plugin.data import JPEGDataset
-from semanir_plugin.data.degradations import compress_jpeg
 from semanir_plugin.data.guarded_dataset import GuardedDataset
 from semanir_plugin.data.images import to_uint8
 from semanir_plugin.data.sampler import SeededIndex
+from semanir_plugin.degradations import compress_jpeg
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from basicsr.metrics import calculate_metric, calculate_psnr, calculate_ssim
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from semanir_plugin.data.degradations import compress_jpeg
+from semanir_plugin.degradations import compress_jpeg
 from semanir_plugin.errors import UserError
 from semanir_plugin.metrics import (
     calculate_lpips,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from semanir_plugin.cli import main
-from semanir_plugin.data.degradations import downsample_bicubic
 from semanir_plugin.data.images import to_float
+from semanir_plugin.degradations import downsample_bicubic
 from semanir_plugin.evaluation.leaderboard.contestants import ClassicalOptions, WeightsOptions, make_contestant
 from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from semanir_plugin.data.images import FloatImage
+from semanir_plugin.pixels import FloatImage
 
 __all__ = ["NoiseOrder", "add_gaussian_noise"]
 

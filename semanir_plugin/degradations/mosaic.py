@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semanir_plugin.data.images import FloatImage
+from semanir_plugin.pixels import FloatImage
 
 __all__ = ["demosaic_malvar", "mosaic_rggb"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from semanir_plugin.data.images import FloatImage
+from semanir_plugin.pixels import FloatImage
 
 __all__ = ["add_rain_streaks"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from semanir_plugin.data.images import Image
+from semanir_plugin.pixels import Image
 
 __all__ = ["compress_jpeg"]
 

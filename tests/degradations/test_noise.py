@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semanir_plugin.data.degradations import add_gaussian_noise
+from semanir_plugin.degradations import add_gaussian_noise
 
 
 def image(*shape):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semanir_plugin.data.degradations import add_rain_streaks, rain
+from semanir_plugin.degradations import add_rain_streaks, rain
 
 
 @pytest.mark.parametrize("shape", [(60, 90, 3), (41, 7, 1)])

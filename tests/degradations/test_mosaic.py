@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semanir_plugin.data.degradations import demosaic_malvar, mosaic_rggb
+from semanir_plugin.degradations import demosaic_malvar, mosaic_rggb
 
 
 def random_image(height, width):

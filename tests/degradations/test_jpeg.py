@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from semanir_plugin.data.degradations import compress_jpeg
+from semanir_plugin.degradations import compress_jpeg
 
 
 @pytest.fixture
