@@ -1,4 +1,4 @@
-"""Pixels as arrays: whole numbers of 8 or 16 bit, and floats in [0, 1]."""
+"""The arrays that images are held in, and the ranges of their values."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_the_map_shows_what_is_there():
 
 # From the bottom up; a module imports from its own layer and those before it.
 LAYERS = (
-    {"errors", "names", "atomic_io", "option_files", "pixels", "registry"},
+    {"atomic_io", "color", "errors", "names", "option_files", "pixels", "registry"},
     {"ops"},
     {"blocks"},
     {"mixing", "degradations", "metrics", "losses"},

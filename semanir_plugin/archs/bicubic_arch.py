@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from basicsr.utils.matlab_functions import imresize
 from torch import Tensor, nn
 
+from semanir_plugin.degradations.bicubic import bicubic_taps
 from semanir_plugin.registry import ARCHS
 
 __all__ = ["Bicubic"]
@@ -25,4 +25,12 @@ class Bicubic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) in [0, 1] to (B, C, upscale * H, upscale * W)."""
-        return torch.stack([imresize(image.cpu(), self.upscale) for image in x]).to(x)
+        rows = _enlarge_rows(x.float(), self.upscale)
+        return _enlarge_rows(rows.mT, self.upscale).mT.to(x)
+
+
+def _enlarge_rows(x: Tensor, scale: int) -> Tensor:
+    """Map (..., H, W) to (..., scale * H, W)."""
+    weights, sources = (torch.from_numpy(each).to(x.device) for each in bicubic_taps(x.shape[-2], scale))
+    taps = zip(weights[..., None], sources, strict=True)
+    return sum((weight * x.index_select(-2, source) for weight, source in taps), x.new_zeros(()))

@@ -3,7 +3,7 @@
 Images are NumPy arrays (H, W, C) in OpenCV's channel order, BGR, or with one channel.
 """
 
-from semanir_plugin.degradations.bicubic import downsample_bicubic, least_side
+from semanir_plugin.degradations.bicubic import downsample_bicubic, imresize, least_side
 from semanir_plugin.degradations.jpeg import compress_jpeg
 from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.degradations.noise import add_gaussian_noise
@@ -15,6 +15,7 @@ __all__ = [
     "compress_jpeg",
     "demosaic_malvar",
     "downsample_bicubic",
+    "imresize",
     "least_side",
     "mosaic_rggb",
 ]

@@ -1,13 +1,71 @@
-"""MATLAB's bicubic downsampling."""
+"""MATLAB's bicubic resizing, which the inputs of super-resolution benchmarks are made by."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import ceil
+
 import numpy as np
-from basicsr.utils.matlab_functions import imresize
+from numpy.typing import NDArray
 
 from semanir_plugin.pixels import FloatImage, Image, to_uint8
 
-__all__ = ["downsample_bicubic", "least_side"]
+__all__ = ["bicubic_taps", "downsample_bicubic", "imresize", "least_side"]
+
+_SUPPORT = 4  # pixels that the kernel spans where it is not widened against aliasing
+
+
+def imresize(image: FloatImage, scale: float) -> FloatImage:
+    """Resize as MATLAB's `imresize(image, scale)`: bicubic, widened against aliasing when the image gets smaller.
+
+    Args:
+        image: (H, W) or (H, W, C), in any range.
+        scale: Factor of both sides, above 0.
+
+    Returns:
+        (ceil(H scale), ceil(W scale)) or with C as well, neither clipped nor rounded.
+    """
+    return _resize_axis(_resize_axis(np.asarray(image, np.float32), scale, 0), scale, 1)
+
+
+def _resize_axis(image: FloatImage, scale: float, axis: int) -> FloatImage:
+    weights, sources = bicubic_taps(image.shape[axis], scale)
+    along = np.expand_dims(weights, tuple(range(2, 1 + image.ndim - axis)))  # (taps, out, 1, ...)
+    resized = along[0] * image.take(sources[0], axis)
+    for weight, source in zip(along[1:], sources[1:], strict=True):
+        resized += weight * image.take(source, axis)
+    return resized
+
+
+@lru_cache(maxsize=32)
+def bicubic_taps(length: int, scale: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return what pixels of a line contribute to each pixel of the resized line, and how much.
+
+    The kernel is that of Keys, "Cubic convolution interpolation for digital image processing" (1981), with a = -1/2.
+    Beyond its ends a line goes on as in a mirror, the pixel at the end being repeated.
+
+    Args:
+        length: Pixels of the line.
+        scale: Factor.
+
+    Returns:
+        Weights and the positions they apply to, both (taps, ceil(length scale)). Not to be written to.
+    """
+    stretch = max(1.0, 1 / scale)
+    centres = (np.arange(ceil(length * scale)) + 0.5) / scale - 0.5
+    first = np.floor(centres - _SUPPORT * stretch / 2)
+    positions = first + np.arange(ceil(_SUPPORT * stretch) + 2)[:, None]  # (taps, out)
+    weights = _cubic((centres - positions) / stretch)
+    weights /= weights.sum(0)
+    used = weights.any(1)
+    sources = positions[used].astype(np.int64) % (2 * length)
+    return weights[used].astype(np.float32), np.minimum(sources, 2 * length - 1 - sources)
+
+
+def _cubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    x = np.abs(distances)
+    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.select([x <= 1, x <= 2], [near, far])
 
 
 def downsample_bicubic(image: FloatImage, scale: int) -> Image:
@@ -20,9 +78,9 @@ def downsample_bicubic(image: FloatImage, scale: int) -> Image:
     Returns:
         (H / scale, W / scale, C).
     """
-    return np.ascontiguousarray(to_uint8(imresize(image, 1 / scale)))  # OpenCV flips no transposed memory in place
+    return to_uint8(imresize(image, 1 / scale))
 
 
 def least_side(scale: int) -> int:
-    """Return the least side of an image to downsample: half the kernel is mirrored at the border."""
+    """Return the least side of an image to downsample: of a smaller one, the kernel sees more mirror than image."""
     return 2 * scale

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from basicsr.utils import bgr2ycbcr
 from numpy.typing import NDArray
 
+from semanir_plugin.color import luma_bgr
 from semanir_plugin.inference.image_limits import check_pixels
 from semanir_plugin.pixels import FloatImage, to_float
 
@@ -57,5 +57,6 @@ def decode_image(content: bytes, channels: Channels) -> FloatImage:
     """
     pixels = decode_pixels(content, _FLAGS[channels])
     if channels == "y" and pixels.ndim == 3:
-        pixels = bgr2ycbcr(pixels if pixels.dtype == np.uint8 else to_float(pixels), y_only=True)
+        y = luma_bgr(to_float(pixels))
+        pixels = y.round().astype(np.uint8) if pixels.dtype == np.uint8 else y / 255
     return to_float(pixels if pixels.ndim == 3 else pixels[..., None])

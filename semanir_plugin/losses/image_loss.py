@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Literal
 
 import torch
-from basicsr.losses.loss_util import reduce_loss
 from torch import Tensor, nn
 
 __all__ = ["ImageLoss", "Reduction"]
 
 Reduction = Literal["none", "mean", "sum"]
+
+_REDUCE: dict[Reduction, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "mean": torch.mean, "sum": torch.sum}
 
 
 class ImageLoss(nn.Module, ABC):
@@ -27,8 +29,8 @@ class ImageLoss(nn.Module, ABC):
 
     def __init__(self, *, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__()
-        if reduction not in get_args(Reduction):
-            raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, not {reduction!r}")
+        if reduction not in _REDUCE:
+            raise ValueError(f"reduction must be one of {', '.join(_REDUCE)}, not {reduction!r}")
         self.loss_weight = loss_weight
         self.reduction = reduction
 
@@ -43,7 +45,7 @@ class ImageLoss(nn.Module, ABC):
         precision = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
         with torch.autocast(pred.device.type, enabled=False):
             values = self.compare(pred.to(precision), target.to(precision))
-            return self.loss_weight * reduce_loss(values, self.reduction)
+            return self.loss_weight * _REDUCE[self.reduction](values)
 
     @abstractmethod
     def compare(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
 
+from semanir_plugin.color import luma_rgb
 from semanir_plugin.losses.image_loss import ImageLoss, Reduction
 from semanir_plugin.registry import LOSSES
 
@@ -46,6 +46,6 @@ class PSNRLoss(ImageLoss):
         if self.to_y:
             if pred.shape[1] != 3:
                 raise ValueError(f"toY needs images of 3 channels, not {pred.shape[1]}; gray ones need no conversion")
-            pred, target = rgb2ycbcr_pt(pred, y_only=True), rgb2ycbcr_pt(target, y_only=True)
+            pred, target = luma_rgb(pred), luma_rgb(target)
         mse = (pred - target).square().mean(dim=(1, 2, 3))
         return 10 / math.log(10) * (mse + _EPSILON).log()

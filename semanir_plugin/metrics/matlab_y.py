@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from basicsr.metrics import calculate_psnr, calculate_ssim
 from numpy.typing import NDArray
 
+from semanir_plugin.color import BLACK, RGB_TO_Y
 from semanir_plugin.metrics.images import InputOrder, prepare
+from semanir_plugin.metrics.similarity import gaussian_ssim, psnr
 from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_psnr_y_matlab", "calculate_ssim_y_matlab"]
 
-# Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255, in thousandths: exact in integers.
-_BLUE, _GREEN, _RED, _WHOLE, _BLACK = 24966, 128553, 65481, 255000, 16
+_THOUSANDTHS = np.rint(1000 * np.array(RGB_TO_Y[::-1])).astype(np.int64)  # exact in integers
+_WHOLE = 255 * 1000
 
 
 @METRICS.register
@@ -40,7 +41,7 @@ def calculate_psnr_y_matlab(
     Raises:
         ValueError: The shapes differ, or nothing is left within the border.
     """
-    return float(calculate_psnr(*_y_channels(img, img2, crop_border, input_order), crop_border=0))
+    return psnr(*_y_channels(img, img2, crop_border, input_order))
 
 
 @METRICS.register
@@ -51,11 +52,11 @@ def calculate_ssim_y_matlab(
     input_order: InputOrder = "HWC",
     better: Literal["higher"] = "higher",
 ) -> float:
-    """Return the SSIM, with BasicSR's Gaussian windows of 11 x 11, of what `calculate_psnr_y_matlab` compares.
+    """Return the SSIM, with Gaussian windows of 11 x 11, of what `calculate_psnr_y_matlab` compares.
 
-    Arguments and errors are those of `calculate_psnr_y_matlab`.
+    Arguments and errors are those of `calculate_psnr_y_matlab`; 11 x 11 pixels must be left within the border.
     """
-    return float(calculate_ssim(*_y_channels(img, img2, crop_border, input_order), crop_border=0))
+    return gaussian_ssim(*_y_channels(img, img2, crop_border, input_order))
 
 
 def _y_channels(
@@ -70,5 +71,4 @@ def _rounded_y(image: NDArray[np.float64]) -> NDArray[np.int64]:
     pixels = np.round(image).astype(np.int64)
     if pixels.shape[2] == 1:
         return pixels
-    y = pixels @ np.array([_BLUE, _GREEN, _RED])
-    return ((y + _WHOLE // 2) // _WHOLE + _BLACK)[..., None]
+    return ((pixels @ _THOUSANDTHS + _WHOLE // 2) // _WHOLE + BLACK)[..., None]

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semanir_plugin.metrics.images import InputOrder, prepare
+from semanir_plugin.metrics.similarity import ssim_map
 from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_ssim_rgb3d"]
 
 _RADIUS = 5
 _KERNEL = cv2.getGaussianKernel(2 * _RADIUS + 1, 1.5, cv2.CV_64F)
-_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 @METRICS.register
@@ -47,11 +47,7 @@ def calculate_ssim_rgb3d(
     x, y = prepare(img, img2, crop_border=crop_border, input_order=input_order)
     if x.shape[2] != 3:
         raise ValueError(f"the images must have 3 channels, not {x.shape[2]}; of gray ones use calculate_ssim")
-    mean_x, mean_y = _average(x), _average(y)
-    variance_x, variance_y = _average(x * x) - mean_x**2, _average(y * y) - mean_y**2
-    covariance = _average(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
-    return float((luminance * (2 * covariance + _C2) / (variance_x + variance_y + _C2)).mean())
+    return float(ssim_map(x, y, _average).mean())
 
 
 def _average(volume: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 from semanir_plugin.metrics.images import InputOrder, prepare
+from semanir_plugin.metrics.similarity import ssim_map
 from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_ssim_uniform7"]
 
 _WINDOW = 7
+_PIXELS = _WINDOW**2
 
 
 @METRICS.register
@@ -47,4 +49,9 @@ def calculate_ssim_uniform7(
     pair = prepare(img, img2, crop_border=crop_border, input_order=input_order)
     if min(pair[0].shape[:2]) < _WINDOW:
         raise ValueError(f"{_WINDOW} x {_WINDOW} pixels are needed, got {pair[0].shape[0]} x {pair[0].shape[1]}")
-    return float(np.mean(structural_similarity(*pair, win_size=_WINDOW, data_range=data_range, channel_axis=-1)))
+    return float(ssim_map(*pair, _average, data_range=data_range, correction=_PIXELS / (_PIXELS - 1)).mean())
+
+
+def _average(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    border = _WINDOW // 2
+    return np.asarray(cv2.blur(image, (_WINDOW, _WINDOW)), np.float64)[border:-border, border:-border]

@@ -24,11 +24,11 @@ def mixed(base, *entries):
 def test_sizes_and_topk_are_the_hosts():
     net = mixed(SWINIR, ATTENTION)
     assert net.descriptor.size.multiple_of == 4
-    assert not hasattr(net, "topk")
+    assert net.descriptor.topk is None
     assert mixed(HOSTS["EDSR"], {"where": "body", "what": "frfn"}).descriptor.size.multiple_of == 1
     ours = mixed({"type": "SemanIR", **TINY["SemanIR"], "topk": [4, 9]}, {"where": "stages.0", "what": "frfn"})
     assert ours.descriptor.size.multiple_of == 8
-    assert ours.topk == (4, 9)
+    assert ours.descriptor.topk == (4, 9)
     x = torch.rand(1, 3, 16, 24)
     with torch.no_grad():
         assert not torch.equal(ours.eval()(x, topk=2), ours(x, topk=9))

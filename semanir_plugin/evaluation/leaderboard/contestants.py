@@ -14,12 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from basicsr.models import build_model
 from basicsr.utils import img2tensor, set_random_seed
-from basicsr.utils.matlab_functions import imresize
 
 from semanir_plugin import __version__
 from semanir_plugin.basicsr_host.data.sr_pairs import find_images
 from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
-from semanir_plugin.degradations import demosaic_malvar, mosaic_rggb
+from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
 from semanir_plugin.inference.loading import describe_weights
@@ -202,7 +201,7 @@ class Classical(Contestant):
         """Return the method."""
         scale = self.settings.get("scale", 1)
         methods: dict[str, Restore] = {
-            "bicubic": lambda image: np.asarray(imresize(image, scale), np.float32),
+            "bicubic": lambda image: imresize(image, scale),
             "identity": lambda image: image,
             "malvar": lambda image: demosaic_malvar(mosaic_rggb(image)),
         }
