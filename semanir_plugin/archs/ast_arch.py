@@ -101,12 +101,12 @@ class AST(StagedNetwork):
             at, stage_dims, num_heads, _drop_path_rates(depths, drop_path_rate), strict=True
         ):
             shift = windows[level] // 2 if img_size // 2**level > windows[level] else 0
-            attention = Attention(attn, windows[level], heads, shift) if len(stages) >= levels else None
+            attention = Attention(attn, windows[level], heads, shift, similarity) if len(stages) >= levels else None
             layers = [
                 _layer(dim, attention, index, mlp_ratio=mlp_ratio, ffn=ffn, drop_path=rate)
                 for index, rate in enumerate(rates)
             ]
-            stages.append(AdaptiveSparseStage(layers, similarity=similarity, use_checkpoint=use_checkpoint))
+            stages.append(AdaptiveSparseStage(layers, use_checkpoint=use_checkpoint))
 
         self.conv_first = nn.Conv2d(dd_in, embed_dim, 3, padding=1)
         self.encoder = nn.ModuleList(stages[:levels])
@@ -166,21 +166,27 @@ class AST(StagedNetwork):
 
 
 class Attention(NamedTuple):
-    """Attention of a stage: its kind, side of its windows, heads, and by how much every second layer shifts them."""
+    """Attention of a stage: its kind, side of its windows, heads, every second layer's shift, similarity of tokens."""
 
     kind: str
     window_size: int
     num_heads: int
     shift: int
+    similarity: Similarity
 
 
 def _layer(dim: int, attention: Attention | None, index: int, **options: Any) -> FeedForwardLayer:
     """Return the layer of that index in a stage."""
     if attention is None:
         return FeedForwardLayer(dim, **options)
-    shift = attention.shift * (index % 2)
     return AdaptiveSparseLayer(
-        dim, attention.window_size, attention.num_heads, shift=shift, attn=attention.kind, **options
+        dim,
+        attention.window_size,
+        attention.num_heads,
+        shift=attention.shift * (index % 2),
+        attn=attention.kind,
+        similarity=attention.similarity,
+        **options,
     )
 
 

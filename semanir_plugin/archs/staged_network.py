@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from semanir_plugin.blocks.attention import get_attention
 from semanir_plugin.blocks.feed_forward import init_linear
 
 __all__ = ["Shift", "StagedNetwork", "check_positive", "shift_pattern"]
@@ -21,11 +22,11 @@ class StagedNetwork(nn.Module):
     """A network of stages, whose layers attend to key-semantic dictionaries or otherwise.
 
     Args:
-        attn: Kind of attention. Without key-semantic attention, there is no attribute `topk`.
+        attn: Kind of attention. Where it builds no dictionaries, there is no attribute `topk`.
         topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
 
     Raises:
-        ValueError: `topk` is not a positive int or a list of them.
+        ValueError: There is no such kind, or `topk` is not a positive int or a list of them.
     """
 
     topk: tuple[int, ...]
@@ -35,7 +36,7 @@ class StagedNetwork(nn.Module):
         choices = tuple(topk) if isinstance(topk, Sequence) else (topk,)
         if not choices or any(not isinstance(k, int) or k < 1 for k in choices):
             raise ValueError(f"topk must be a positive int or a list of them, got {topk!r}")
-        if attn == "key_semantic":
+        if get_attention(attn).builds_dictionary:
             self.topk = choices
 
     def choose_topk(self, topk: int | None) -> int:

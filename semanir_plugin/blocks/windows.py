@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["WindowGrid", "merge_windows", "partition_windows", "shifted_regions"]
+__all__ = ["CutWindows", "WindowGrid", "Windows", "merge_windows", "partition_windows", "shifted_regions"]
+
+
+class Windows(Protocol):
+    """How tokens come to lie in windows: what attention asks to make its context."""
+
+    def partition(self, x: Tensor) -> Tensor:
+        """Return the windows of tokens, (B * windows, N, C)."""
+
+    def regions(self, device: torch.device) -> Tensor | None:
+        """Return a label per token, (windows, N): such of different labels must not attend to each other."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,25 @@ class WindowGrid:
         if not any(self.shift):
             return None
         return shifted_regions(self.height, self.width, self.size, self.shift, device)
+
+
+@dataclass(frozen=True, eq=False)
+class CutWindows:
+    """Windows of tokens that come cut already, (B * windows, N, C).
+
+    Attributes:
+        labels: (windows, N), see `Windows.regions`; None: every token of a window may attend to every other.
+    """
+
+    labels: Tensor | None = None
+
+    def partition(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def regions(self, device: torch.device) -> Tensor | None:
+        """Return the labels."""
+        return self.labels
 
 
 def partition_windows(x: Tensor, size: int, shift: tuple[int, int] = (0, 0)) -> Tensor:

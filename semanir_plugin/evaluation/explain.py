@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.sizes import pad_to_multiple, reflect_indices
+from semanir_plugin.blocks.windows import CutWindows
 from semanir_plugin.data.images import FloatImage, decode_image, to_uint8
 from semanir_plugin.engine.options import load_options
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.cost import input_channels
 from semanir_plugin.evaluation.pictures import check_picture_path, save_figure
 from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
-from semanir_plugin.ops import build_key_semantics
+from semanir_plugin.ops import KeySemantics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -212,7 +213,7 @@ def _run(network: nn.Module, image: Tensor, at: tuple[int, int], size: torch.Siz
 
 def _key_semantic_stages(network: nn.Module) -> list[KeySemanticStage]:
     stages = [module for module in network.modules() if isinstance(module, KeySemanticStage)]
-    return [stage for stage in stages if stage.attn == "key_semantic"]
+    return [stage for stage in stages if stage.attn.builds_dictionary]
 
 
 def _choose(stage: KeySemanticStage, x: Tensor, topk: int, at: tuple[int, int], side: int, number: int) -> Choice:
@@ -224,7 +225,9 @@ def _choose(stage: KeySemanticStage, x: Tensor, topk: int, at: tuple[int, int], 
     regions = grid.regions(x.device)
     regions = None if regions is None else regions[window : window + 1]
     features = grid.partition(x)[window : window + 1]
-    chosen = build_key_semantics(features, topk, regions=regions, similarity=stage.similarity).mask()[0, query]
+    semantics = stage.attn.context(features, CutWindows(regions), topk)
+    assert isinstance(semantics, KeySemantics)
+    chosen = semantics.mask()[0, query]
     allowed = torch.ones_like(chosen) if regions is None else regions[0] == regions[0, query]
     return Choice(number, topk, any(grid.shift), side, *_to_map(tokens[window], allowed, chosen, x.shape[2], side))
 

@@ -62,7 +62,7 @@ def expected_keys(stage, x, topk, token):
         for column in range(width):
             if window_of((row, column)) == window_of(token):
                 a, b = x[0, token[0], token[1]], x[0, row, column]
-                if stage.similarity == "cosine":
+                if stage.attn.similarity == "cosine":
                     a, b = a / a.norm(), b / b.norm()
                 alike.append((-float(a @ b), row, column))
     return {(row, column) for _, row, column in sorted(alike)[:topk]}, {each[1:] for each in alike}
