@@ -120,7 +120,7 @@ class AdaptiveSparseLayer(FeedForwardLayer):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Map (B, H, W, dim), H and W multiples of the window, to the same shape."""
         grid = self.grid(x)
-        x = x + self.drop_path(grid.merge(self.attn(grid.partition(self.norm1(x)), context)))
+        x = x + self.drop_path(grid.reverse(self.attn(grid.partition(self.norm1(x)), context)))
         return super().forward(x, context)
 
 

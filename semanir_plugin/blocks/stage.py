@@ -69,7 +69,7 @@ class KeySemanticLayer(nn.Module):
     def _feed_forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         if isinstance(self.mlp, Mlp):  # sees each token alone
             return self.mlp(x)
-        return grid.partition(self.mlp(grid.merge(x)))
+        return grid.partition(self.mlp(grid.reverse(x)))
 
 
 class KeySemanticStage(nn.Module):
@@ -136,7 +136,7 @@ class KeySemanticStage(nn.Module):
             windows = grid.partition(out)
             for layer in layers:
                 windows = self._run(layer, windows, grid, contexts[shifted])
-            out = grid.merge(windows)
+            out = grid.reverse(windows)
         return x + self.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     @property

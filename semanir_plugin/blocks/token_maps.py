@@ -80,7 +80,7 @@ class MapAttention(nn.Module):
         x = self._pad(x)
         grid = self.grid(x)
         context = self._context(x, grid) if context is None else context
-        return grid.merge(self.attn(grid.partition(x), context))[:, :height, :width]
+        return grid.reverse(self.attn(grid.partition(x), context))[:, :height, :width]
 
     def grid(self, x: Tensor) -> WindowGrid:
         """Return where the windows of a padded map (B, H, W, dim) are."""
