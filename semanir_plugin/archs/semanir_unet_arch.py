@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.position_bias import PositionBias
-from semanir_plugin.blocks.resampling import EnlargingConv
+from semanir_plugin.blocks.resampling import Downsample, Upsample
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registration import register
@@ -106,9 +105,9 @@ class SemanIRUNet(StagedNetwork):
 
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.encoder = nn.ModuleList(stages[: levels - 1])
-        self.downs = nn.ModuleList(ShrinkingConv(dim, 2 * dim) for dim in dims[:-1])
+        self.downs = nn.ModuleList(Downsample(dim, 2 * dim) for dim in dims[:-1])
         self.bottom = stages[levels - 1]
-        self.ups = nn.ModuleList(EnlargingConv(dim, dim // 2, 2) for dim in dims[:0:-1])
+        self.ups = nn.ModuleList(Upsample(dim, dim // 2, 2) for dim in dims[:0:-1])
         self.reductions = nn.ModuleList(nn.Conv2d(2 * dim, dim, 1) for dim in dims[-2:0:-1])
         self.decoder = nn.ModuleList(stages[levels:-1])
         self.refinement = stages[-1]
@@ -149,23 +148,6 @@ class SemanIRUNet(StagedNetwork):
             features = _apply(stage, features, topk)
         features = _apply(self.refinement, features, topk)
         return crop_to(image + self.conv_last(features), height, width)
-
-
-class ShrinkingConv(nn.Module):
-    """A 3x3 convolution, and a pixel unshuffle that halves the size.
-
-    Args:
-        in_chans: Input channels.
-        out_chans: Output channels, a multiple of 4.
-    """
-
-    def __init__(self, in_chans: int, out_chans: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_chans, out_chans // 4, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_chans, 2 * H, 2 * W) to (B, out_chans, H, W)."""
-        return F.pixel_unshuffle(self.conv(x), 2)
 
 
 def _common_multiple(window_sizes: Sequence[int]) -> int:
