@@ -48,7 +48,7 @@ class AST(StagedNetwork):
         ffn: Another name of `token_mlp`, that of the other architectures here.
         attn: Kind of attention of bottleneck and decoder: "assa", as published, "key_semantic" (SemanIR's) or "window"
             (Swin's).
-        topk: With key-semantic attention, keys per query; or several, of which training draws one per forward pass and
+        topk: With key-semantic attention, keys per query; or several: training samples one per forward pass,
             evaluation takes the largest.
         similarity: With key-semantic attention, what makes two tokens alike: "dot" or "cosine".
         drop_path_rate: Largest probability of leaving out a residual branch in training, at the bottleneck; it grows
@@ -138,7 +138,7 @@ class AST(StagedNetwork):
                 f"the network takes images of {self.dd_in} channels, got {x.shape[1]}; set in_chans and dd_in"
             )
         height, width = x.shape[-2:]
-        topk = self.choose_topk(topk)
+        topk = self.sample_topk(topk)
         image = pad_to_multiple(x, self.size_requirements.multiple_of)
         # Channels last throughout: maps and tokens are views of each other.
         features = self.conv_first(image.contiguous(memory_format=torch.channels_last))

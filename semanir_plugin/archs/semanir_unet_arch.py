@@ -37,7 +37,7 @@ class SemanIRUNet(StagedNetwork):
         head_dim: Channels of an attention head.
         window_sizes: Side of the windows of each level, in its pixels.
         mlp_ratio: Hidden channels of the MLPs, as a multiple of the level's channels.
-        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+        topk: Keys per query; or several: training samples one per forward pass, evaluation takes the largest.
             Windows of fewer tokens offer all they have.
         similarity: "dot", as published, or "cosine".
         shift: "stage": the windows of every second stage are shifted; "layer": those of every second layer; "none".
@@ -133,7 +133,7 @@ class SemanIRUNet(StagedNetwork):
             (B, in_chans, H, W), in about [0, 1].
         """
         height, width = x.shape[-2:]
-        topk = self.choose_topk(topk)
+        topk = self.sample_topk(topk)
         image = pad_to_multiple(x, self.size_requirements.multiple_of)
         features, skips = self.conv_first(image), []
         for stage, down in zip(self.encoder, self.downs, strict=True):

@@ -23,7 +23,7 @@ class StagedNetwork(nn.Module):
 
     Args:
         attn: Kind of attention. Where it builds no dictionaries, there is no attribute `topk`.
-        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+        topk: Keys per query; or several: training samples one per forward pass, evaluation takes the largest.
 
     Raises:
         ValueError: There is no such kind, or `topk` is not a positive int or a list of them.
@@ -39,8 +39,8 @@ class StagedNetwork(nn.Module):
         if get_attention(attn).builds_dictionary:
             self.topk = choices
 
-    def choose_topk(self, topk: int | None) -> int:
-        """Return the keys per query for one pass: what was asked for, else by the strategy of the constructor."""
+    def sample_topk(self, topk: int | None) -> int:
+        """Return the keys per query of one pass: `topk`, else in training one of the choices, else the largest."""
         if topk is not None:
             return topk
         choices = getattr(self, "topk", (1,))

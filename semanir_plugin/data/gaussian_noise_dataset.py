@@ -9,7 +9,7 @@ from typing import Literal
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from semanir_plugin.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.data.dataset_options import Problem, check_range, draw
+from semanir_plugin.data.dataset_options import Problem, check_range, sample_uniform
 from semanir_plugin.data.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.data.images import Channels, FloatImage
 from semanir_plugin.registration import register
@@ -57,4 +57,5 @@ class GaussianNoiseDataset(CleanImageDataset):
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:
         """Add noise."""
         seed = None if self.training else self.options.noise_seed
-        return add_gaussian_noise(clean, draw(self.options.sigma), seed=seed, order=self.options.noise_order), clean
+        sigma = sample_uniform(self.options.sigma)
+        return add_gaussian_noise(clean, sigma, seed=seed, order=self.options.noise_order), clean

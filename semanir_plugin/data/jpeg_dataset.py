@@ -9,7 +9,7 @@ from typing import Literal
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from semanir_plugin.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.data.dataset_options import Problem, check_range, draw_whole
+from semanir_plugin.data.dataset_options import Problem, check_range, sample_integer
 from semanir_plugin.data.degradations.jpeg import compress_jpeg
 from semanir_plugin.data.images import Channels, FloatImage, to_float, to_uint8
 from semanir_plugin.registration import register
@@ -51,4 +51,4 @@ class JPEGDataset(CleanImageDataset):
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:
         """Round and compress."""
         pixels = to_uint8(clean)
-        return to_float(compress_jpeg(pixels, draw_whole(self.options.quality))), to_float(pixels)
+        return to_float(compress_jpeg(pixels, sample_integer(self.options.quality))), to_float(pixels)

@@ -165,7 +165,7 @@ def resolve_options(
     opt.update(is_train=is_train, auto_resume=auto_resume, root_path=str(root))
     opt.update(dist=launcher != "none", rank=rank, world_size=world_size, num_gpu=_count_gpus(option_file, launcher))
     if opt.get("manual_seed") is None:
-        opt["manual_seed"] = _draw_seed(world_size)
+        opt["manual_seed"] = _sample_seed(world_size)
     if debug and not opt["name"].startswith("debug"):
         opt["name"] = f"debug_{opt['name']}"
     _fill_sections(opt)
@@ -252,7 +252,7 @@ def _count_gpus(option_file: OptionFile, launcher: str) -> int:
     return int(asked)
 
 
-def _draw_seed(world_size: int) -> int:
+def _sample_seed(world_size: int) -> int:
     seed = [random.randint(1, 10000)]
     if world_size > 1:  # the order of the training images must be the same on all
         torch.distributed.broadcast_object_list(seed)
