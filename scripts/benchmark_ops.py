@@ -461,7 +461,7 @@ def make_table(rows: Sequence[dict[str, Any]], backend: str) -> Iterator[str]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw time against k, inference and training, for the largest window of the first features measured."""
+    """Plot time against k, inference and training, for the largest window of the first features measured."""
     import matplotlib as mpl
 
     mpl.use("Agg")
