@@ -40,8 +40,8 @@ def patches_per_second(args: argparse.Namespace) -> float:
     from reduced_trainings import read_yaml
     from train_weights import make_training_set
 
-    from semanir_plugin.data.tolerant_dataset import TolerantDataset
-    from semanir_plugin.engine.run import build_guarded_dataset
+    from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset
+    from semanir_plugin.basicsr_host.engine.run import build_guarded_dataset
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -32,8 +32,8 @@ def main() -> int:
     run_in_venv()
     import torch
 
+    from semanir_plugin.atomic_io import write_atomic
     from semanir_plugin.errors import UserError
-    from semanir_plugin.files import write_atomic
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -171,9 +171,10 @@ def read_pairs(folder: Path, batch: int, side: int, scale: int) -> tuple[Any, An
     import numpy as np
     import torch
 
-    from semanir_plugin.data.images import decode_image, to_float
     from semanir_plugin.degradations import downsample_bicubic, least_side
     from semanir_plugin.errors import UserError
+    from semanir_plugin.inference.images import decode_image
+    from semanir_plugin.pixels import to_float
 
     photos = [decode_image(path.read_bytes(), "color") for path in sorted(folder.iterdir())[:batch]]
     if len(photos) < batch or any(min(photo.shape[:2]) < side for photo in photos):

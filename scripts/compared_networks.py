@@ -80,14 +80,14 @@ def random_weights(options: Mapping[str, Any]) -> Any:
 
 def shipped(name: str) -> Any:
     """Return a network with the weights that come with the package."""
-    from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
+    from semanir_plugin.inference.loading import load
 
-    return build_from_checkpoint(find_weights(name))
+    return load(name, device="cpu").module
 
 
 def restormer() -> Any:
     """Return Restormer as its authors trained it for deblurring, with random weights."""
-    from semanir_plugin import archs  # noqa: F401, I001  # first: with BasicSR it makes torchvision importable
+    import basicsr  # noqa: F401  # first: attached to it, this package makes torchvision importable
     from spandrel_extra_arches.architectures.Restormer import Restormer
 
     return Restormer()

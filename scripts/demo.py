@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def run_demo(args: argparse.Namespace) -> None:
     """Prepare, train, test and report."""
-    from semanir_plugin.data.sr_pairs import write_sr_pairs
+    from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     started = time.time()
     train, test = find_photos(args.data)
@@ -74,7 +74,7 @@ def run_demo(args: argparse.Namespace) -> None:
 
 def find_photos(folder: Path | None) -> tuple[list[Path], list[Path]]:
     """Return the photographs to train on and those kept out: of a user's folder, every eighth."""
-    from semanir_plugin.data.sr_pairs import find_images
+    from semanir_plugin.basicsr_host.data.sr_pairs import find_images
     from semanir_plugin.errors import UserError
 
     if folder is None:
@@ -94,7 +94,7 @@ def choose_iterations(seconds: float) -> int:
     import basicsr.archs
     import torch
 
-    from semanir_plugin.engine.options import load_options
+    from semanir_plugin.option_files import load_options
 
     opt = load_options(TRAIN_OPT).data
     train_opt = opt["datasets"]["train"]

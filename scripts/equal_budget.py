@@ -173,7 +173,7 @@ def train(row: Row, seed: int, args: argparse.Namespace) -> Weights:
 
 def compare(runs: dict[tuple[Row, int], Weights], args: argparse.Namespace) -> str:
     """Score all by a leaderboard and draw their curves; return the table, which is also written."""
-    from semanir_plugin.files import write_atomic
+    from semanir_plugin.atomic_io import write_atomic
 
     names = {f"{row.label}, seed {seed}": training for (row, seed), training in runs.items()}
     opt = Path("weights", "equal_budget", "leaderboard.yml")

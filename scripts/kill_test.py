@@ -250,7 +250,7 @@ def recipe(folder: Path, total: int, workers: int) -> dict[str, Any]:
 def find_damaged(experiment: Path) -> list[str]:
     """Return the checkpoints that are not whole."""
     from semanir_plugin.errors import UserError
-    from semanir_plugin.files import load_checkpoint
+    from semanir_plugin.inference.safe_loading import load_checkpoint
 
     damaged = []
     for path in [*experiment.glob("models/*.pth"), *experiment.glob("training_states/*.state")]:
@@ -264,7 +264,7 @@ def find_damaged(experiment: Path) -> list[str]:
 def compare(straight: Life, killed: Life) -> Iterator[tuple[str, bool]]:
     """Yield each thing that the trainings left, and whether it is the same to the bit."""
     from semanir_plugin.evaluation.training_logs import read_run
-    from semanir_plugin.files import load_checkpoint
+    from semanir_plugin.inference.safe_loading import load_checkpoint
 
     files = [{path.relative_to(life.experiment) for path in checkpoints(life)} for life in (straight, killed)]
     yield "names of checkpoints", files[0] == files[1]

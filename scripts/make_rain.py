@@ -56,7 +56,7 @@ def write_rain_pairs(images: str, out: Path, seed: int, amounts: Sequence[float]
     Raises:
         UserError: The folder holds no images, one cannot be read, two have the same name, or `out` has pairs already.
     """
-    from semanir_plugin.data.sr_pairs import find_images
+    from semanir_plugin.basicsr_host.data.sr_pairs import find_images
     from semanir_plugin.errors import UserError
 
     paths = find_images(images)
@@ -80,9 +80,10 @@ def write_pair(path: Path, gt: Path, lq: Path, seed: int, amount: float) -> None
     """Write one image as it is and in the rain."""
     import cv2
 
-    from semanir_plugin.data.images import decode_image, to_uint8
     from semanir_plugin.degradations import add_rain_streaks
     from semanir_plugin.errors import UserError
+    from semanir_plugin.inference.images import decode_image
+    from semanir_plugin.pixels import to_uint8
 
     try:
         image = decode_image(path.read_bytes(), "color")

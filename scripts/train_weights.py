@@ -164,7 +164,7 @@ class Weights:
         import torch
         from measuring import describe_machine
 
-        from semanir_plugin.files import write_atomic
+        from semanir_plugin.atomic_io import write_atomic
 
         facts = json.loads(self.facts.read_text())
         call = {
@@ -177,7 +177,7 @@ class Weights:
 
     def _prepare(self, deadline: float) -> None:
         """Make the data, and the option file with as many iterations as fit, unless they are there."""
-        from semanir_plugin.files import write_atomic
+        from semanir_plugin.atomic_io import write_atomic
 
         options = self._options(make_training_set(self.recipe, self.plan.data, max(1, self.plan.workers)))
         if self.opt.exists():
@@ -259,11 +259,11 @@ class Weights:
         return [self.run / "training_states" / f"{done}.state", self.run / "models" / f"net_g_{done}.pth", *best]
 
     def _export(self) -> None:
-        from semanir_plugin.checkpoints import save_weights
-        from semanir_plugin.models.checkpoints import load_network
+        from semanir_plugin.inference.checkpoints import save_weights
+        from semanir_plugin.inference.loading import load
 
-        network, options = load_network(self.run / "models" / "net_g_latest.pth")
-        save_weights(self.result, network, options)
+        trained = load(self.run / "models" / "net_g_latest.pth", device="cpu")
+        save_weights(self.result, trained.module, trained.options)
 
 
 def make_training_set(recipe: dict[str, Any], data: Path, workers: int) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def make_pairs(images: Path, scale: int, workers: int) -> tuple[Path, Path]:
     """Return LMDBs of ground truths and inputs: LR images, or rainy ones at scale 1."""
     from make_rain import write_rain_pairs
 
-    from semanir_plugin.data.sr_pairs import find_images, write_sr_pairs
+    from semanir_plugin.basicsr_host.data.sr_pairs import find_images, write_sr_pairs
 
     folder = Path("weights", "data", f"BSD400_x{scale}" if scale > 1 else "BSD400_rain")
     gt, lq = folder / "GT.lmdb", folder / (f"LR_bicubic_X{scale}.lmdb" if scale > 1 else "LQ.lmdb")
@@ -302,7 +302,7 @@ def enlarge_set(images: Path, workers: int) -> Path:
     """Return a folder of the photographs at several sizes, made where it is missing."""
     from tqdm import tqdm
 
-    from semanir_plugin.data.in_order import in_order
+    from semanir_plugin.basicsr_host.data.in_order import in_order
 
     folder = Path("weights", "data", f"{images.name}_sizes")
     if folder.exists():
@@ -380,7 +380,7 @@ def read_seconds(run: Path) -> float:
 
 def pack(paths: list[Path], folder: Path) -> None:
     """Put files, under their paths, into parts of an archive: a whole set, and only then the one before is removed."""
-    from semanir_plugin.files import write_atomic
+    from semanir_plugin.atomic_io import write_atomic
 
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:

@@ -1,17 +1,22 @@
 """Every architecture and block in OpenMMLab's registries, under the scope `semanir_plugin`.
 
 `mmengine.registry.MODELS.build(dict(type="semanir_plugin.SemanIR", upscale=2))` builds one, in any OpenMMLab project,
-and needs no import of this package.
+and needs no import of this package. `semanir_plugin.hosts` imports this module once mmengine's registries are there.
 """
 
 from __future__ import annotations
 
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
 from torch import nn
 
 from semanir_plugin import archs, blocks
-from semanir_plugin.registry import MODELS
 
-__all__: list[str] = []
+__all__ = ["MODELS"]
+
+MODELS = MMENGINE_MODELS.children.get("semanir_plugin") or Registry(
+    "model", parent=MMENGINE_MODELS, scope="semanir_plugin", locations=["semanir_plugin.openmmlab"]
+)
 
 for _package in (archs, blocks):
     for _name in _package.__all__:

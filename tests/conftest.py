@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import skimage
@@ -32,7 +36,7 @@ def sr_data(tmp_path_factory, photos) -> Path:
     """x4 pairs of small crops: `train` as LMDB, `val` (odd sizes, H != W) as folders."""
     import cv2
 
-    from semanir_plugin.data.sr_pairs import write_sr_pairs
+    from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     folder = tmp_path_factory.mktemp("sr_data")
     crops = {"train": (5, 64, 80), "val": (2, 60, 84)}
@@ -63,6 +67,33 @@ def kernel_device() -> str:
     if reason := why_not(torch.device(device)):
         pytest.skip(reason)
     return device
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Runs code in a fresh interpreter that has imported nothing yet, and returns what it printed."""
+
+    def run(code: str) -> str:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def stock():
+    """Executes one of BasicSR's modules afresh, under no name, so that its classes are as BasicSR wrote them."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.find_spec(name)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(autouse=True)

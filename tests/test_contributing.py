@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 
+from semanir_plugin.archs import NetworkDescriptor
 from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.cli import main
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 from tests.conftest import ROOT, tiny_overrides
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -22,12 +25,57 @@ def test_the_map_shows_what_is_there():
     assert set(re.findall(r"^  (\w+)/ ", TEXT, re.MULTILINE)) == folders
 
 
+# From the bottom up; a module imports from its own layer and those before it.
+LAYERS = (
+    {"atomic_io", "color", "errors", "names", "option_files", "pixels", "registry"},
+    {"ops"},
+    {"blocks"},
+    {"mixing", "degradations", "metrics", "losses"},
+    {"archs"},
+    {"inference"},
+    {"basicsr_host"},
+    {"evaluation"},
+    {"cli"},
+)
+WIRING = {"__init__", "hosts", "openmmlab"}  # attach the package to its hosts
+
+
+def modules_by_layer():
+    for level, layer in enumerate(LAYERS):
+        for part in layer:
+            yield from ((level, path) for path in sorted((ROOT / "semanir_plugin").glob(f"{part}.py")))
+            yield from ((level, path) for path in sorted((ROOT / "semanir_plugin" / part).rglob("*.py")))
+
+
+def test_every_module_has_a_layer():
+    known = {path for _, path in modules_by_layer()}
+    assert {path.stem for path in (ROOT / "semanir_plugin").rglob("*.py") if path not in known} == WIRING
+
+
 def test_imports_run_one_way():
-    order = [("ops",), ("blocks",), ("archs",), ("models", "data", "losses", "metrics"), ("engine",), ("cli",)]
-    for position, package in ((position, package) for position, each in enumerate(order) for package in each):
-        later = "|".join(package for each in order[position + 1 :] for package in each)
-        for path in (ROOT / "semanir_plugin" / package).rglob("*.py"):
-            assert not later or not re.search(rf"from semanir_plugin\.({later})\b", path.read_text()), path
+    level_of = {part: level for level, layer in enumerate(LAYERS) for part in layer}
+    for level, path in modules_by_layer():
+        for part in re.findall(r"^ *(?:from|import) semanir_plugin\.(\w+)", path.read_text(), re.MULTILINE):
+            assert level_of[part] <= level, f"{path} imports {part} from above"
+
+
+def test_no_imports_go_round_in_a_circle():
+    trees = {name_of(path): ast.parse(path.read_text()) for _, path in modules_by_layer()}
+    imports = {name: set(imported(tree, trees)) - {name} for name, tree in trees.items()}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError with the circle
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(tree, modules):
+    """Yield the modules that one imports when it is itself imported."""
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom):
+            for each in statement.names:
+                whole = f"{statement.module}.{each.name}"
+                yield from {whole if whole in modules else statement.module} & modules.keys()
 
 
 @pytest.mark.parametrize("op", [path.name for path in (ROOT / "semanir_plugin" / "ops").iterdir() if path.is_dir()])
@@ -42,11 +90,11 @@ def test_every_op_has_a_truth_and_a_test(op):
 def test_an_architecture_added_by_the_recipe_trains(sr_data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
-    @register(ARCH_REGISTRY)
+    @ARCHS.register
     class OneConvolution(torch.nn.Module):
         def __init__(self, *, upscale: int, width: int = 8) -> None:
             super().__init__()
-            self.size_requirements = SizeRequirements(multiple_of=2)
+            self.descriptor = NetworkDescriptor(scale=upscale, size=SizeRequirements(multiple_of=2))
             self.layers = torch.nn.Sequential(
                 torch.nn.Conv2d(3, width, 2, stride=2), torch.nn.ConvTranspose2d(width, 3, 2 * upscale, 2 * upscale)
             )
@@ -65,4 +113,4 @@ def test_an_architecture_added_by_the_recipe_trains(sr_data, tmp_path, monkeypat
             assert main(["train", "-opt", "mine.yml", "--force_yml", *entries]) == code
         assert "did you mean 'width'" in capsys.readouterr().err
     finally:
-        del ARCH_REGISTRY._obj_map["OneConvolution"]
+        del ARCH_REGISTRY._obj_map["OneConvolution"], ARCHS._entries["OneConvolution"]

@@ -11,7 +11,7 @@ from semanir_plugin import archs, blocks
 
 
 def test_every_architecture_and_block_is_built_from_a_dict():
-    from semanir_plugin.registry import MODELS as OURS
+    from semanir_plugin.openmmlab import MODELS as OURS
 
     modules = [name for package in (archs, blocks) for name in package.__all__]
     modules = [n for n in modules if isinstance(getattr(archs, n, getattr(blocks, n, None)), type)]
@@ -29,6 +29,17 @@ def test_openmmlab_finds_it_without_an_import():
         "assert 'semanir_plugin' not in sys.modules\n"
         "net = MODELS.build(dict(type='semanir_plugin.Bicubic', upscale=3))\n"
         "print(type(net).__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "semanir_plugin.archs.bicubic_arch"
+
+
+def test_it_is_found_also_where_this_package_was_imported_first():
+    code = (
+        "import sys, semanir_plugin.registry\n"
+        "assert 'mmengine' not in sys.modules\n"
+        "from mmengine.registry import MODELS\n"
+        "print(type(MODELS.build(dict(type='semanir_plugin.Bicubic', upscale=3))).__module__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "semanir_plugin.archs.bicubic_arch"

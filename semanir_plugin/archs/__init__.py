@@ -1,11 +1,10 @@
-"""Architectures, registered in BasicSR's ARCH_REGISTRY on import."""
-
-import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
+"""Architectures: networks from image to image, each in `registry.ARCHS`."""
 
 from semanir_plugin.archs.ast_arch import AST
 from semanir_plugin.archs.bicubic_arch import Bicubic
+from semanir_plugin.archs.descriptor import NetworkDescriptor, describe
 from semanir_plugin.archs.mixed_arch import MixedArch
 from semanir_plugin.archs.semanir_arch import SemanIR
 from semanir_plugin.archs.semanir_unet_arch import SemanIRUNet
 
-__all__ = ["AST", "Bicubic", "MixedArch", "SemanIR", "SemanIRUNet"]
+__all__ = ["AST", "Bicubic", "MixedArch", "NetworkDescriptor", "SemanIR", "SemanIRUNet", "describe"]

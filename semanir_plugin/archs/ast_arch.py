@@ -8,22 +8,22 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors_layout
+from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.staged_network import StagedNetwork, check_positive
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["AST"]
 
 NEGATIVE_SLOPE = 0.01
 
 
-@register(ARCH_REGISTRY)
+@ARCHS.register
 class AST(StagedNetwork):
     """U-shaped transformer whose attention weighs a softmax against a squared ReLU of the same scores.
 
@@ -91,7 +91,9 @@ class AST(StagedNetwork):
         dims = [embed_dim * 2**level for level in range(levels + 1)]
         windows = [min(win_size, img_size // 2**level) for level in range(levels + 1)]
         multiple = math.lcm(*(window * 2**level for level, window in enumerate(windows)))
-        self.size_requirements = SizeRequirements(minimum=1, multiple_of=multiple)
+        self.descriptor = NetworkDescriptor(
+            in_channels=dd_in, out_channels=in_chans, size=SizeRequirements(multiple_of=multiple), topk=self.topk
+        )
 
         # Down, bottom, up; going up, a stage has the channels of the skip twice.
         at = [*range(levels), *range(levels, -1, -1)]
@@ -139,7 +141,7 @@ class AST(StagedNetwork):
             )
         height, width = x.shape[-2:]
         topk = self.choose_topk(topk)
-        image = pad_to_multiple(x, self.size_requirements.multiple_of)
+        image = pad_to_multiple(x, self.descriptor.size.multiple_of)
         # Channels last throughout: maps and tokens are views of each other.
         features = self.conv_first(image.contiguous(memory_format=torch.channels_last))
         features, skips = F.leaky_relu(features, NEGATIVE_SLOPE), []

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from semanir_plugin.degradations.bicubic import bicubic_taps
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["Bicubic"]
 
 
-@register(ARCH_REGISTRY)
+@ARCHS.register
 class Bicubic(nn.Module):
     """MATLAB's bicubic `imresize`, without parameters.
 

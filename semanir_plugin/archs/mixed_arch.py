@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-from basicsr.utils import get_root_logger
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from semanir_plugin.blocks import SizeRequirements
+from semanir_plugin.archs.descriptor import NetworkDescriptor, describe
 from semanir_plugin.mixing import mix, translate_host_weights
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["MixedArch"]
 
 PREFIX = "network."
 
+_logger = logging.getLogger(__name__)
 
-@register(ARCH_REGISTRY)
+
+@ARCHS.register
 class MixedArch(nn.Module):
     """A registered architecture in which blocks replace modules, or follow them.
 
@@ -43,11 +45,12 @@ class MixedArch(nn.Module):
         super().__init__()
         host = build_host(base)
         self.network, self.changes = _mix(host, mix, example)
-        # BasicSR's own window architectures tell it through their options alone.
-        own = SizeRequirements(multiple_of=base.get("window_size", 1))
-        self.size_requirements = getattr(host, "size_requirements", own)
-        if hasattr(host, "topk"):
-            self.topk = host.topk
+        self._base = base
+
+    @cached_property
+    def descriptor(self) -> NetworkDescriptor:
+        """What the network takes and gives: as its architecture, whatever was mixed in."""
+        return describe(self.network, self._base)
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         """Restore a batch of images, (B, C, H, W), as the architecture does; `options` are its own."""
@@ -61,7 +64,7 @@ class MixedArch(nn.Module):
         if translate is not None:
             state = translate(state)
         translated, account = translate_host_weights(self.network, state)
-        get_root_logger().info(f"{type(self.network).__name__}: {account}.")
+        _logger.info(f"{type(self.network).__name__}: {account}.")
         return {f"{PREFIX}{name}": value for name, value in translated.items()}
 
     def extra_repr(self) -> str:
@@ -77,11 +80,12 @@ def build_host(options: Mapping[str, Any]) -> nn.Module:
     """
     if not isinstance(options, Mapping) or "type" not in options:
         raise ValueError(f"base must have the type and options of an architecture, got {options!r}")
-    # BasicSR registers some under a suffix, and finds them without.
-    known = sorted(name.removesuffix("_basicsr") for name, _ in ARCH_REGISTRY)
-    if str(options["type"]).removesuffix("_basicsr") not in known:
-        raise ValueError(f"unknown architecture {options['type']!r}; known: {', '.join(known)}")
-    return ARCH_REGISTRY.get(options["type"])(**{key: value for key, value in options.items() if key != "type"})
+    try:
+        architecture = ARCHS.find(str(options["type"]))
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+    host: nn.Module = architecture(**{key: value for key, value in options.items() if key != "type"})
+    return host
 
 
 def _mix(host: nn.Module, entries: Any, example: Sequence[int] | None) -> tuple[nn.Module, tuple[Any, ...]]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["SemanIR"]
 
@@ -27,7 +27,7 @@ HEADS: dict[str, type[PixelShuffleHead | PixelShuffleDirectHead]] = {
 }
 
 
-@register(ARCH_REGISTRY)
+@ARCHS.register
 class SemanIR(StagedNetwork):
     """Transformer whose stages share a key-semantic dictionary: each token attends to its k most similar ones.
 
@@ -98,7 +98,14 @@ class SemanIR(StagedNetwork):
             raise ValueError(f"upsampler must be one of {list(HEADS)}, got {upsampler!r}")
         self.upscale = upscale
         self.img_range = img_range
-        self.size_requirements = SizeRequirements(minimum=8, multiple_of=window_size)
+        self.descriptor = NetworkDescriptor(
+            scale=upscale,
+            in_channels=in_chans,
+            out_channels=in_chans,
+            size=SizeRequirements(minimum=8, multiple_of=window_size),
+            topk=self.topk,
+            task="super-resolution" if upscale > 1 else None,
+        )
         mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
 
@@ -140,10 +147,10 @@ class SemanIR(StagedNetwork):
         Raises:
             ValueError: The image is smaller than 8 x 8.
         """
-        self.size_requirements.check(x)
+        self.descriptor.size.check(x)
         height, width = x.shape[-2:]
         topk = self.choose_topk(topk)
-        x = pad_to_multiple(x, self.size_requirements.multiple_of)
+        x = pad_to_multiple(x, self.descriptor.size.multiple_of)
         x = (x - self.mean) * self.img_range
         shallow = self.conv_first(x)
         deep = self.conv_after_body(self._body(shallow, topk)) + shallow

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.resampling import EnlargingConv
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
-from semanir_plugin.registration import register
+from semanir_plugin.registry import ARCHS
 
 __all__ = ["SemanIRUNet"]
 
 
-@register(ARCH_REGISTRY)
+@ARCHS.register
 class SemanIRUNet(StagedNetwork):
     """U-shaped SemanIR for denoising, JPEG artifacts, demosaicking, deblurring and adverse weather.
 
@@ -82,7 +82,9 @@ class SemanIRUNet(StagedNetwork):
         if embed_dim % head_dim:
             raise ValueError(f"embed_dim {embed_dim} is not a multiple of head_dim {head_dim}")
         levels, multiple = len(depths), _common_multiple(window_sizes)
-        self.size_requirements = SizeRequirements(minimum=1, multiple_of=multiple)
+        self.descriptor = NetworkDescriptor(
+            in_channels=in_chans, out_channels=in_chans, size=SizeRequirements(multiple_of=multiple), topk=self.topk
+        )
         dims = [embed_dim * 2**level for level in range(levels)]
         # Down, bottom, up, refinement; at full size the decoder's stages have the channels of both halves.
         at = [*range(levels), *range(levels - 2, -1, -1), 0]
@@ -135,7 +137,7 @@ class SemanIRUNet(StagedNetwork):
         """
         height, width = x.shape[-2:]
         topk = self.choose_topk(topk)
-        image = pad_to_multiple(x, self.size_requirements.multiple_of)
+        image = pad_to_multiple(x, self.descriptor.size.multiple_of)
         features, skips = self.conv_first(image), []
         for stage, down in zip(self.encoder, self.downs, strict=True):
             features = _apply(stage, features, topk)

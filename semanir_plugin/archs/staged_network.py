@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.blocks.feed_forward import init_linear
 
 __all__ = ["Shift", "StagedNetwork", "check_positive", "shift_pattern"]
@@ -21,28 +22,27 @@ class StagedNetwork(nn.Module):
     """A network of stages, whose layers attend to key-semantic dictionaries or otherwise.
 
     Args:
-        attn: Kind of attention. Without key-semantic attention, there is no attribute `topk`.
+        attn: Kind of attention.
         topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
 
     Raises:
         ValueError: `topk` is not a positive int or a list of them.
     """
 
-    topk: tuple[int, ...]
+    descriptor: NetworkDescriptor
 
     def __init__(self, attn: str, topk: int | Sequence[int]) -> None:
         super().__init__()
         choices = tuple(topk) if isinstance(topk, Sequence) else (topk,)
         if not choices or any(not isinstance(k, int) or k < 1 for k in choices):
             raise ValueError(f"topk must be a positive int or a list of them, got {topk!r}")
-        if attn == "key_semantic":
-            self.topk = choices
+        self.topk = choices if attn == "key_semantic" else None
 
     def choose_topk(self, topk: int | None) -> int:
         """Return the keys per query for one pass: what was asked for, else by the strategy of the constructor."""
         if topk is not None:
             return topk
-        choices = getattr(self, "topk", (1,))
+        choices = self.topk or (1,)
         return random.choice(choices) if self.training else max(choices)
 
     def finish(self, stage: type[nn.Module], compile_backend: str | None) -> None:

@@ -17,10 +17,12 @@ class SizeRequirements:
     Attributes:
         minimum: Smallest height and width in pixels.
         multiple_of: Height and width are padded to a multiple of this.
+        square: Whether height and width must be equal.
     """
 
     minimum: int = 1
     multiple_of: int = 1
+    square: bool = False
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError where the (B, C, H, W) image `x` is too small."""

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tell_torchrun(error: Exception) -> None:
     if os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        from semanir_plugin.engine.distributed import report_failure
+        from semanir_plugin.basicsr_host.engine.distributed import report_failure
 
         report_failure(error)
 

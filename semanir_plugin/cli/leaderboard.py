@@ -31,7 +31,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compute the leaderboard, print its table, and return 1 if a cell has failed."""
-    from semanir_plugin.engine.run import RunArguments
+    from semanir_plugin.basicsr_host.engine.run import RunArguments
     from semanir_plugin.evaluation.leaderboard.report import print_table
     from semanir_plugin.evaluation.leaderboard.run import run_leaderboard
 

@@ -52,7 +52,7 @@ def _print_kind(kind: str) -> None:
     import textwrap
 
     import semanir_plugin.archs  # noqa: F401  # the host comes first
-    from semanir_plugin.engine.listing import list_entries
+    from semanir_plugin.basicsr_host.engine.listing import list_entries
 
     print(f"{kind}\n")
     for entry in list_entries(kind):
@@ -64,7 +64,7 @@ def _print_kind(kind: str) -> None:
 
 def _print_modules(args: argparse.Namespace) -> None:
     import semanir_plugin.archs  # noqa: F401  # the host comes first
-    from semanir_plugin.engine.listing import describe_features, list_places
+    from semanir_plugin.basicsr_host.engine.listing import describe_features, list_places
 
     rows = [(place.name, place.kind, describe_features(place)) for place in list_places(args.opt, args.force_yml)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

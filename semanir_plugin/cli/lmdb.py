@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from semanir_plugin.cli.parser import Subparsers
 
 if TYPE_CHECKING:
-    from semanir_plugin.data.sub_images import SubImages
+    from semanir_plugin.basicsr_host.data.sub_images import SubImages
 
 
 EPILOG = """\
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
     import os
     from pathlib import Path
 
-    from semanir_plugin.data.lmdb_writer import write_lmdbs
-    from semanir_plugin.data.pairing import find_pairs, find_singles
+    from semanir_plugin.basicsr_host.data.lmdb_writer import write_lmdbs
+    from semanir_plugin.basicsr_host.data.pairing import find_pairs, find_singles
 
     sub_images = _read_grid(args)
     _check_folders(args)
@@ -89,7 +89,7 @@ def _check_folders(args: argparse.Namespace) -> None:
 
 
 def _read_grid(args: argparse.Namespace) -> SubImages | None:
-    from semanir_plugin.data.sub_images import SubImages
+    from semanir_plugin.basicsr_host.data.sub_images import SubImages
     from semanir_plugin.errors import UserError
 
     if args.crop is None:

@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Restore, and return the exit code."""
     import logging
 
-    from semanir_plugin.engine.log import start_logging
-    from semanir_plugin.engine.restore import RestoreArguments, restore_files
+    from semanir_plugin.basicsr_host.engine.log import start_logging
+    from semanir_plugin.inference.restore_files import RestoreArguments, restore_files
 
     start_logging(0).setLevel(logging.WARNING)
     given = {name: value for name, value in vars(args).items() if name not in ("input", "run", "subcommand")}

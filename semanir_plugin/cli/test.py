@@ -25,8 +25,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Test, and print the scores."""
-    from semanir_plugin.engine.run import RunArguments
-    from semanir_plugin.engine.test import test
+    from semanir_plugin.basicsr_host.engine.run import RunArguments
+    from semanir_plugin.basicsr_host.engine.test import test
 
     scores = test(RunArguments(args.opt, args.launcher, debug=args.debug, force_yml=args.force_yml))
     for dataset, metrics in scores.items():

@@ -34,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; return the exit code."""
-    from semanir_plugin.engine.run import RunArguments
-    from semanir_plugin.engine.train import train
+    from semanir_plugin.basicsr_host.engine.run import RunArguments
+    from semanir_plugin.basicsr_host.engine.train import train
 
     return 0 if train(RunArguments(args.opt, args.launcher, args.auto_resume, args.debug, args.force_yml)) else STOPPED

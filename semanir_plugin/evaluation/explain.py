@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
+from semanir_plugin.archs import describe
+from semanir_plugin.blocks import KeySemanticStage
 from semanir_plugin.blocks.sizes import pad_to_multiple, reflect_indices
-from semanir_plugin.data.images import FloatImage, decode_image, to_uint8
-from semanir_plugin.engine.options import load_options
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.cost import input_channels
 from semanir_plugin.evaluation.pictures import check_picture_path, save_figure
-from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
+from semanir_plugin.inference.images import decode_image
+from semanir_plugin.inference.loading import load
 from semanir_plugin.ops import build_key_semantics
+from semanir_plugin.option_files import load_options
+from semanir_plugin.pixels import FloatImage, to_uint8
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,9 +69,8 @@ def explain(args: ExplainArguments) -> str:
         raise UserError(f"{args.output}: is the image itself; choose another name for the picture")
     network = _build_network(args)
     topks = sorted(set(args.topks)) if args.topks else choose_topks(network)
-    image = _read_image(args.image, args.at, gray=input_channels(network) == 1)
-    requirements: SizeRequirements = network.size_requirements  # type: ignore[assignment]
-    rows, columns = find_part(image.shape[:2], args.at, side=args.part, multiple_of=requirements.multiple_of)
+    image = _read_image(args.image, args.at, gray=describe(network).in_channels == 1)
+    rows, columns = find_part(image.shape[:2], args.at, side=args.part, multiple_of=describe(network).size.multiple_of)
     seen = image[rows, columns]
     at = (args.at[0] - rows.start, args.at[1] - columns.start)
     batch = torch.from_numpy(seen.transpose(2, 0, 1)[None].copy())
@@ -93,7 +93,7 @@ def _build_network(args: ExplainArguments) -> nn.Module:
     model = args.model or ((options or {}).get("path") or {}).get("pretrain_network_g")
     if not model:
         raise UserError("no weights are named; give --model, or path.pretrain_network_g in the option file")
-    built = build_from_checkpoint(find_weights(model), options=network)
+    built = load(model, options=network, device="cpu").module
     choose_topks(built)
     return built
 
@@ -149,7 +149,7 @@ def choose_topks(network: nn.Module) -> list[int]:
     """
     if not _key_semantic_stages(network):
         raise UserError(f"{type(network).__name__} has no key-semantic stages, so there are no dictionaries to show")
-    chosen = sorted(set(network.topk))  # type: ignore[arg-type]
+    chosen = sorted(set(describe(network).topk or ()))
     return chosen if len(chosen) > 1 else sorted({max(1, chosen[0] // part) for part in (8, 4, 2, 1)})
 
 
@@ -189,7 +189,7 @@ def explain_pixel(
         at: Row and column of the pixel.
         topks: Keys per query.
     """
-    size = pad_to_multiple(image[:, :1], network.size_requirements.multiple_of).shape[-2:]  # type: ignore[union-attr,arg-type]
+    size = pad_to_multiple(image[:, :1], describe(network).size.multiple_of).shape[-2:]
     by_topk = [_run(network, image, at, size, topk) for topk in tqdm(topks, desc="keys per query", disable=None)]
     return list(zip(*by_topk, strict=True))
 

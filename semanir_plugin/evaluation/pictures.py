@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError
-from semanir_plugin.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,6 +1,4 @@
-"""Losses that BasicSR lacks, registered in its LOSS_REGISTRY on import."""
-
-import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
+"""Losses that BasicSR lacks, each in `registry.LOSSES`."""
 
 from semanir_plugin.losses.fft_loss import FFTLoss
 from semanir_plugin.losses.psnr_loss import PSNRLoss

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
 from semanir_plugin.losses.image_loss import ImageLoss, Reduction
-from semanir_plugin.registration import register
+from semanir_plugin.registry import LOSSES
 
 __all__ = ["FFTLoss"]
 
 
-@register(LOSS_REGISTRY)
+@LOSSES.register
 class FFTLoss(ImageLoss):
     """L1 between the two-dimensional real Fourier transforms, of real and imaginary parts alike.
 

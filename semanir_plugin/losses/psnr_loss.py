@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 
-from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
 from semanir_plugin.color import luma_rgb
 from semanir_plugin.losses.image_loss import ImageLoss, Reduction
-from semanir_plugin.registration import register
+from semanir_plugin.registry import LOSSES
 
 __all__ = ["PSNRLoss"]
 
 _EPSILON = 1e-8
 
 
-@register(LOSS_REGISTRY)
+@LOSSES.register
 class PSNRLoss(ImageLoss):
     """10 log10(MSE + 1e-8) of each image, which is minus its PSNR in dB, as HINet and NAFNet are trained with.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from semanir_plugin.losses.image_loss import ImageLoss, Reduction
-from semanir_plugin.registration import register
+from semanir_plugin.registry import LOSSES
 
 __all__ = ["SSIMLoss"]
 
@@ -17,7 +16,7 @@ _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
 
-@register(LOSS_REGISTRY)
+@LOSSES.register
 class SSIMLoss(ImageLoss):
     """1 - SSIM (Wang et al., "Image quality assessment: from error visibility to structural similarity", TIP 2004).
 

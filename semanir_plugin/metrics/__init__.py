@@ -1,6 +1,4 @@
-"""Metrics that BasicSR lacks, registered in its METRIC_REGISTRY on import."""
-
-import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
+"""Metrics that BasicSR lacks, each in `registry.METRICS`."""
 
 from semanir_plugin.metrics.lpips import calculate_lpips
 from semanir_plugin.metrics.matlab_y import calculate_psnr_y_matlab, calculate_ssim_y_matlab

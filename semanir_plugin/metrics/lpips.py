@@ -8,20 +8,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 from torch import Tensor
 
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.metrics.images import InputOrder, prepare
-from semanir_plugin.registration import register
+from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_lpips"]
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_lpips(
     img: NDArray[Any],
     img2: NDArray[Any],

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
 from semanir_plugin.color import BLACK, RGB_TO_Y
 from semanir_plugin.metrics.images import InputOrder, prepare
 from semanir_plugin.metrics.similarity import gaussian_ssim, psnr
-from semanir_plugin.registration import register
+from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_psnr_y_matlab", "calculate_ssim_y_matlab"]
 
@@ -19,7 +18,7 @@ _THOUSANDTHS = np.rint(1000 * np.array(RGB_TO_Y[::-1])).astype(np.int64)  # exac
 _WHOLE = 255 * 1000
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_psnr_y_matlab(
     img: NDArray[Any],
     img2: NDArray[Any],
@@ -45,7 +44,7 @@ def calculate_psnr_y_matlab(
     return psnr(*_y_channels(img, img2, crop_border, input_order))
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_ssim_y_matlab(
     img: NDArray[Any],
     img2: NDArray[Any],

@@ -6,18 +6,17 @@ import math
 from typing import Any, Literal
 
 import numpy as np
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
 from semanir_plugin.metrics.images import InputOrder, prepare
-from semanir_plugin.registration import register
+from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_psnr_b"]
 
 _BLOCK = 8
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_psnr_b(
     img: NDArray[Any],
     img2: NDArray[Any],

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
 from semanir_plugin.metrics.images import InputOrder, prepare
 from semanir_plugin.metrics.similarity import ssim_map
-from semanir_plugin.registration import register
+from semanir_plugin.registry import METRICS
 
 __all__ = ["calculate_ssim_rgb3d"]
 
@@ -19,7 +18,7 @@ _RADIUS = 5
 _KERNEL = cv2.getGaussianKernel(2 * _RADIUS + 1, 1.5, cv2.CV_64F)
 
 
-@register(METRIC_REGISTRY)
+@METRICS.register
 def calculate_ssim_rgb3d(
     img: NDArray[Any],
     img2: NDArray[Any],

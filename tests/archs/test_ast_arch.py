@@ -56,7 +56,7 @@ def test_published_sizes_and_layouts_to_the_digit(name):
     assert sum(p.numel() for p in net.parameters()) == count
     assert digest(reference.state_dict()) == layout
     assert digest(to_authors_layout(net.state_dict())) == layout
-    assert net.size_requirements.multiple_of == 128
+    assert net.descriptor.size.multiple_of == 128
 
 
 @pytest.mark.parametrize("token_mlp", ["frfn", "leff"])
@@ -280,7 +280,7 @@ def test_small_patches_have_small_windows():
         (0, 0),
         (4, 4),
     ]
-    assert net.size_requirements.multiple_of == 64
+    assert net.descriptor.size.multiple_of == 64
     assert net.eval()(torch.rand(1, 3, 65, 7)).shape == (1, 3, 65, 7)
 
 

@@ -105,7 +105,7 @@ def test_every_attention_goes_with_every_feed_forward(make, attn, ffn):
     kinds = {type(module) for module in plain.modules()}
     assert {ATTENTIONS[attn], FEED_FORWARDS[ffn]} <= kinds
     assert not kinds & ({*ATTENTIONS.values(), *FEED_FORWARDS.values()} - {ATTENTIONS[attn], FEED_FORWARDS[ffn]})
-    assert hasattr(plain, "topk") == (attn == "key_semantic")
+    assert (plain.descriptor.topk is not None) == (attn == "key_semantic")
     net = make(attn=attn, ffn=ffn, topk=5, use_checkpoint=True)
     net.load_state_dict(plain.state_dict())
     out, again = plain(x), net(x)

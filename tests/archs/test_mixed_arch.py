@@ -6,10 +6,10 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
+from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.cli import main
-from semanir_plugin.engine.options import load_options
-from semanir_plugin.engine.schema import validate_options
 from semanir_plugin.errors import UserError
+from semanir_plugin.option_files import load_options
 from tests.archs.test_every_arch import TINY
 from tests.conftest import ROOT
 from tests.mixing.hosts import HOSTS, SWINIR
@@ -23,12 +23,12 @@ def mixed(base, *entries):
 
 def test_sizes_and_topk_are_the_hosts():
     net = mixed(SWINIR, ATTENTION)
-    assert net.size_requirements.multiple_of == 4
-    assert not hasattr(net, "topk")
-    assert mixed(HOSTS["EDSR"], {"where": "body", "what": "frfn"}).size_requirements.multiple_of == 1
+    assert net.descriptor.size.multiple_of == 4
+    assert net.descriptor.topk is None
+    assert mixed(HOSTS["EDSR"], {"where": "body", "what": "frfn"}).descriptor.size.multiple_of == 1
     ours = mixed({"type": "SemanIR", **TINY["SemanIR"], "topk": [4, 9]}, {"where": "stages.0", "what": "frfn"})
-    assert ours.size_requirements.multiple_of == 8
-    assert ours.topk == (4, 9)
+    assert ours.descriptor.size.multiple_of == 8
+    assert ours.descriptor.topk == (4, 9)
     x = torch.rand(1, 3, 16, 24)
     with torch.no_grad():
         assert not torch.equal(ours.eval()(x, topk=2), ours(x, topk=9))

@@ -21,7 +21,7 @@ def test_the_default_is_within_one_percent_of_the_published_size():
     count = sum(p.numel() for p in net.parameters())
     assert count == 25_952_235
     assert abs(count / 25.82e6 - 1) < 0.01
-    assert net.size_requirements.multiple_of == 64
+    assert net.descriptor.size.multiple_of == 64
 
 
 def test_levels_have_the_sizes_and_widths_described():

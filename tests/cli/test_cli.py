@@ -67,7 +67,7 @@ def test_a_failure_of_ours_is_one_line_and_exit_code_1(capsys, monkeypatch):
     def fail(args):
         raise RuntimeError("something\nbroke")
 
-    monkeypatch.setattr("semanir_plugin.engine.test.test", fail)
+    monkeypatch.setattr("semanir_plugin.basicsr_host.engine.test.test", fail)
     assert main(["test", "-opt", "x.yml"]) == 1
     error = capsys.readouterr().err
     assert error == "basicsr test: failed with RuntimeError: something broke (--debug shows where)\n"

@@ -19,12 +19,12 @@ from basicsr.archs.srvgg_arch import SRVGGNetCompact
 from PIL import Image, ImageCms
 
 from semanir_plugin.archs import SemanIR
-from semanir_plugin.checkpoints import save_weights
 from semanir_plugin.cli import build_parser, main
-from semanir_plugin.data.photographs import UPRIGHT, decode_photograph
-from semanir_plugin.engine import restore as engine
-from semanir_plugin.models.checkpoints import build_from_checkpoint
-from semanir_plugin.models.restoration import Restoration
+from semanir_plugin.inference import restore_files as engine
+from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.loading import load
+from semanir_plugin.inference.photographs import UPRIGHT, decode_photograph
+from semanir_plugin.inference.restoration import Restoration
 from tests.conftest import ROOT, TINY_NETWORK
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -112,7 +112,7 @@ def test_gray_stays_gray(models, model):
 
 
 def test_a_gray_result_is_the_mean_of_the_colours():
-    from semanir_plugin.data.photographs import Photograph
+    from semanir_plugin.inference.photographs import Photograph
 
     def tint(image):
         return image * torch.tensor([0.5, 1, 0.9])[:, None, None]
@@ -257,7 +257,7 @@ def test_the_flags_reach_the_network(models, flags, options, dtype):
     samples = noise(37, 52, 3, dtype=np.uint16)
     put("photo.png", samples)
     assert run(models, *flags, model="semanir.safetensors") == 0
-    net = build_from_checkpoint(models / "semanir.safetensors")
+    net = load(models / "semanir.safetensors").module
     image = torch.from_numpy(samples[..., ::-1] / np.float32(65535)).permute(2, 0, 1)[None]
 
     def restored(dtype, **options):

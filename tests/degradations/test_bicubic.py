@@ -9,9 +9,9 @@ import torch
 from basicsr.utils.matlab_functions import imresize as basicsr_imresize
 
 from semanir_plugin.archs.bicubic_arch import Bicubic
-from semanir_plugin.data.images import to_float, to_uint8
 from semanir_plugin.degradations import downsample_bicubic, imresize, least_side
 from semanir_plugin.degradations.bicubic import bicubic_taps
+from semanir_plugin.pixels import to_float, to_uint8
 
 # BasicSR computes weights in fp32, which shows where a third is not exact.
 TOLERANCE = {2: 1e-6, 3: 1e-4, 4: 1e-6, 8: 1e-6, 1 / 2: 1e-6, 1 / 3: 1e-6, 1 / 4: 1e-6, 1: 0}

@@ -12,9 +12,9 @@ import torch
 from basicsr.archs import build_network
 
 from semanir_plugin.blocks import KeySemanticStage
-from semanir_plugin.checkpoints import save_weights
 from semanir_plugin.cli import main
 from semanir_plugin.evaluation.explain import Choice, choose_topks, draw_explanation, explain_pixel, find_part
+from semanir_plugin.inference.checkpoints import save_weights
 
 COLUMNAR = {
     "type": "SemanIR",

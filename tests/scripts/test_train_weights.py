@@ -14,10 +14,10 @@ import pytest
 import torch
 import yaml
 
-from semanir_plugin.engine.options import load_options
-from semanir_plugin.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.errors import UserError
-from semanir_plugin.models.checkpoints import build_from_checkpoint
+from semanir_plugin.inference.loading import load
+from semanir_plugin.option_files import load_options
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
@@ -98,7 +98,7 @@ def test_what_was_killed_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp
     (elsewhere / "weights" / "tiny" / "tiny.yml").write_bytes(train_weights.dump(options))
     train_weights.Weights(plan(recipe, data)).train(time.monotonic() + 300)
     assert json.loads((elsewhere / "weights" / "tiny" / "training.json").read_text())["calls"][1]["iterations"] == 3
-    network = build_from_checkpoint(elsewhere / "weights" / "tiny" / "tiny.safetensors")
+    network = load(elsewhere / "weights" / "tiny" / "tiny.safetensors").module
     averaged = torch.load(elsewhere / "experiments" / "tiny" / "models" / "net_g_latest.pth")["params_ema"]
     assert all(torch.equal(value, averaged[key]) for key, value in network.state_dict().items())
 

@@ -25,11 +25,12 @@ with atheris.instrument_imports(include=["semanir_plugin", "yaml", "PIL", "tifff
     import semanir_plugin  # noqa: F401  # attaches to BasicSR, which comes next
     import basicsr  # noqa: F401  # isort: skip
 
-    from semanir_plugin.data.images import decode_image
-    from semanir_plugin.data.photographs import decode_photograph
-    from semanir_plugin.engine import schema
-    from semanir_plugin.engine.options import apply_overrides, load_options, resolve_options
+    from semanir_plugin.basicsr_host.engine import schema
+    from semanir_plugin.basicsr_host.engine.options import resolve_options
     from semanir_plugin.errors import UserError
+    from semanir_plugin.inference.images import decode_image
+    from semanir_plugin.inference.photographs import decode_photograph
+    from semanir_plugin.option_files import apply_overrides, load_options
 
 RECIPES = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 FOLDER = Path(tempfile.mkdtemp(prefix="guided_fuzz_", dir="."))

@@ -23,9 +23,9 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from semanir_plugin.checkpoints import save_weights
 from semanir_plugin.cli import main
-from semanir_plugin.models.checkpoints import build_network
+from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.loading import build_network
 from tests.conftest import ROOT
 from tests.security.attacks import png_bomb
 

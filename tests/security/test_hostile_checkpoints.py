@@ -12,7 +12,7 @@ import yaml
 from semanir_plugin.archs import SemanIR
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
-from semanir_plugin.files import load_checkpoint
+from semanir_plugin.inference.safe_loading import load_checkpoint
 from tests.conftest import ROOT, TINY_NETWORK, tiny_overrides
 from tests.security.attacks import (
     Evaluated,

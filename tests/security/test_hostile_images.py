@@ -13,11 +13,11 @@ import pytest
 import yaml
 from basicsr.utils import FileClient
 
-from semanir_plugin.checkpoints import save_weights
 from semanir_plugin.cli import main
-from semanir_plugin.data.images import decode_pixels
 from semanir_plugin.errors import UserError
-from semanir_plugin.models.checkpoints import build_network
+from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.images import decode_pixels
+from semanir_plugin.inference.loading import build_network
 from tests.conftest import ROOT, tiny_overrides
 from tests.security.attacks import assert_refused, png_bomb, told
 

@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from semanir_plugin.archs import SemanIR
-from semanir_plugin.checkpoints import save_weights
 from semanir_plugin.cli import main
+from semanir_plugin.inference.checkpoints import save_weights
 from tests.conftest import ROOT, TINY_NETWORK, tiny_overrides
 from tests.security.attacks import assert_refused
 

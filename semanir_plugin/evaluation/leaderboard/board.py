@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semanir_plugin.engine.options import OptionFile
-from semanir_plugin.engine.schema import Section, check_network
+from semanir_plugin.basicsr_host.engine.schema import Section, check_network
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.leaderboard.contestants import (
     ClassicalOptions,
@@ -21,6 +20,7 @@ from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS, Protocol
 from semanir_plugin.evaluation.leaderboard.published import published_rows
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions, slugify
 from semanir_plugin.names import can_name_file
+from semanir_plugin.option_files import OptionFile
 
 __all__ = ["Board", "read_board"]
 

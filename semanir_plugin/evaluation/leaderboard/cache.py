@@ -12,8 +12,8 @@ from typing import Any
 
 import cv2
 
-from semanir_plugin.data.images import Image
-from semanir_plugin.files import write_atomic
+from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.pixels import Image
 
 __all__ = ["Cache"]
 

@@ -16,13 +16,14 @@ from basicsr.models import build_model
 from basicsr.utils import img2tensor, set_random_seed
 
 from semanir_plugin import __version__
-from semanir_plugin.data.images import FloatImage
-from semanir_plugin.data.sr_pairs import find_images
+from semanir_plugin.basicsr_host.data.sr_pairs import find_images
+from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
 from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
-from semanir_plugin.engine.rehearsal import rehearse
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
-from semanir_plugin.models.checkpoints import describe_weights, find_weights
+from semanir_plugin.inference.loading import describe_weights
+from semanir_plugin.inference.shipped_weights import find_weights
+from semanir_plugin.pixels import FloatImage
 
 __all__ = [
     "ClassicalOptions",

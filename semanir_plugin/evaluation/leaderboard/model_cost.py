@@ -14,11 +14,11 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from semanir_plugin.data.images import FloatImage
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.cost import count_flops, count_parameters
 from semanir_plugin.evaluation.leaderboard.contestants import Restorer
-from semanir_plugin.models.tile_memory import peak_memory
+from semanir_plugin.inference.tile_memory import peak_memory
+from semanir_plugin.pixels import FloatImage
 
 __all__ = ["NO_COST", "CostOptions", "describe_device", "measure_cost"]
 

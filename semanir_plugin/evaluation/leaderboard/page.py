@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.evaluation.pictures import most_detailed_crop
-from semanir_plugin.files import write_atomic
 
 __all__ = ["write_page"]
 

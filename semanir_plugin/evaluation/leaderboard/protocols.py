@@ -14,7 +14,6 @@ import numpy as np
 from basicsr.metrics import calculate_metric
 from numpy.typing import NDArray
 
-from semanir_plugin.data.images import Channels, FloatImage, to_float, to_uint8
 from semanir_plugin.degradations import (
     add_gaussian_noise,
     compress_jpeg,
@@ -23,6 +22,8 @@ from semanir_plugin.degradations import (
     least_side,
     mosaic_rggb,
 )
+from semanir_plugin.inference.images import Channels
+from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 
 __all__ = ["PROTOCOLS", "Condition", "Metric", "Protocol"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from semanir_plugin.data.images import FloatImage, Image, to_uint8
 from semanir_plugin.evaluation.leaderboard.cache import Cache
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet
+from semanir_plugin.pixels import FloatImage, Image, to_uint8
 
 __all__ = ["image_path", "reference_paths", "write_references"]
 

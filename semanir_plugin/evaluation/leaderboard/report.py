@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.evaluation.leaderboard.page import write_page
-from semanir_plugin.files import write_atomic
 
 __all__ = ["format_csv", "format_markdown", "print_table", "rank_scores", "write_reports"]
 

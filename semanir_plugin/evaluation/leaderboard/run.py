@@ -13,12 +13,10 @@ import torch.distributed as dist
 from basicsr.utils.dist_util import get_dist_info
 from tqdm import tqdm
 
-from semanir_plugin.data.images import FloatImage, to_uint8
-from semanir_plugin.data.sharing import share
-from semanir_plugin.engine.distributed import init_distributed
-from semanir_plugin.engine.log import log_to_file, start_logging
-from semanir_plugin.engine.options import apply_overrides, load_options
-from semanir_plugin.engine.run import RunArguments
+from semanir_plugin.basicsr_host.data.sharing import share
+from semanir_plugin.basicsr_host.engine.distributed import init_distributed
+from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
+from semanir_plugin.basicsr_host.engine.run import RunArguments
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.board import Board, read_board
 from semanir_plugin.evaluation.leaderboard.cache import Cache
@@ -29,6 +27,8 @@ from semanir_plugin.evaluation.leaderboard.report import write_reports
 from semanir_plugin.evaluation.leaderboard.results import Cells, Failures, assemble
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, hash_files
 from semanir_plugin.names import check_inside
+from semanir_plugin.option_files import apply_overrides, load_options
+from semanir_plugin.pixels import FloatImage, to_uint8
 
 __all__ = ["run_leaderboard"]
 

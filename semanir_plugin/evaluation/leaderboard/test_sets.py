@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from semanir_plugin.data.checks import Size, read_size
-from semanir_plugin.data.images import Channels, FloatImage, decode_image
-from semanir_plugin.data.pairing import Found, find_pairs, find_singles
+from semanir_plugin.basicsr_host.data.checks import Size, read_size
+from semanir_plugin.basicsr_host.data.pairing import Found, find_pairs, find_singles
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.protocols import Protocol
+from semanir_plugin.inference.images import Channels, decode_image
+from semanir_plugin.pixels import FloatImage
 
 __all__ = ["Sample", "TestSet", "TestSetOptions", "hash_files", "read_image", "slugify"]
 

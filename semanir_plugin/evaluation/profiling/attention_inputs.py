@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks import KeySemanticAttention, KeySemanticLayer, KeySemanticStage
 from semanir_plugin.errors import UserError
-from semanir_plugin.models.checkpoints import build_network, find_weights, load_network
+from semanir_plugin.inference.loading import build_network, load
+from semanir_plugin.inference.shipped_weights import find_weights
 
 __all__ = ["WEIGHTS", "AttentionInputs", "attention_inputs", "read_photo"]
 
@@ -71,10 +72,11 @@ def attention_inputs(window: int, *, stage: int = 0, size: int = 64, data: Path 
 
 def _rebuild(window: int) -> nn.Module:
     path = find_weights(WEIGHTS)
-    trained, options = load_network(path)
+    trained = load(path, device="cpu")
+    options = trained.options
     topk = max(1, options["topk"] * window**2 // options["window_size"] ** 2)
     network = build_network({**options, "window_size": window, "topk": topk}, path).eval()
-    network.load_state_dict(trained.state_dict())
+    network.load_state_dict(trained.module.state_dict())
     return network
 
 

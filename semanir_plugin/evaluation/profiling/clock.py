@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.models.tile_memory import peak_memory
+from semanir_plugin.inference.tile_memory import peak_memory
 
 __all__ = ["median_ms", "peak_mib", "time_ms"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks import KeySemanticStage
 from semanir_plugin.evaluation.profiling.attention_inputs import WEIGHTS, read_photo
-from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
+from semanir_plugin.inference.loading import load
 
 __all__ = ["stage_inputs"]
 
@@ -45,7 +45,7 @@ def stage_inputs(windows: int, shape: tuple[int, int], channels: int, *, stage: 
 @cache
 def _features(height: int, width: int, stage: int) -> Tensor:
     """Return (height, width, C) for the middle of the photograph."""
-    network = build_from_checkpoint(find_weights(WEIGHTS))
+    network = load(WEIGHTS, device="cpu").module
     stages = [module for module in network.modules() if isinstance(module, KeySemanticStage)]
     kept: list[Tensor] = []
     hook = stages[stage].register_forward_pre_hook(lambda _, args: kept.append(args[0]))

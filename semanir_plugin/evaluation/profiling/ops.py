@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.cost import swapped
 from semanir_plugin.evaluation.profiling.clock import median_ms, peak_mib
-from semanir_plugin.models.tile_memory import free_memory
+from semanir_plugin.inference.tile_memory import free_memory
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, key_semantic_attention
 from semanir_plugin.ops.adaptive_sparse_attention import BACKENDS as SPARSE_BACKENDS
 from semanir_plugin.ops.adaptive_sparse_attention import choose_backend as choose_sparse

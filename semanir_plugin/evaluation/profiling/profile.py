@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.evaluation.profiling.ops import OpCost, profile_ops
 from semanir_plugin.evaluation.profiling.stages import StageCost, profile_stages
-from semanir_plugin.files import write_atomic
 
 __all__ = ["Profile", "format_profile", "profile_network", "write_json"]
 

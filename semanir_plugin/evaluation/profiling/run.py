@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from semanir_plugin.engine.networks import choose_device, read_network
+from semanir_plugin.archs import describe
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.profiling.plot import draw_profiles
 from semanir_plugin.evaluation.profiling.profile import Profile, format_profile, profile_network, write_json
-from semanir_plugin.models.checkpoints import build_network
-from semanir_plugin.models.requirements import input_channels
+from semanir_plugin.inference.devices import choose_device
+from semanir_plugin.inference.loading import build_network
+from semanir_plugin.option_files import read_network
 
 __all__ = ["profile_option_file"]
 
@@ -37,7 +38,7 @@ def profile_option_file(
     options, place = read_network(path, force_yml), choose_device(device)
     folder = _make_folder(output)
     network = build_network(options, path).eval().to(place)
-    channels = input_channels(network, options)
+    channels = _input_channels(network, options, path)
     profiles = []
     for size in tqdm(sizes, desc="Profiling", unit="size", disable=None):
         profiles.append(_measure(network, size, channels, repeats))
@@ -48,6 +49,13 @@ def profile_option_file(
     drawn = draw_profiles(profiles, title, folder / "profile.png")
     print(f"{folder}: profile.json" + (", profile.png" if drawn else "; for a picture: pip install matplotlib"))
     return profiles
+
+
+def _input_channels(network: torch.nn.Module, options: dict[str, Any], path: str) -> int:
+    try:
+        return describe(network, options).in_channels
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; it cannot be profiled") from error
 
 
 def _measure(network: torch.nn.Module, size: tuple[int, int], channels: int, repeats: int) -> Profile:

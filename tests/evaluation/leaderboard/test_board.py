@@ -8,9 +8,9 @@ import cv2
 import pytest
 import yaml
 
-from semanir_plugin.engine.options import apply_overrides, load_options
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.board import read_board
+from semanir_plugin.option_files import apply_overrides, load_options
 
 OPTIONS = {
     "name": "board",

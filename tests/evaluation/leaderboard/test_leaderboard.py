@@ -18,9 +18,9 @@ import yaml
 from basicsr.archs import build_network
 from basicsr.metrics import calculate_psnr
 
-from semanir_plugin.checkpoints import save_weights
 from semanir_plugin.cli import main
 from semanir_plugin.evaluation.leaderboard import run as leaderboard
+from semanir_plugin.inference.checkpoints import save_weights
 from tests.conftest import ROOT
 
 SEMANIR = {"type": "SemanIR", "upscale": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8}

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from semanir_plugin.data.images import to_float, to_uint8
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
+from semanir_plugin.pixels import to_float, to_uint8
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.profiling.attention_inputs import attention_inputs, read_photo
-from semanir_plugin.models.checkpoints import build_from_checkpoint, find_weights
+from semanir_plugin.inference.loading import load
 from semanir_plugin.ops import build_key_semantics, key_semantic_attention
 
 
@@ -13,7 +13,7 @@ from semanir_plugin.ops import build_key_semantics, key_semantic_attention
 def test_attention_of_them_is_what_the_network_computes(stage, monkeypatch):
     given = attention_inputs(16, stage=stage, size=32)
     seen = []
-    network = build_from_checkpoint(find_weights("semanir-mini-x4"))
+    network = load("semanir-mini-x4").module
     network.stages[stage].layers[0].attn.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.no_grad():
         network(read_photo(32, 32))

@@ -1,0 +1,76 @@
+"""Writing files so that a crash leaves no half of one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+__all__ = ["remove_unfinished", "save_atomic", "write_atomic"]
+
+
+def save_atomic(obj: Any, path: str | Path) -> None:
+    """Save with `torch.save`: the file is complete or, after any failure, what it was before.
+
+    The file is a ZIP archive, which holds a checksum of each of its parts; `inference.safe_loading` compares them.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with _replacing(Path(path)) as file:
+        try:
+            torch.save(obj, file)
+        except RuntimeError as error:  # torch's, of how much was written, in place of the reason
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def write_atomic(content: bytes, path: str | Path) -> None:
+    """Write a file: it is complete or, after any failure, what it was before.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with _replacing(Path(path)) as file:
+        file.write(content)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)  # a failing write does not say of what
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name outlast a power cut, as the content does that it stands for."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what was half written to a folder when its process was killed; nothing may be writing there."""
+    for path in Path(folder).glob(".*.tmp"):
+        path.unlink(missing_ok=True)

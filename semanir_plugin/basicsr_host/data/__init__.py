@@ -1,0 +1,11 @@
+"""Datasets, registered in BasicSR's DATASET_REGISTRY on import, and what its samplers lack for exact training."""
+
+import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
+
+from semanir_plugin.basicsr_host.data.bicubic_sr_dataset import BicubicSRDataset
+from semanir_plugin.basicsr_host.data.demosaic_dataset import DemosaicDataset
+from semanir_plugin.basicsr_host.data.gaussian_noise_dataset import GaussianNoiseDataset
+from semanir_plugin.basicsr_host.data.jpeg_dataset import JPEGDataset
+from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset
+
+__all__ = ["BicubicSRDataset", "DemosaicDataset", "GaussianNoiseDataset", "JPEGDataset", "MixedPairedDataset"]

@@ -1,0 +1,310 @@
+"""Checking image folders and LMDBs before any work: what would fail at some later iteration is told at once.
+
+Only folder listings, the first and last bytes of images, and the keys and `meta_info.txt` of LMDBs are read, so that
+tens of thousands of images take seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmdb
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.data.single_image_dataset import SingleImageDataset
+from basicsr.utils.registry import DATASET_REGISTRY
+from PIL import Image, UnidentifiedImageError
+
+from semanir_plugin.basicsr_host.compat.repairs import END_OF_IMAGE
+from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
+from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
+from semanir_plugin.errors import UserError
+from semanir_plugin.names import can_name_file
+
+__all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "first_names", "fits_cropped", "read_lmdb_keys", "read_size"]
+
+Keys = tuple[str, ...]
+Size = tuple[int, int]  # width, height
+
+# What BasicSR's decoder, OpenCV, reads.
+IMAGE_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>[1-9]\d{0,5}), ?(?P<width>[1-9]\d{0,5})\b.*\)", re.ASCII)
+_EXIF_ORIENTATION = 0x0112
+_HEAD = max(map(len, END_OF_IMAGE))
+_TAIL = 64 << 10  # where an image ends, but for what some cameras append
+_THREADS = 16
+_SSIM_WINDOW = 11
+
+
+def check_datasets(
+    opt: Mapping[str, Any], where: Callable[[Keys], str] | None = None, *, resuming: bool = False
+) -> None:
+    """Check the data that paired, single and clean image datasets name; of others, that their folders exist.
+
+    Args:
+        opt: Resolved options.
+        where: Gives the place of a key path in the option file, with which a message then starts.
+        resuming: Whether a training goes on, which leaves out training images that have become unreadable.
+
+    Raises:
+        UserError: A folder, LMDB or image is missing or cannot be read, images do not pair up, or sizes do not fit.
+    """
+    metrics = tuple(((opt.get("val") or {}).get("metrics") or {}).values())
+    for phase, dataset_opt in opt["datasets"].items():
+        for section, part in _split(dataset_opt):
+            lenient = resuming and phase == "train" and (opt.get("train") or {}).get("max_unreadable") != 0
+            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: ""), metrics, lenient).run()
+
+
+def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
+    """Yield the options of each dataset that a mixture is of, and the sub-section that gives them."""
+    if issubclass(DATASET_REGISTRY.get(dataset_opt["type"]), MixedPairedDataset):
+        yield from ((("sources", name), part) for name, part in source_options(dataset_opt).items())
+    else:
+        yield (), dataset_opt
+
+
+@dataclass(frozen=True)
+class _DatasetCheck:
+    """The checks of one dataset; `where` places the messages, `metrics` score it where it is not for training.
+
+    Where they are `lenient`, images that cannot be read pass.
+    """
+
+    section: Keys
+    opt: Mapping[str, Any]
+    where: Callable[[Keys], str]
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    lenient: bool = False
+
+    def error(self, key: str, message: str) -> UserError:
+        keys = (*self.section, key)
+        return UserError(": ".join(filter(None, [self.where(keys), ":".join(keys), message])))
+
+    def run(self) -> None:
+        roots = [key for key, value in self.opt.items() if key.startswith("dataroot") and isinstance(value, str)]
+        for key in roots:
+            if not Path(self.opt[key]).is_dir():
+                raise self.error(key, f"no such folder: {_locate(self.opt[key])}")
+        if issubclass(self.dataset, PairedImageDataset | SingleImageDataset | CleanImageDataset):
+            lmdbs = {key: self.read_lmdb_sizes(key) for key in roots if self.in_lmdb}
+            names = {key: list(lmdbs[key]) if self.in_lmdb else self.list_images(key) for key in roots}
+            pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if len(names) == 2 else []
+            sizes = lmdbs or {key: self.read_sizes(key, names[key]) for key in roots}
+            for gt, lq in pairs:
+                if self.lenient and not (gt in sizes["dataroot_gt"] and lq in sizes["dataroot_lq"]):
+                    continue
+                self.check_sizes((gt, sizes["dataroot_gt"][gt]), (lq, sizes["dataroot_lq"][lq]))
+            for name, size in sizes.get("dataroot_gt", {}).items():
+                self.check_side(name, size)
+
+    @property
+    def dataset(self) -> Any:
+        return DATASET_REGISTRY.get(self.opt["type"])
+
+    @property
+    def training(self) -> bool:
+        return self.section[1] == "train"
+
+    @property
+    def in_lmdb(self) -> bool:
+        return self.opt["io_backend"]["type"] == "lmdb"
+
+    def list_images(self, key: str) -> list[str]:
+        """Return the names that BasicSR will read: paths below the folder."""
+        root = Path(self.opt[key])
+        if self.opt.get("meta_info_file"):
+            names = self.read_meta_info_file(key)
+        else:
+            names = sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
+            stray = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
+            if stray and root.suffix == ".lmdb":
+                raise self.error(key, f"{root} is an LMDB; set io_backend to {{type: lmdb}}")
+            if stray:
+                raise self.error(key, f"{first_names(stray)} in {root}: not an image, but would be read; move it away")
+        if not names:
+            raise self.error(key, f"no images in {_locate(root)}; sub-folders are not searched")
+        return names
+
+    def read_meta_info_file(self, key: str) -> list[str]:
+        path = Path(self.opt["meta_info_file"])
+        if not path.is_file():
+            raise self.error("meta_info_file", f"no such file: {_locate(path)}")
+        names = [line.strip().split(" ")[0] for line in self.read_lines("meta_info_file", path)]
+        for name in names:
+            if not _is_below(name):
+                raise self.error("meta_info_file", f"{path}: '{name}' is no file below {self.opt[key]}; correct it")
+        paired = "dataroot_gt" in self.opt
+        return [self.name_lq(name) for name in names] if paired and key == "dataroot_lq" else names
+
+    def read_lines(self, key: str, path: Path) -> list[str]:
+        try:
+            with path.open(encoding="utf-8") as lines:  # as BasicSR divides them
+                return [line.removesuffix("\n") for line in lines]
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.error(key, f"{path} cannot be read as text; make it again") from error
+
+    def read_lmdb_sizes(self, key: str) -> dict[str, Size]:
+        """Return the sizes by LMDB key, each of which is found to be there."""
+        root = Path(self.opt[key])
+        if root.suffix != ".lmdb":
+            raise self.error(key, f"{root} does not end with .lmdb; name an LMDB, or set io_backend to {{type: disk}}")
+        for name in ("meta_info.txt", "data.mdb"):
+            if not (root / name).is_file():
+                raise self.error(key, f"{root} has no {name}, so it is no complete LMDB of BasicSR's; make it again")
+        sizes = {}
+        for number, line in enumerate(self.read_lines(key, root / "meta_info.txt"), 1):
+            match = _LMDB_LINE.match(line)
+            if match is None or not _is_below(match["key"]):
+                raise self.error(key, f"{root}/meta_info.txt:{number}: '{line}' is not like 'name.png (480,480,3) 1'")
+            sizes[match["key"]] = int(match["width"]), int(match["height"])
+        if not sizes:
+            raise self.error(key, f"{root}/meta_info.txt is empty; make the LMDB again")
+        self.check_lmdb_keys(key, sizes)
+        return sizes
+
+    def check_lmdb_keys(self, key: str, names: Iterable[str]) -> None:
+        root = Path(self.opt[key])
+        try:
+            stored = read_lmdb_keys(root)
+        except ValueError as error:
+            raise self.error(key, f"{root}/data.mdb cannot be read: {error}; make the LMDB again") from error
+        missing = [name for name in names if name.encode() not in stored]
+        if missing:
+            raise self.error(key, f"{root} lacks {first_names(missing)} of its meta_info.txt; make it again")
+
+    def name_lq(self, gt: str) -> str:
+        """Return the name of the LQ image of a GT image, as BasicSR forms it."""
+        template = "{}" if self.in_lmdb else self.opt.get("filename_tmpl", "{}")
+        return f"{template.format(Path(gt).stem)}{Path(gt).suffix}"
+
+    def pair(self, gt: Iterable[str], lq: Iterable[str]) -> list[tuple[str, str]]:
+        pairs, found = [(name, self.name_lq(name)) for name in gt], set(lq)
+        hint = "" if self.in_lmdb else f"; correct filename_tmpl '{self.opt.get('filename_tmpl', '{}')}' or the folders"
+        lonely = [f"{partner} for {name}" for name, partner in pairs if partner not in found]
+        if lonely:
+            raise self.error(
+                "dataroot_lq", f"GT without LQ: no {first_names(lonely)} in {self.opt['dataroot_lq']}{hint}"
+            )
+        lonely = sorted(found - {partner for _, partner in pairs})
+        if lonely:
+            raise self.error("dataroot_gt", f"LQ without GT: none for {first_names(lonely)}{hint}")
+        return pairs
+
+    def read_sizes(self, key: str, names: Iterable[str]) -> dict[str, Size]:
+        root = Path(self.opt[key])
+        with ThreadPoolExecutor(_THREADS) as pool:
+            results = dict(zip(names, pool.map(lambda name: _try_to_read_size(root / name), names), strict=True))
+        for result in results.values():
+            if isinstance(result, ValueError) and not self.lenient:
+                raise self.error(key, str(result)) from result
+        return {name: result for name, result in results.items() if not isinstance(result, ValueError)}
+
+    def check_sizes(self, gt: tuple[str, Size], lq: tuple[str, Size]) -> None:
+        (gt_name, gt_size), (lq_name, lq_size), scale = gt, lq, self.opt["scale"]
+        fit = _fits_exactly if self.training else fits_cropped
+        if not fit(gt_size, lq_size, scale):
+            sizes = f"GT {gt_name} is {_format(gt_size)}, LQ {lq_name} is {_format(lq_size)}"
+            raise self.error("dataroot_lq", f"{sizes}: not a factor of {scale}; correct the scale or the folders")
+
+    def check_side(self, gt_name: str, gt_size: Size) -> None:
+        least = self.dataset.least_side(self.opt) if issubclass(self.dataset, CleanImageDataset) else 1
+        if min(gt_size) < least:
+            message = f"GT {gt_name}, {_format(gt_size)}, is too small: both sides need {least} pixels; take it out"
+            raise self.error("dataroot_gt", message)
+        if self.training and min(gt_size) < (self.opt.get("gt_size") or 0):
+            message = f"{self.opt['gt_size']} is more than GT {gt_name}, {_format(gt_size)}, has; use smaller patches"
+            raise self.error("gt_sizes" if "gt_sizes" in self.opt else "gt_size", message)
+        for metric in () if self.training else self.metrics:
+            if min(gt_size) < _least_scored(metric):
+                needs = f"both sides need {_least_scored(metric)} pixels with its crop_border"
+                message = f"GT {gt_name}, {_format(gt_size)}, is too small for {metric['type']}: {needs}; take it out"
+                raise self.error("dataroot_gt", message)
+
+
+def read_lmdb_keys(root: Path) -> set[bytes]:
+    """Read the keys alone.
+
+    Raises:
+        ValueError: The LMDB cannot be read, or is truncated.
+    """
+    try:
+        with lmdb.open(str(root), readonly=True, lock=False) as env:
+            if (root / "data.mdb").stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
+                raise ValueError("truncated")  # LMDB maps the file: to read beyond its end would kill the process
+            with env.begin() as txn:
+                return set(txn.cursor().iternext(values=False))
+    except (OSError, lmdb.Error) as error:
+        raise ValueError(str(error)) from error
+
+
+def read_size(path: Path) -> Size:
+    """Read an image's size from its header.
+
+    Raises:
+        ValueError: It cannot be read, or is a PNG or JPEG without its end.
+    """
+    try:
+        with Image.open(path) as image:
+            if not _has_end(path):
+                raise ValueError(f"truncated {image.format}")
+            on_its_side = image.format == "JPEG" and image.getexif().get(_EXIF_ORIENTATION, 1) > 4
+            return image.size[::-1] if on_its_side else image.size  # OpenCV turns it upright
+    except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
+        reason = "not an image, or a damaged one" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason}; replace it") from error
+
+
+def _try_to_read_size(path: Path) -> Size | ValueError:
+    try:
+        return read_size(path)
+    except ValueError as error:
+        return error
+
+
+def _has_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        end = next((end for start, end in END_OF_IMAGE.items() if head.startswith(start)), b"")
+        file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+        return end in file.read() or end in path.read_bytes()
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name from a list stays in its folder, or in one below it: results are called by it, too."""
+    return all(can_name_file(part) for part in name.split("/"))
+
+
+def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:
+    return gt == (lq[0] * scale, lq[1] * scale)
+
+
+def fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
+    """Whether the GT, which BasicSR crops when it validates, is larger by a margin but not by another factor."""
+    margins = [g - x * scale for g, x in zip(gt, lq, strict=True)]
+    return min(margins) >= 0 and any(round(g / x) == scale for g, x in zip(gt, lq, strict=True))
+
+
+def _least_scored(metric: Mapping[str, Any]) -> int:
+    """Return the least side of images of which a metric makes a number; of smaller ones BasicSR's make NaN."""
+    border = metric.get("crop_border")
+    window = _SSIM_WINDOW if metric["type"].removesuffix("_basicsr") == "calculate_ssim" else 1
+    return window + 2 * border if isinstance(border, int) else 1
+
+
+def _locate(path: str | Path) -> str:
+    return str(path) if Path(path).is_absolute() else f"{path}, which is {Path(path).absolute()}"
+
+
+def _format(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def first_names(names: list[str], count: int = 3) -> str:
+    """Join the first few names, and say how many more there are."""
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -1,0 +1,134 @@
+"""Several sets of pairs as one, for networks that learn several restorations at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, ClassVar
+
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from torch.utils.data import Dataset
+
+from semanir_plugin.basicsr_host.data.dataset_options import Problem, read_options
+from semanir_plugin.registry import DATASETS
+
+__all__ = ["MixedPairedDataset", "MixedPairedOptions", "Source", "source_options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One entry of `sources`.
+
+    Attributes:
+        dataroot_gt: As PairedImageDataset takes it, and so the next three.
+        dataroot_lq: Folder or LMDB of the inputs.
+        meta_info_file: Lists the ground truths to read.
+        filename_tmpl: Name of an input, `{}` being that of its ground truth.
+        weight: How often patches come from here, in proportion to the other weights.
+    """
+
+    dataroot_gt: str
+    dataroot_lq: str
+    meta_info_file: str | None = None
+    filename_tmpl: str = "{}"
+    weight: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedPairedOptions:
+    """Options of `MixedPairedDataset`.
+
+    Attributes:
+        sources: A section for each, under a name of its own.
+    """
+
+    sources: Mapping[str, Mapping[str, Any]]
+
+    def problems(self, *, training: bool) -> Iterator[Problem]:
+        """Yield what is wrong with the values."""
+        weights = [source.get("weight") for source in self.sources.values()]
+        if not training:
+            yield "type", "MixedPairedDataset is for training; to score, make each source a dataset of its own"
+        if not weights:
+            yield "sources", "sources is empty: add one"
+        elif None in weights and any(weights):
+            yield "sources", "give a weight to every source or to none"
+        elif not all(weight is None or 0 < weight < math.inf for weight in weights):
+            yield "sources", f"every weight must be above 0, not {weights}"
+
+
+def source_options(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each source as PairedImageDataset takes them."""
+    common = {key: value for key, value in opt.items() if key != "sources"}
+    return {
+        name: {**common, "type": "PairedImageDataset", "io_backend": dict(opt["io_backend"]), **source}
+        for name, source in opt["sources"].items()
+    }
+
+
+@DATASETS.register
+class MixedPairedDataset(Dataset[dict[str, Any]]):
+    """Pairs of several folders or LMDBs, for training.
+
+    Without weights every pair is read equally often. With weights an epoch is as long as it must be for each source to
+    have its share and for every pair to occur; the pairs of one source occur equally often, give or take one.
+
+    Args:
+        opt: `MixedPairedOptions`; for all sources alike `gt_size`, `use_hflip`, `use_rot`, `scale` and `io_backend`, as
+            PairedImageDataset takes them; `phase`.
+
+    Raises:
+        ValueError: A value of the options cannot be right.
+    """
+
+    OPTIONS = MixedPairedOptions
+    SECTIONS: ClassVar[dict[str, type]] = {"sources": Source}
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        self.opt = opt
+        self.options = read_options(MixedPairedOptions, opt)
+        # Looked up here and not only by PairedImageDataset, since an option file may have what a dataset looks up.
+        patches = {"gt_size": opt["gt_size"], "use_hflip": opt["use_hflip"], "use_rot": opt["use_rot"]}
+        self.sets = [
+            PairedImageDataset({**each, **patches, "scale": opt["scale"]}) for each in source_options(opt).values()
+        ]
+        for each in self.sets:
+            each.paths.sort(key=itemgetter("gt_path"))  # as listed, they depend on the file system
+        weights = [source.get("weight") for source in opt["sources"].values()]
+        counts = _count_samples([len(each) for each in self.sets], weights)
+        self.samples = [
+            (each, index % len(each)) for each, count in zip(self.sets, counts, strict=True) for index in range(count)
+        ]
+
+    @property
+    def paths(self) -> list[dict[str, str]]:
+        """The pair of each sample, as PairedImageDataset has it."""
+        return [each.paths[index] for each, index in self.samples]
+
+    @property
+    def file_client(self) -> list[Any]:
+        """What the sources are read with; to set it to None closes all."""
+        return [each.file_client for each in self.sets]
+
+    @file_client.setter
+    def file_client(self, client: None) -> None:
+        for each in self.sets:
+            each.file_client = client
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        each, image = self.samples[index]
+        return each[image]
+
+
+def _count_samples(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:
+    """Return how many samples of an epoch are of each source: all its pairs, and more by weight."""
+    known = [weight for weight in weights if weight is not None]
+    if not known:
+        return list(sizes)
+    rate = max(size / weight for size, weight in zip(sizes, known, strict=True))
+    return [max(size, round(rate * weight)) for size, weight in zip(sizes, known, strict=True)]

@@ -1,0 +1,117 @@
+"""What option files can name: architectures, blocks, datasets, losses and metrics, with their arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
+from torch import nn
+
+from semanir_plugin.archs.mixed_arch import build_host
+from semanir_plugin.basicsr_host.engine.schema import option_lookups
+from semanir_plugin.blocks import BLOCKS
+from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.mixing import Form, Place, find_places
+from semanir_plugin.option_files import apply_overrides, load_options
+
+__all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_places"]
+
+# Filled in by whoever calls it, not by an option file.
+FILLED = {"self", "img", "img2", "dim", "shared", "kwargs", "opt"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that an option file can name.
+
+    Attributes:
+        name: Its `type`.
+        about: What it is, in a line; empty where nobody has said.
+        arguments: Its arguments with their defaults; without, if they are required.
+    """
+
+    name: str
+    about: str
+    arguments: tuple[str, ...]
+
+
+def list_entries(kind: str) -> list[Entry]:
+    """Return what there is of a kind, one of `KINDS`, by name."""
+    return sorted(
+        (
+            Entry(name.removesuffix("_basicsr"), _about(target), tuple(_arguments(target)))
+            for name, target in KINDS[kind]()
+        ),
+        key=lambda entry: entry.name.lower(),
+    )
+
+
+def list_places(opt: str, force_yml: list[str]) -> list[Place]:
+    """Return the modules of an option file's network, or of the one that blocks are mixed into.
+
+    Args:
+        opt: Path of the option file, of which only `network_g` is read.
+        force_yml: Overrides of the form `section:key=value`.
+
+    Raises:
+        UserError: The file is wrong, or its network cannot be built and tried.
+    """
+    file = apply_overrides(load_options(opt), force_yml)
+    options = file.data.get("network_g")
+    if not isinstance(options, Mapping):
+        raise UserError(f"{opt}: missing 'network_g': add it")
+    if options.get("type") == "MixedArch":
+        options = options.get("base", {})
+    try:
+        with torch.random.fork_rng([]):
+            network: nn.Module = build_host(options)
+        return list(find_places(network).values())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{file.where(('network_g',))}: network_g: {one_line(error)}") from error
+
+
+def _about(target: Callable[..., Any]) -> str:
+    """Return the first sentence of a docstring of its own."""
+    if isinstance(target, type) and target.__doc__ is None:  # what it inherits describes its base
+        return ""
+    paragraph = " ".join((inspect.getdoc(target) or "").partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(".")
+
+
+def _arguments(target: Any) -> Iterator[str]:
+    declared = getattr(target, "OPTIONS", None)
+    is_dataset = isinstance(target, type) and list(inspect.signature(target).parameters) == ["opt"]
+    if not is_dataset or declared:
+        for parameter in inspect.signature(declared or target).parameters.values():
+            if parameter.name not in FILLED and parameter.kind is not parameter.VAR_POSITIONAL:
+                yield _describe(parameter)
+    if is_dataset:
+        yield from sorted({path[0] for path in option_lookups(target)})
+
+
+def _describe(parameter: inspect.Parameter) -> str:
+    default = parameter.default
+    if default is parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={default.__name__ if isinstance(default, type) else repr(default)}"
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "archs": lambda: ARCH_REGISTRY,
+    "blocks": BLOCKS.items,
+    "datasets": lambda: DATASET_REGISTRY,
+    "losses": lambda: LOSS_REGISTRY,
+    "metrics": lambda: METRIC_REGISTRY,
+}
+
+
+def describe_features(place: Place) -> str:
+    """Say in a few words what features a module has, or what it makes of them."""
+    if place.form is Form.NONE:
+        return " to ".join(" x ".join(map(str, shape)) for shape in place.shapes) or "no features"
+    of = f" of {place.tokens} tokens" if place.form is Form.WINDOWS else ""
+    return f"{place.form.value}{of}, {place.dim} channels"

@@ -1,0 +1,164 @@
+"""Options completed as BasicSR's models, datasets and loggers expect them; stands in for `basicsr.utils.options`."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.utils.dist_util import get_dist_info
+
+from semanir_plugin.errors import UserError
+from semanir_plugin.option_files import OptionFile, copy_options
+
+__all__ = ["COUNTS", "COUNT_LISTS", "FILE_KEYS", "resolve_options"]
+
+COUNTS: dict[str, dict[str, int]] = {
+    "": {"scale": 1, "manual_seed": 0},
+    "datasets": {
+        **{"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1},
+        **{"gt_sizes": 1, "batch_sizes_per_gpu": 1, "iters": 1},
+    },
+    "train": {"total_iter": 1, "warmup_iter": -1, "accumulation_steps": 1, "max_nan_steps": 1, "max_unreadable": 0},
+    "val": {"val_freq": 1, "topk": 1, "tile_overlap": 0},
+    "logger": {"print_freq": 1, "save_checkpoint_freq": 1, "save_checkpoint_seconds": 1, "keep_checkpoints": 1},
+}
+"""Options that are whole numbers, with their least value: of the top level, each dataset, and the sections.
+
+Recipes often write them as floats (`!!float 5e3`). What `COUNT_LISTS` names may be, or is, a list of them.
+"""
+COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters", "topk"}
+
+FILE_KEYS = ("dataroot", "meta_info", "lq_cache")
+"""What options of datasets that are paths start with."""
+
+
+def resolve_options(
+    option_file: OptionFile,
+    *,
+    is_train: bool,
+    root: str | os.PathLike[str],
+    launcher: str = "none",
+    auto_resume: bool = False,
+    debug: bool = False,
+) -> dict[str, Any]:
+    """Return the options as BasicSR's models, datasets and loggers expect them, with all defaults and paths filled in.
+
+    Args:
+        option_file: Validated options.
+        is_train: Whether to train or to test.
+        root: Folder under which `experiments`, `results` and `tb_logger` are made, unless the file says otherwise.
+        launcher: `none`, `pytorch` or `slurm`; where distributed, the process group must exist already.
+        auto_resume: Whether to continue from the newest training state of the experiment.
+        debug: Name the experiment `debug_*`: frequent validation and checkpoints, no TensorBoard.
+
+    Raises:
+        UserError: More GPUs are asked for than there are.
+    """
+    opt = copy_options(option_file.data)
+    _normalize(opt)
+    rank, world_size = get_dist_info()
+    opt.update(is_train=is_train, auto_resume=auto_resume, root_path=str(root))
+    opt.update(dist=launcher != "none", rank=rank, world_size=world_size, num_gpu=_count_gpus(option_file, launcher))
+    if opt.get("manual_seed") is None:
+        opt["manual_seed"] = _sample_seed(world_size)
+    if debug and not opt["name"].startswith("debug"):
+        opt["name"] = f"debug_{opt['name']}"
+    _fill_sections(opt)
+    _fill_datasets(opt)
+    _fill_paths(opt, Path(root))
+    return opt
+
+
+def _count_gpus(option_file: OptionFile, launcher: str) -> int:
+    asked, available = option_file.data.get("num_gpu"), torch.cuda.device_count()
+    if asked in (None, "auto"):
+        return available
+    if launcher != "none":
+        return min(asked, available)  # one process drives one GPU, however many the file counts in all
+    if asked > available:
+        where = option_file.where(("num_gpu",))
+        raise UserError(f"{where}: num_gpu: {asked} GPUs asked for, {available} found; write 'num_gpu: auto'")
+    return int(asked)
+
+
+def _sample_seed(world_size: int) -> int:
+    seed = [random.randint(1, 10000)]
+    if world_size > 1:  # the order of the training images must be the same on all
+        torch.distributed.broadcast_object_list(seed)
+    return seed[0]
+
+
+def _normalize(opt: dict[str, Any]) -> None:
+    """Give values the form that BasicSR computes with; a number that is null counts as absent."""
+    train = opt.get("train") or {}
+    for name, counts in COUNTS.items():
+        for section in opt["datasets"].values() if name == "datasets" else [opt.get(name) or {} if name else opt]:
+            section.update({key: _to_int(section[key]) for key in counts if section.get(key) is not None})
+            _drop_nulls(section, counts)
+    _drop_nulls(train, ["ema_decay"])
+    if "amp" in train:
+        train["amp"] = train["amp"] or None  # YAML reads `off` as False
+
+
+def _to_int(value: Any) -> Any:
+    return [int(each) for each in value] if isinstance(value, list) else int(value)
+
+
+def _drop_nulls(section: dict[str, Any], keys: Iterable[str]) -> None:
+    for key in keys:
+        if section.get(key, ...) is None:
+            del section[key]
+
+
+def _fill_sections(opt: dict[str, Any]) -> None:
+    """Give the sections the values that BasicSR reads without a default of its own."""
+    opt["path"] = opt.get("path") or {}
+    opt["logger"] = {
+        "print_freq": 100,
+        "save_checkpoint_freq": 5000,
+        "use_tb_logger": False,
+        **(opt.get("logger") or {}),
+    }
+    if opt.get("val") is not None or not opt["is_train"]:
+        opt["val"] = {"save_img": False, "suffix": None, **(opt.get("val") or {})}
+    if opt["is_train"] and "debug" in opt["name"]:
+        opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
+        if opt.get("val") is not None:
+            opt["val"]["val_freq"] = 8
+
+
+def _fill_datasets(opt: dict[str, Any]) -> None:
+    for phase, dataset in opt["datasets"].items():
+        defaults = {"name": phase, "io_backend": {"type": "disk"}, "num_worker_per_gpu": 0}
+        dataset.update({key: value for key, value in defaults.items() if dataset.get(key) is None})
+        dataset["phase"] = phase.partition("_")[0]  # val_1, val_2, ... are one phase
+        if dataset.get("pin_memory") and not torch.cuda.is_available():
+            dataset["pin_memory"] = False  # torch would warn that it does nothing
+        if "scale" in opt:
+            dataset["scale"] = opt["scale"]
+        if "gt_sizes" in dataset:
+            dataset["gt_size"] = max(dataset["gt_sizes"])  # for what is built or checked for all phases
+        for section in [dataset, *(dataset.get("sources") or {}).values()]:
+            for key, value in section.items():
+                if key.startswith(FILE_KEYS) and isinstance(value, str):
+                    section[key] = os.path.expanduser(value)
+
+
+def _fill_paths(opt: dict[str, Any], root: Path) -> None:
+    """Set the folders of this run: all of them lie under `root`, or under the folder the file names."""
+    path = opt["path"] = {
+        key: os.path.expanduser(value) if isinstance(value, str) else value for key, value in opt["path"].items()
+    }
+    folder = "experiments" if opt["is_train"] else "results"
+    parent = path.get(f"{folder}_root")
+    run = Path(parent or root / folder) / opt["name"]
+    path[f"{folder}_root"] = path["log"] = str(run)
+    path["visualization"] = str(run / "visualization")
+    if opt["is_train"]:
+        path["models"] = str(run / "models")
+        path["training_states"] = str(run / "training_states")
+        path["tb_logger"] = str(Path(parent or root) / "tb_logger" / opt["name"])

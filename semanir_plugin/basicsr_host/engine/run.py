@@ -1,0 +1,176 @@
+"""What training and testing have in common: from the command's arguments to datasets, a model and a folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from basicsr.data import build_dataset
+from basicsr.models import build_model
+from basicsr.utils import get_env_info, get_time_str, set_random_seed
+from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.options import dict2str
+
+from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.basicsr_host.data.checks import check_datasets
+from semanir_plugin.basicsr_host.data.guarded_dataset import GuardedDataset
+from semanir_plugin.basicsr_host.engine.deterministic import make_deterministic, say_workspace
+from semanir_plugin.basicsr_host.engine.distributed import init_distributed, read_timeout
+from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
+from semanir_plugin.basicsr_host.engine.options import resolve_options
+from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.names import check_inside
+from semanir_plugin.option_files import OptionFile, apply_overrides, load_options
+
+__all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """The flags of `basicsr train` and `basicsr test`.
+
+    Attributes:
+        opt: The option file.
+        launcher: "none", "pytorch" or "slurm".
+        auto_resume: Continue from the newest training state of the experiment.
+        debug: Short intervals, and an experiment name that starts with `debug_`.
+        force_yml: Overrides of the form `section:key=value`.
+    """
+
+    opt: str
+    launcher: str = "none"
+    auto_resume: bool = False
+    debug: bool = False
+    force_yml: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """Checked options and a logger; nothing is written yet.
+
+    Attributes:
+        file: The option file with its overrides.
+        opt: The options as BasicSR's parts expect them.
+        logger: BasicSR's logger.
+    """
+
+    file: OptionFile
+    opt: dict[str, Any]
+    logger: logging.Logger
+
+
+def start_run(args: RunArguments, *, is_train: bool) -> Run:
+    """Read and check everything that can be checked before any work.
+
+    Raises:
+        UserError: The options or the data are not right.
+    """
+    file = apply_overrides(load_options(args.opt), args.force_yml)
+    validate_options(file, is_train=is_train)
+    if file.data.get("deterministic"):
+        make_deterministic()  # before anything starts CUDA
+    port = (file.data.get("dist_params") or {}).get("port")
+    init_distributed(args.launcher, port=port, timeout=read_timeout(file.data))
+    logger = start_logging(get_dist_info()[0])
+    opt = resolve_options(
+        file,
+        is_train=is_train,
+        root=Path.cwd(),
+        launcher=args.launcher,
+        auto_resume=args.auto_resume,
+        debug=args.debug,
+    )
+    check_datasets(opt, file.where, resuming=_is_resumed(opt))
+    set_random_seed(opt["manual_seed"] + opt["rank"])
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    if opt.get("deterministic"):
+        say_workspace()
+    return Run(file, opt, logger)
+
+
+def _is_resumed(opt: Mapping[str, Any]) -> bool:
+    if not opt["is_train"]:
+        return False
+    saved = opt["auto_resume"] and any(Path(opt["path"]["training_states"]).glob("*.state"))
+    return bool(saved or opt["path"].get("resume_state"))
+
+
+def build_guarded_dataset(dataset_opt: Mapping[str, Any]) -> GuardedDataset:
+    """Build a dataset of any registered type.
+
+    Raises:
+        UserError: The dataset refuses its options, or is empty.
+    """
+    name = dataset_opt["name"]
+    try:
+        dataset = GuardedDataset(build_dataset(dataset_opt))
+    except Exception as error:
+        raise UserError(f"dataset '{name}': {dataset_opt['type']} cannot be built: {one_line(error)}") from error
+    if len(dataset) == 0:
+        raise UserError(f"dataset '{name}' is empty; check its dataroot")
+    return dataset
+
+
+def build_run_model(run: Run) -> Any:
+    """Build the model with its networks, losses and weights.
+
+    Raises:
+        UserError: The network, a loss or the optimiser refuses its options, or the weights do not fit.
+    """
+    try:
+        return build_model(run.opt)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a constructor raises, its options are what the user can mend
+        raise UserError(f"{run.file.path}: {run.opt['model_type']} cannot be built: {one_line(error)}") from error
+
+
+def open_run_folder(run: Run, *, resumed: bool = False) -> None:
+    """Make the folders of the run, copy the options there and start the log file; all processes wait for it.
+
+    What an earlier run of the same name left is kept: its folder gets `_archived_` and the time appended.
+
+    Raises:
+        UserError: The folders cannot be made, or a link of an earlier run leads out of them.
+    """
+    try:
+        if run.opt["rank"] == 0:
+            _open_run_folder(run, resumed)
+    except OSError as error:
+        raise UserError(f"cannot write to {error.filename}: {error.strerror}; choose path.experiments_root") from error
+    if run.opt["dist"]:
+        dist.barrier()  # else images of another process would be set aside with what an earlier run left
+
+
+def _open_run_folder(run: Run, resumed: bool) -> None:
+    is_train = run.opt["is_train"]
+    paths = run.opt["path"]
+    folder = Path(paths["experiments_root" if is_train else "results_root"])
+    if not resumed:
+        for path in [folder, *([Path(paths["tb_logger"])] if is_train else [])]:
+            _archive(path, run.logger)
+    for key in ("models", "training_states", "visualization") if is_train else ("visualization",):
+        check_inside(Path(paths[key]), folder)
+        Path(paths[key]).mkdir(parents=True, exist_ok=True)
+    command = " ".join(sys.argv)
+    header = f"# {time.asctime()}\n# {command}\n\n"
+    text = run.file.path.read_text(encoding="utf-8-sig")
+    write_atomic((header + text).encode(), folder / run.file.path.name)
+    log_to_file(run.logger, folder / f"{'train' if is_train else 'test'}_{run.opt['name']}_{get_time_str()}.log")
+    run.logger.info(get_env_info().rpartition("Version Information: ")[2].strip())
+    run.logger.debug(dict2str(run.opt))
+
+
+def _archive(folder: Path, logger: logging.Logger) -> None:
+    if folder.exists():
+        archived = folder.with_name(f"{folder.name}_archived_{get_time_str()}")
+        folder.rename(archived)
+        logger.info(f"{folder} is of an earlier run; kept as {archived}")

@@ -1,0 +1,87 @@
+"""The testing pipeline: score a network on test sets and save its images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from basicsr.data import build_dataloader
+from torch.utils.data import DataLoader
+
+from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes
+from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
+from semanir_plugin.basicsr_host.engine.run import (
+    Run,
+    RunArguments,
+    build_guarded_dataset,
+    build_run_model,
+    open_run_folder,
+    start_run,
+)
+from semanir_plugin.basicsr_host.engine.topk_curve import Point, draw_curve, format_table, measure_curve, write_csv
+
+__all__ = ["test"]
+
+Scores = dict[str, dict[str, float]]
+
+
+@noticing_lost_processes()
+def test(args: RunArguments) -> Scores:
+    """Test as an option file says; images and `metrics.json` go to the run's results folder.
+
+    Where `val.topk` is a list, each test set is scored with each, under its name and `_topk` with the number; a table
+    and a plot of all go there too, as `topk.csv`, `topk.md` and `topk.png`.
+
+    Returns:
+        The mean of each metric by test set; nothing on processes but the first, which does the scoring.
+
+    Raises:
+        UserError: The options, the data or the weights are not right.
+    """
+    run = start_run(args, is_train=False)
+    sets = [dataset_opt for _, dataset_opt in sorted(run.opt["datasets"].items())]
+    loaders = [build_dataloader(build_guarded_dataset(each), each) for each in sets]
+    model = build_run_model(run)
+    for loader in loaders:
+        rehearse(model, loader.dataset.first_sample())
+    if not run.opt["path"].get("pretrain_network_g") and any(True for _ in model.net_g.parameters()):
+        run.logger.warning("path.pretrain_network_g is not set: untrained weights are scored.")
+    open_run_folder(run)
+    topk = run.opt["val"].get("topk")
+    scores = _score_each_topk(run, model, loaders, topk) if isinstance(topk, list) else _score_all(run, model, loaders)
+    if run.opt["rank"] != 0:
+        return {}
+    path = Path(run.opt["path"]["results_root"], "metrics.json")
+    path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def _score_all(run: Run, model: Any, loaders: Sequence[Any]) -> Scores:
+    return {loader.dataset.opt["name"]: _score(run, model, loader) for loader in loaders}
+
+
+def _score(run: Run, model: Any, loader: DataLoader[Any]) -> dict[str, float]:
+    dataset: Any = loader.dataset
+    run.logger.info(f"Testing {dataset.opt['name']}: {len(dataset)} images.")
+    model.validation(loader, current_iter=run.opt["name"], tb_logger=None, save_img=run.opt["val"]["save_img"])
+    return dict(getattr(model, "metric_results", {}))
+
+
+def _score_each_topk(run: Run, model: Any, loaders: Sequence[DataLoader[Any]], topks: Sequence[int]) -> Scores:
+    curves = [measure_curve(model, loader, topks, lambda each: _score(run, model, each)) for loader in loaders]
+    points = [point for curve in curves for point in curve]
+    if run.opt["rank"] == 0:
+        _report(run, points)
+    return {point.label: point.values for point in points}
+
+
+def _report(run: Run, points: Sequence[Point]) -> None:
+    folder = Path(run.opt["path"]["results_root"])
+    table = format_table(points)
+    run.logger.info(f"Keys per query:\n{table}")
+    (folder / "topk.md").write_text(f"{table}\n", encoding="utf-8")
+    write_csv(points, folder / "topk.csv")
+    if not draw_curve(points, folder / "topk.png"):
+        run.logger.warning("topk.png is not drawn: it needs matplotlib (pip install matplotlib).")

@@ -1,0 +1,333 @@
+"""The training pipeline: BasicSR's parts, run for exactly the iterations asked for."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from basicsr.data import build_dataloader
+from basicsr.utils import AvgTimer, MessageLogger, init_wandb_logger
+from torch import Generator
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from semanir_plugin.basicsr_host.data.sampler import IterationSampler
+from semanir_plugin.basicsr_host.data.seeding import derive_seed, seed_all
+from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset, collate
+from semanir_plugin.basicsr_host.engine.batches import Batches
+from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes, read_timeout
+from semanir_plugin.basicsr_host.engine.log import quiet_writer_threads
+from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
+from semanir_plugin.basicsr_host.engine.rehearsal import rehearse, rehearse_patch
+from semanir_plugin.basicsr_host.engine.run import (
+    Run,
+    RunArguments,
+    build_guarded_dataset,
+    build_run_model,
+    open_run_folder,
+    start_run,
+)
+from semanir_plugin.basicsr_host.engine.stopping import StopSignals, ignoring_stop_signals
+from semanir_plugin.basicsr_host.engine.training_states import (
+    clear_unfinished,
+    is_finished,
+    load_resume_state,
+    save_checkpoint,
+    telling_what_cannot_be_written,
+)
+from semanir_plugin.basicsr_host.engine.unreadable_images import UnreadableImages
+from semanir_plugin.errors import UserError, one_line
+
+__all__ = ["train"]
+
+
+@noticing_lost_processes()
+def train(args: RunArguments) -> bool:
+    """Train as an option file says.
+
+    Returns:
+        Whether the training came to its end; else SIGTERM or SIGINT stopped it, and its state is saved.
+
+    Raises:
+        UserError: The options, the data, or the state to resume from are not right.
+    """
+    run = start_run(args, is_train=True)
+    state = load_resume_state(run)
+    start_iter = state["iter"] if state else 0
+    if start_iter > run.opt["train"]["total_iter"] or is_finished(run.opt, start_iter):
+        run.logger.info("Nothing is left to train; raise train.total_iter to go on.")
+        return True
+    phases = [phase for phase in plan_phases(run.opt) if phase.stop_iter > start_iter]
+    train_loaders = [build_train_loader(run, phase, start_iter) for phase in phases]
+    val_loaders = build_val_loaders(run)
+    model = build_run_model(run)
+    datasets: list[Any] = [loader.dataset for loader in train_loaders]
+    if datasets:
+        rehearse(model, datasets[0].first_sample())
+    for dataset in datasets:
+        rehearse_patch(model, dataset.first_sample())
+    if state:
+        _resume(model, state, run)
+    open_run_folder(run, resumed=state is not None)
+    clear_unfinished(run.opt)
+    with quiet_writer_threads():
+        with telling_what_cannot_be_written(run.opt):
+            loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter)
+        return loop.run_all()
+
+
+def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
+    options = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
+    try:
+        model.resume_training(state)
+        loaded = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
+        if loaded != options:  # torch takes over whatever options the state has
+            raise ValueError("it is of another optimiser")
+    except Exception as error:
+        raise UserError(
+            f"the training state of iteration {state['iter']:,} is not of this model and optimiser: {one_line(error)}; "
+            f"correct {run.file.path}, or start anew without resuming"
+        ) from error
+
+
+def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[Any]:
+    """Return a loader that yields one batch for each iteration that is left of a phase."""
+    dataset = TolerantDataset(build_guarded_dataset(phase.dataset_opt), most=run.opt["train"].get("max_unreadable"))
+    return open_train_loader(run, phase, start_iter, dataset)
+
+
+def open_train_loader(run: Run, phase: Phase, start_iter: int, dataset: TolerantDataset) -> DataLoader[Any]:
+    """As `build_train_loader`, of a dataset that is built: listed again, it might have other images."""
+    opt = run.opt
+    sampler = IterationSampler(
+        len(dataset),
+        batch_size=phase.batch_size,
+        start_iter=max(start_iter - phase.start_iter, 0),
+        total_iter=phase.stop_iter - phase.start_iter,
+        first_position=phase.first_position,
+        seed=opt["manual_seed"],
+        rank=opt["rank"],
+        world_size=opt["world_size"],
+    )
+    # A loader is read once; workers that persisted would idle through the phases after it.
+    dataset_opt = {**phase.dataset_opt, "persistent_workers": False}
+    loader = build_dataloader(
+        dataset, dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], sampler=sampler, seed=opt["manual_seed"]
+    )
+    # Else a loader draws a number of torch's when it starts, and a resumed network draws others than one that went on.
+    loader.generator = Generator()
+    loader.worker_init_fn = ignoring_stop_signals(loader.worker_init_fn)
+    loader.collate_fn = collate
+    return loader
+
+
+def build_val_loaders(run: Run) -> list[DataLoader[Any]]:
+    """Return the loaders of the validation sets."""
+    sets = [dataset_opt for phase, dataset_opt in run.opt["datasets"].items() if phase.partition("_")[0] == "val"]
+    return [build_dataloader(build_guarded_dataset(each), each) for each in sets]
+
+
+class TrainingLoop:
+    """Iterations, and what happens between them: logging, checkpoints, validation.
+
+    Args:
+        run: The run.
+        model: A BasicSR model, ready to train.
+        phases: Phases that are left, with loaders that yield exactly the batches that are left.
+        val_loaders: Validation sets.
+        start_iter: Iterations that are done.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: Any,
+        phases: list[tuple[Phase, DataLoader[Any]]],
+        val_loaders: list[DataLoader[Any]],
+        start_iter: int,
+    ) -> None:
+        self.run = run
+        self.opt = run.opt
+        self.logger = run.logger
+        self.model = model
+        self.phases = phases
+        self.val_loaders = val_loaders
+        self.start_iter = start_iter
+        self.total_iter = run.opt["train"]["total_iter"]
+        self.tb_logger = _init_tb_logger(run.opt, start_iter)
+        self.messages = MessageLogger(run.opt, start_iter + 1, self.tb_logger)
+        self.messages.max_iters = self.total_iter + 1  # it counts one less, so that its last ETA would be negative
+        self.validated_at = -1
+        self.saved_at = time.monotonic()
+        self.unreadable = UnreadableImages(
+            most=max((_dataset(loader).most for _, loader in phases), default=0),
+            report=Path(run.opt["path"]["experiments_root"], f"unreadable_images_{run.opt['rank']}.json"),
+        )
+
+    def run_all(self) -> bool:
+        """Train to the end, validate and save the latest network; or until SIGTERM or SIGINT.
+
+        Returns:
+            Whether the end was reached.
+
+        Raises:
+            UserError: Something cannot be written, or a batch cannot be read.
+        """
+        started = time.time()
+        with ExitStack() as stack:
+            bar = stack.enter_context(self._progress_bar())
+            stack.enter_context(logging_redirect_tqdm([self.logger], tqdm_class=type(bar)))
+            signals = stack.enter_context(StopSignals(distributed=self.opt["dist"], timeout=read_timeout(self.opt)))
+            if not self._run_iterations(bar, signals):
+                return False
+            self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")
+            with telling_what_cannot_be_written(self.opt):
+                self._finish()
+        return True
+
+    def _run_iterations(self, bar: Any, signals: StopSignals) -> bool:
+        timers = AvgTimer(), AvgTimer()
+        iterations = range(self.start_iter + 1, self.total_iter + 1)
+        for current_iter, batch in zip(iterations, self._batches(), strict=True):
+            timers[0].record()
+            self._iterate(current_iter, batch)
+            timers[1].record()
+            with telling_what_cannot_be_written(self.opt):
+                self._follow_up(current_iter, timers)
+                bar.update()
+                if signals.requested() and current_iter < self.total_iter:
+                    self._stop(current_iter, signals)
+                    return False
+            timers[0].start()
+            timers[1].start()
+        return True
+
+    def _finish(self) -> None:
+        if self.validated_at != self.total_iter:
+            self._validate(self.total_iter)
+        if self.tb_logger:
+            self.tb_logger.close()
+        self.model.save(epoch=-1, current_iter=-1)  # BasicSR's way to say "latest"; last, as the sign of completion
+
+    def _batches(self) -> Iterator[Any]:
+        done = self.start_iter
+        try:
+            for batch in self._read():
+                with telling_what_cannot_be_written(self.opt):
+                    self.unreadable.take(done + 1, batch)
+                yield batch
+                done += 1
+        except UserError:
+            self._save_before_the_end(done)
+            raise
+
+    def _read(self) -> Iterator[Any]:
+        batches = Batches(self.opt, self.logger)
+        for phase, loader in self.phases:
+            self._announce(phase, loader)
+            dataset = _dataset(loader)
+            reopen = partial(open_train_loader, self.run, phase, dataset=dataset)
+            yield from batches.read(loader, max(phase.start_iter, self.start_iter), reopen)
+            dataset.close()  # LMDBs are opened once in a process, and the next phase reads the same
+
+    def _save_before_the_end(self, current_iter: int) -> None:
+        """Save what the failure of something to read would lose; alone, as other processes may not fail."""
+        if current_iter == self.start_iter or current_iter % self.opt["logger"]["save_checkpoint_freq"] == 0:
+            return
+        if not self.opt["dist"]:
+            with telling_what_cannot_be_written(self.opt):
+                self._save(current_iter)
+            self.logger.warning(f"Iteration {current_iter:,} is saved, --auto_resume goes on after it.")
+
+    def _announce(self, phase: Phase, loader: DataLoader[Any]) -> None:
+        size = phase.dataset_opt.get("gt_size")
+        self.logger.info(
+            f"Training on {len(_dataset(loader)):,} images, {f'patches of {size}, ' if size else ''}batches of "
+            f"{phase.batch_size} x {self.opt['world_size']} processes, iterations "
+            f"{max(phase.start_iter, self.start_iter) + 1:,} to {phase.stop_iter:,}."
+        )
+
+    def _iterate(self, current_iter: int, batch: Any) -> None:
+        # A resumed run draws as one that went on, on every process and device.
+        seed_all(derive_seed(self.opt["manual_seed"], current_iter, self.opt["rank"], 0))
+        self.model.update_learning_rate(current_iter, warmup_iter=self.opt["train"].get("warmup_iter", -1))
+        self.model.feed_data(batch)
+        self.model.optimize_parameters(current_iter)
+
+    def _follow_up(self, current_iter: int, timers: tuple[AvgTimer, AvgTimer]) -> None:
+        log_opt = self.opt["logger"]
+        if current_iter % log_opt["print_freq"] == 0:
+            data_timer, iter_timer = timers
+            self.messages(
+                {
+                    "epoch": self._epoch(current_iter),
+                    "iter": current_iter,
+                    "lrs": self.model.get_current_learning_rate(),
+                    "time": iter_timer.get_avg_time(),
+                    "data_time": data_timer.get_avg_time(),
+                    **self.model.get_current_log(),
+                }
+            )
+        if self.opt.get("val") and current_iter % self.opt["val"].get("val_freq", self.total_iter) == 0:
+            self._validate(current_iter)
+        if self._is_due(current_iter) or current_iter == self.total_iter:
+            self._save(current_iter)
+
+    def _is_due(self, current_iter: int) -> bool:
+        """Whether a checkpoint is due by iterations or, where there is one process and so one clock, by time."""
+        log_opt = self.opt["logger"]
+        seconds = None if self.opt["dist"] else log_opt.get("save_checkpoint_seconds")
+        late = seconds is not None and time.monotonic() - self.saved_at >= seconds
+        return late or current_iter % log_opt["save_checkpoint_freq"] == 0
+
+    def _save(self, current_iter: int) -> None:
+        self.logger.info("Saving models and training states.")
+        if self.tb_logger:
+            self.tb_logger.flush()  # a run that goes on from here does not write them again
+        save_checkpoint(self.model, self.opt, self._epoch(current_iter), current_iter)
+        self.saved_at = time.monotonic()
+
+    def _stop(self, current_iter: int, signals: StopSignals) -> None:
+        if current_iter % self.opt["logger"]["save_checkpoint_freq"]:
+            self._save(current_iter)
+        if self.tb_logger:
+            self.tb_logger.close()
+        signals.wait_for_all()
+        self.logger.warning(f"Told to stop: iteration {current_iter:,} is saved, --auto_resume goes on after it.")
+
+    def _validate(self, current_iter: int) -> None:
+        self.validated_at = current_iter
+        for loader in self.val_loaders if self.opt.get("val") else []:
+            self.model.validation(loader, current_iter, self.tb_logger, self.opt["val"]["save_img"])
+
+    def _epoch(self, current_iter: int) -> int:
+        phase, loader = next(each for each in self.phases if current_iter <= each[0].stop_iter)
+        samples = (current_iter - phase.start_iter) * phase.batch_size * self.opt["world_size"]
+        return (phase.first_position + samples) // len(_dataset(loader))
+
+    def _progress_bar(self) -> Any:
+        silent = self.opt["rank"] != 0 or not sys.stderr.isatty()
+        return tqdm(total=self.total_iter, initial=self.start_iter, unit="iter", desc=self.opt["name"], disable=silent)
+
+
+def _dataset(loader: Any) -> TolerantDataset:
+    return loader.dataset
+
+
+def _init_tb_logger(opt: dict[str, Any], start_iter: int) -> Any:
+    wandb_opt = opt["logger"].get("wandb") or {}
+    if "debug" in opt["name"] or not opt["logger"]["use_tb_logger"] or opt["rank"] != 0:
+        return None
+    if wandb_opt.get("project"):
+        init_wandb_logger(opt)  # before TensorBoard, whose records it follows
+    from torch.utils.tensorboard import SummaryWriter
+
+    # What a killed run recorded after the checkpoint is done, and recorded, again.
+    return SummaryWriter(opt["path"]["tb_logger"], purge_step=start_iter + 1 if start_iter else None)

@@ -1,0 +1,159 @@
+"""Checkpoints of a training: a state and the networks that belong to it, saved, found again, and cleared away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from basicsr.utils.dist_util import master_only
+
+from semanir_plugin.atomic_io import remove_unfinished
+from semanir_plugin.basicsr_host.engine.run import Run
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference.safe_loading import load_checkpoint
+
+__all__ = [
+    "clear_unfinished",
+    "is_finished",
+    "load_resume_state",
+    "save_checkpoint",
+    "telling_what_cannot_be_written",
+]
+
+
+def load_resume_state(run: Run) -> dict[str, Any] | None:
+    """Return the training state to continue from, and point the model at the weights that belong to it.
+
+    `--auto_resume` takes the newest checkpoint that is whole, and tells of those that are not.
+
+    Raises:
+        UserError: `path.resume_state` is named but cannot be used, or of several checkpoints none can.
+    """
+    opt = run.opt
+    path = _newest_whole(run) if opt["auto_resume"] else opt["path"].get("resume_state")
+    if path is None:
+        return None
+    state = _read_state(path)
+    _point_at_networks(opt, state["iter"])
+    run.logger.info(f"Resuming from {path}, iteration {state['iter']:,}.")
+    return state
+
+
+def _newest_whole(run: Run) -> Path | None:
+    """Return the last training state that can be read and whose networks can; None where there are none at all."""
+    damaged = None
+    for iteration in reversed(_saved_iterations(run.opt)):
+        try:
+            path = _states(run.opt) / f"{iteration}.state"
+            _read_state(path)
+            for network in _networks(run.opt, iteration).values():
+                load_checkpoint(network)
+            return path
+        except UserError as error:
+            damaged = damaged or error
+            run.logger.warning(f"The checkpoint of iteration {iteration:,} is passed over for the one before: {error}")
+    if damaged:
+        raise UserError(
+            f"{_states(run.opt)}: no checkpoint is whole; start anew without --auto_resume (the newest: {damaged})"
+        ) from damaged
+    return None
+
+
+def _read_state(path: str | Path) -> dict[str, Any]:
+    state = load_checkpoint(path)
+    if not isinstance(state, dict) or not isinstance(state.get("iter"), int) or "optimizers" not in state:
+        raise UserError(f"{path} is not a training state; name a file of a training_states folder")
+    return state
+
+
+def _networks(opt: dict[str, Any], iteration: int) -> dict[str, Path]:
+    """Return the files of the networks, by their keys in the options, as they were at an iteration."""
+    ignored = opt["path"].get("ignore_resume_networks") or []
+    keys = [key for key in opt if key.startswith("network_") and key not in ignored]
+    return {key: Path(opt["path"]["models"], f"net_{key.removeprefix('network_')}_{iteration}.pth") for key in keys}
+
+
+def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
+    """Have the networks loaded as they were at an iteration, whatever `pretrain_network_*` says."""
+    paths = opt["path"]
+    for key, path in _networks(opt, iteration).items():
+        label = key.removeprefix("network_")
+        paths[f"pretrain_{key}"] = str(path)
+        paths[f"param_key_{label}"] = "params"  # the average has its own entry in the file, and is loaded from there
+        paths[f"strict_load_{label}"] = True
+
+
+def is_finished(opt: dict[str, Any], iteration: int) -> bool:
+    """Whether an iteration is the last one, and what follows it is done too: a run may be killed between them."""
+    latest, state = Path(opt["path"]["models"], "net_g_latest.pth"), _states(opt) / f"{iteration}.state"
+    if iteration < opt["train"]["total_iter"] or not state.is_file():
+        return iteration == opt["train"]["total_iter"]
+    return latest.is_file() and latest.stat().st_mtime_ns >= state.stat().st_mtime_ns
+
+
+def save_checkpoint(model: Any, opt: dict[str, Any], epoch: int, iteration: int) -> None:
+    """Save networks and training state, and remove all but the last `logger.keep_checkpoints` of them.
+
+    Raises:
+        OSError: Something cannot be written; the checkpoints before stay.
+    """
+    _forget(opt, iteration)
+    model.save(epoch, iteration)
+    _remove_older(opt, iteration)
+
+
+@master_only
+def _forget(opt: dict[str, Any], iteration: int) -> None:
+    # An earlier run may have left a state of this iteration: not that of the network which is saved first.
+    (_states(opt) / f"{iteration}.state").unlink(missing_ok=True)
+
+
+@master_only
+def _remove_older(opt: dict[str, Any], iteration: int) -> None:
+    """Remove what lies before the checkpoints to keep; what a run beyond this iteration left is not ours."""
+    keep = opt["logger"].get("keep_checkpoints")
+    if keep is None:
+        return
+    kept = [saved for saved in _saved_iterations(opt) if saved <= iteration][-keep:]
+    networks = [
+        path for suffix in ("pth", "safetensors") for path in Path(opt["path"]["models"]).glob(f"net_*.{suffix}")
+    ]
+    for path in [*_states(opt).glob("*.state"), *networks]:  # a state without its networks would be taken for damaged
+        number = path.stem.rpartition("_")[2]
+        if number.isdecimal() and int(number) < kept[0]:
+            path.unlink(missing_ok=True)
+
+
+@master_only
+def clear_unfinished(opt: dict[str, Any]) -> None:
+    """Remove the halves of files that an earlier run was writing when it was killed."""
+    for key in ("models", "training_states"):
+        remove_unfinished(opt["path"][key])
+
+
+@contextmanager
+def telling_what_cannot_be_written(opt: dict[str, Any]) -> Iterator[None]:
+    """Turn the failure of a disk into one line that names the checkpoint to go on from.
+
+    Raises:
+        UserError: Something could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        saved = _saved_iterations(opt)
+        rest = f"the checkpoint of iteration {saved[-1]:,} is whole" if saved else "no checkpoint is written yet"
+        what, why = error.filename or opt["path"]["log"], error.strerror or " ".join(str(error).split())
+        cure = "make room or choose another path.experiments_root, then go on with --auto_resume"
+        raise UserError(f"{what}: cannot be written: {why}; {rest}: {cure}") from error
+
+
+def _states(opt: dict[str, Any]) -> Path:
+    return Path(opt["path"]["training_states"])
+
+
+def _saved_iterations(opt: dict[str, Any]) -> list[int]:
+    """Return the iterations with a training state, rising."""
+    return sorted(int(path.stem) for path in _states(opt).glob("*.state") if path.stem.isdecimal())

@@ -1,0 +1,70 @@
+"""Images of a training that cannot be read: told, counted over all its runs, and too many the end of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from basicsr.utils import get_root_logger
+
+from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.basicsr_host.data.tolerant_dataset import UNREADABLE
+from semanir_plugin.errors import UserError
+
+__all__ = ["UnreadableImages"]
+
+
+class UnreadableImages:
+    """Takes from each batch what was passed over for it.
+
+    An image counts once, however often it is met.
+
+    Args:
+        most: Images that may be unreadable.
+        report: Where they are named; what an earlier run of this training named there counts too.
+
+    Raises:
+        UserError: The report is there, but is none.
+    """
+
+    def __init__(self, *, most: int, report: Path) -> None:
+        self.most = most
+        self.report = report
+        self.found = _read(report)
+
+    def take(self, iteration: int, batch: dict[str, Any]) -> None:
+        """Note and remove what a batch says of unreadable images.
+
+        Raises:
+            UserError: There are too many, or nothing could be read in place of one.
+        """
+        passed = batch.pop(UNREADABLE)
+        new = {each["image"]: {"iteration": iteration, **each} for each in passed if each["image"] not in self.found}
+        if new:
+            self.found |= new
+            write_atomic(json.dumps(list(self.found.values()), indent=1).encode(), self.report)
+        if passed and (len(self.found) > self.most or not batch):
+            raise UserError(self._too_many(passed[-1]["reason"]))
+        for number, each in enumerate(new.values(), start=len(self.found) - len(new) + 1):
+            text = f"Iteration {iteration:,}: {each['reason']}; another image takes its place"
+            get_root_logger().warning(f"{text}: {number:,} of at most {self.most:,}.")
+
+    def _too_many(self, last: str) -> str:
+        if not self.most:
+            return f"{last} (train.max_unreadable: 0)"
+        count = f"{len(self.found):,} image{'s' if len(self.found) > 1 else ''}"
+        return (
+            f"{count} cannot be read, where train.max_unreadable allows {self.most:,}: {self.report} names them; mend "
+            f"them and remove it, or raise the limit; the last: {last}"
+        )
+
+
+def _read(report: Path) -> dict[str, Mapping[str, Any]]:
+    if not report.exists():
+        return {}
+    try:
+        return {each["image"]: each for each in json.loads(report.read_bytes())}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{report}: not the list of unreadable images that it was; remove it") from error

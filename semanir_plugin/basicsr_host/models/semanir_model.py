@@ -1,0 +1,273 @@
+"""How SemanIR, and any other BasicSR architecture that maps one image to one, is trained and tested."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from basicsr.utils import get_root_logger
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from semanir_plugin.archs import NetworkDescriptor, describe
+from semanir_plugin.basicsr_host.data.seeding import derive_seed, get_rng_state, set_rng_state
+from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
+from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
+from semanir_plugin.basicsr_host.models.zero_redundancy import build_sharded_optimizer, gather_states
+from semanir_plugin.inference.restoration import Restoration
+from semanir_plugin.registry import MODELS
+
+__all__ = ["SemanIRModel"]
+
+
+@MODELS.register
+class SemanIRModel(SharedValidation):
+    """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, tiles and a best checkpoint.
+
+    Options beyond SRModel's:
+        train.amp: "bf16", "fp16" (CUDA, with loss scaling), or none.
+        train.grad_clip: Largest L2 norm of the gradients.
+        train.mixup: MixUp (Zhang et al., ICLR 2018): each sample becomes a mean of itself and another of its batch, in
+            a share drawn from the Beta distribution of this parameter; none: off.
+        train.max_nan_steps: Steps in a row, 10 by default, that are left out because their loss or gradients are not
+            finite, before the training ends and names their images in `nonfinite_steps_<rank>.json`.
+        train.zero_redundancy: Whether each of several processes keeps the optimiser's state of a part of the weights
+            only (ZeRO-1).
+        train.channels_last: Whether weights and images lie in memory with channels last, as convolutions on GPUs, and
+            the way to tokens and back, are faster.
+        train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
+        val.topk: Keys per query when testing, for networks with a `topk`.
+        val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
+            network's windows need; "auto": as large as half of the free memory allows.
+        val.tile_overlap: Pixels that neighbouring tiles share at least, 32 by default.
+        val.self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
+
+    Of several processes each restores and scores its share of the images of a validation.
+    """
+
+    OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
+        "train": frozenset(
+            {"amp", "grad_clip", "mixup", "accumulation_steps", "channels_last", "max_nan_steps", "zero_redundancy"}
+        ),
+        "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
+    }
+
+    lq: Tensor
+    gt: Tensor
+
+    def print_network(self, net: torch.nn.Module) -> None:
+        """Log the size of a network, and in the log file alone its modules."""
+        net = self.get_bare_model(net)
+        parameters = sum(p.numel() for p in net.parameters())
+        get_root_logger().info(f"{type(net).__name__} has {parameters:,} parameters.")
+        get_root_logger().debug(net)
+
+    def init_training_settings(self) -> None:
+        """Set up losses, optimisers and schedulers as SRModel, and the precision."""
+        from semanir_plugin.basicsr_host.models.optim_wrapper import (
+            build_optim_wrapper,  # mmengine, not needed for testing
+        )
+
+        super().init_training_settings()
+        if hasattr(self, "net_g_ema"):
+            self._lay_out(self.net_g_ema)  # averages of tensors that lie alike take one kernel
+        train_opt = self.opt["train"]
+        self.accumulation_steps = train_opt.get("accumulation_steps", 1)
+        self.losses: OrderedDict[str, Tensor] = OrderedDict()
+        self.finite_steps = FiniteSteps(
+            most_in_a_row=train_opt.get("max_nan_steps", 10),
+            report=Path(self.opt["path"]["experiments_root"], f"nonfinite_steps_{self.opt['rank']}.json"),
+            distributed=self.opt["dist"],
+        )
+        self.optim_wrapper = build_optim_wrapper(
+            self.optimizer_g, amp=train_opt.get("amp"), grad_clip=train_opt.get("grad_clip"), device=self.device
+        )
+
+    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
+        """Return an optimiser as the host does; one whose state is divided where that is asked for."""
+        if self.opt["world_size"] > 1 and self.opt["train"].get("zero_redundancy"):
+            return build_sharded_optimizer(optim_type, params, lr=lr, **kwargs)
+        return super().get_optimizer(optim_type, params, lr, **kwargs)
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Save as the host does; all processes take part, for their parts of the optimiser's state."""
+        if current_iter != -1:
+            gather_states(self.optimizers)
+        super().save_training_state(epoch, current_iter)
+
+    def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
+        """Take a network to the device, laid out as asked for, and have all processes take part."""
+        self._lay_out(net)
+        return super().model_to_device(net)
+
+    def _lay_out(self, net: torch.nn.Module) -> None:
+        if self._channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def _channels_last(self) -> bool:
+        return self.is_train and bool(self.opt["train"].get("channels_last"))
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take a batch, or an image, to the device, and keep the names of its files."""
+        super().feed_data(data)
+        if self._channels_last:
+            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+        self.image_names: dict[str, Sequence[str]] = {key: data[key] for key in ("gt_path", "lq_path") if key in data}
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Do one step on the batch fed last, or none where loss or gradients are not finite.
+
+        Raises:
+            UserError: Too many steps in a row were not.
+        """
+        net_kwargs = self._draw_topk(current_iter)
+        self._mix_up(current_iter)
+        self.losses.clear()
+        parts = list(zip(self.lq.chunk(self.accumulation_steps), self.gt.chunk(self.accumulation_steps), strict=True))
+        for index, (lq, gt) in enumerate(parts):
+            with self._sync_context(last=index == len(parts) - 1):
+                with self.optim_wrapper.optim_context(self.net_g):
+                    loss = self._compute_loss(self.net_g(lq, **net_kwargs), gt, weight=len(lq) / len(self.lq))
+                self.optim_wrapper.backward(loss)
+        self._step(current_iter)
+        self.optim_wrapper.zero_grad()
+
+    def _step(self, current_iter: int) -> None:
+        parameters = [] if hasattr(self.optim_wrapper, "loss_scaler") else self.net_g.parameters()  # it looks itself
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if not self.finite_steps.allow(self.losses.values(), gradients):
+            self.finite_steps.leave_out(current_iter, self.losses, self.image_names)
+            return
+        self.optim_wrapper.step()
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def _draw_topk(self, current_iter: int) -> dict[str, int]:
+        """Draw one k for the whole network, the same on every process and after a resume."""
+        choices = self.descriptor.topk
+        if choices is None:
+            return {}
+        return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}
+
+    def _mix_up(self, current_iter: int) -> None:
+        """Mix the samples of the batch, otherwise on every process, and after a resume as before."""
+        parameter = self.opt["train"].get("mixup")
+        if parameter is None:
+            return
+        generator = np.random.default_rng((self.opt["manual_seed"], current_iter, self.opt["rank"]))
+        count = len(self.lq)
+        share = torch.from_numpy(generator.beta(parameter, parameter, (count, 1, 1, 1))).to(self.lq)
+        order = torch.from_numpy(generator.permutation(count)).to(self.lq.device)
+        self.lq = share * self.lq + (1 - share) * self.lq[order]
+        self.gt = share * self.gt + (1 - share) * self.gt[order]
+
+    def _sync_context(self, *, last: bool) -> AbstractContextManager[None]:
+        # Gradients of the parts add up locally; one exchange per step is enough.
+        distributed = isinstance(self.net_g, DistributedDataParallel)
+        return self.net_g.no_sync() if distributed and not last else nullcontext()
+
+    def _compute_loss(self, output: Tensor, gt: Tensor, *, weight: float) -> Tensor:
+        parts = {}
+        if self.cri_pix:
+            parts["l_pix"] = self.cri_pix(output, gt)
+        if self.cri_perceptual:
+            parts["l_percep"], parts["l_style"] = self.cri_perceptual(output, gt)
+        parts = {name: loss * weight for name, loss in parts.items() if loss is not None}
+        for name, loss in parts.items():
+            self.losses[name] = self.losses.get(name, 0) + loss.detach()
+        return torch.stack(list(parts.values())).sum()
+
+    def get_current_log(self) -> dict[str, float]:
+        """Return the losses of the last step; only this copies them from the device."""
+        return self.reduce_loss_dict(self.losses)
+
+    def test(self) -> None:
+        """Restore `self.lq` into `self.output` with the averaged weights where there are some."""
+        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        training = net.training
+        net.eval()
+        start = self._clock()
+        self.output = self.restoration.restore(net, self.lq)
+        self.seconds_per_image.append(self._clock() - start)
+        net.train(training)
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @cached_property
+    def restoration(self) -> Restoration:
+        """How images are restored, as the section `val` says; of several `topk` with the largest."""
+        chosen = {key: value for key, value in (self.opt.get("val") or {}).items() if value is not None}
+        options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
+        if isinstance(options.get("topk"), list):
+            options["topk"] = max(options["topk"])
+        return Restoration(multiple_of=self.descriptor.size.multiple_of, **options)
+
+    @cached_property
+    def descriptor(self) -> NetworkDescriptor:
+        """What the network takes and gives."""
+        return describe(self.get_bare_model(self.net_g), self.opt["network_g"])
+
+    def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
+        if not self.is_train:  # there is one result, so there is no best one to speak of
+            values = ", ".join(f"{name} {value:.4f}" for name, value in self.metric_results.items())
+            get_root_logger().info(f"{dataset_name}: {values}")
+            return
+        super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+        if self._is_new_best(current_iter, dataset_name):
+            self._save_networks("best")
+
+    def _is_new_best(self, current_iter: int, dataset_name: str) -> bool:
+        # The first validation set decides, by its first PSNR.
+        if dataset_name != next(iter(self.best_metric_results)):
+            return False
+        metrics = self.opt["val"]["metrics"]
+        psnr = next((name for name, metric in metrics.items() if metric["type"].startswith("calculate_psnr")), None)
+        return psnr is not None and self.best_metric_results[dataset_name][psnr]["iter"] == current_iter
+
+    def _save_networks(self, label: int | str) -> None:
+        if hasattr(self, "net_g_ema"):
+            self.save_network([self.net_g, self.net_g_ema], "net_g", label, param_key=["params", "params_ema"])
+        else:
+            self.save_network(self.net_g, "net_g", label)
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what a training state holds beyond the host's optimisers and schedulers."""
+        scaler = getattr(self.optim_wrapper, "loss_scaler", None)
+        best = {
+            dataset: {name: {**record, "val": float(record["val"])} for name, record in metrics.items()}
+            for dataset, metrics in getattr(self, "best_metric_results", {}).items()
+        }
+        return {
+            "best_metric_results": best,
+            "loss_scaler": scaler.state_dict() if scaler else None,
+            "rng": get_rng_state(),
+            "finite_steps": self.finite_steps.state_dict(),
+        }
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Take up optimisers, schedulers, best results, loss scale and random numbers where they were."""
+        super().resume_training(resume_state)
+        if "rng" not in resume_state:  # written by BasicSR itself
+            return
+        metrics = ((self.opt.get("val") or {}).get("metrics") or {}).keys()
+        self.best_metric_results = {
+            dataset: best for dataset, best in resume_state["best_metric_results"].items() if best.keys() == metrics
+        }
+        if resume_state["loss_scaler"] and hasattr(self.optim_wrapper, "loss_scaler"):
+            self.optim_wrapper.loss_scaler.load_state_dict(resume_state["loss_scaler"])
+        if "finite_steps" in resume_state:
+            self.finite_steps.load_state_dict(resume_state["finite_steps"])
+        if self.opt["rank"] == 0:  # the others have seeds of their own
+            set_rng_state(resume_state["rng"])

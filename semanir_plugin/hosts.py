@@ -1,0 +1,108 @@
+"""Attaches this package to BasicSR and to OpenMMLab's mmengine, at the moment they are imported.
+
+`attach_to_hosts` arranges it without importing anything heavy. BasicSR is made importable on a current stack, what is
+broken in it is replaced, and its registries take up ours; mmengine's registries get a scope `semanir_plugin`. Nothing
+is changed on disk.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from semanir_plugin.basicsr_host.compat.imports import host_importable, require_host
+
+__all__ = ["attach_to_hosts"]
+
+BASICSR, MMENGINE = "basicsr", "mmengine.registry"
+
+
+def attach_to_hosts() -> None:
+    """Attach to the hosts that are imported already, and to the others when they are.
+
+    Calling it again changes nothing.
+
+    Raises:
+        HostNotFoundError: The `basicsr` already imported is another package of that name.
+    """
+    if BASICSR in sys.modules:
+        require_host(sys.modules[BASICSR].__spec__)
+    if not any(isinstance(finder, HostFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, HostFinder())
+    for name, complete in HOSTS.items():
+        if name in sys.modules:
+            complete()
+
+
+def _complete_basicsr() -> None:
+    """Repair the imported BasicSR and fill its registries."""
+    from semanir_plugin.basicsr_host.compat.repairs import repair_host
+
+    repair_host()
+    from semanir_plugin.basicsr_host.registrations import register_in_host
+
+    register_in_host()
+
+
+def _complete_mmengine() -> None:
+    """Give mmengine's registries a scope of ours."""
+    importlib.import_module("semanir_plugin.openmmlab")
+
+
+HOSTS: dict[str, Callable[[], None]] = {BASICSR: _complete_basicsr, MMENGINE: _complete_mmengine}
+
+
+class HostFinder(MetaPathFinder):
+    """Finds a host where the other finders do, and has it loaded by `HostLoader`."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a host's spec, or None for any other module.
+
+        Raises:
+            HostNotFoundError: It is BasicSR, which is not installed, or another package of that name.
+        """
+        if fullname not in HOSTS:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
+        if fullname == BASICSR:
+            spec = require_host(spec)
+        if spec is not None and spec.loader is not None:
+            spec.loader = HostLoader(spec.loader)
+        return spec
+
+
+class HostLoader(Loader):
+    """Runs the genuine loader, for BasicSR amid the import-time repairs, then attaches this package."""
+
+    def __init__(self, genuine: Loader) -> None:
+        self.genuine = genuine
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave the module's creation to the genuine loader."""
+        return self.genuine.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Import the host as if nothing stood between it and its genuine loader."""
+        module.__loader__ = self.genuine
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.genuine
+        with _importable(module.__name__):
+            self.genuine.exec_module(module)
+        HOSTS[module.__name__]()
+
+
+@contextmanager
+def _importable(name: str) -> Iterator[None]:
+    if name != BASICSR:
+        yield
+        return
+    with host_importable():
+        yield

@@ -1,0 +1,1 @@
+"""Restoring images with trained networks: checkpoints, shipped weights, image files, tiles, self-ensemble."""

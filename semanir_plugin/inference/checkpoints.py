@@ -1,0 +1,167 @@
+"""What a file of weights holds, in our format and in those of others.
+
+Ours have, beside the weights, the options of their network under the key that option files have for it, `network_g`,
+and under `semanir_plugin` a format and the version that wrote them: plain values, which `torch.load` reads with
+`weights_only`. A `.safetensors` file holds one set of weights, and the rest as JSON in its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from semanir_plugin import __version__
+from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference.safe_loading import load_checkpoint
+
+__all__ = [
+    "FORMAT",
+    "describe_network",
+    "fit_weights",
+    "read_checkpoint",
+    "save_weights",
+    "select_weights",
+    "write_safetensors",
+]
+
+FORMAT = 1
+"""Counts up when a file is written that an older plugin would misread."""
+
+OWNER = "semanir_plugin"
+
+_logger = logging.getLogger(__name__)
+
+
+def describe_network(options: Mapping[str, Any], key: str = "network_g") -> dict[str, Any]:
+    """Return what a file holds beside its weights: the options of their network, as plain values, and our versions.
+
+    Raises:
+        TypeError: An option is no plain value.
+    """
+    return {key: json.loads(json.dumps(options)), OWNER: {"format": FORMAT, "version": __version__}}
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """Load what a checkpoint holds to the CPU; weights of a `.safetensors` file lie under `params`.
+
+    Raises:
+        UserError: It is not there, cannot be read, would run code, or is of a later format.
+    """
+    content = _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_checkpoint(path)
+    about = content.get(OWNER) if isinstance(content, Mapping) else None
+    if isinstance(about, Mapping) and about.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: of format {about.get('format')}, written by semanir_plugin {about.get('version')}; "
+            f"{__version__} reads format {FORMAT}, so update it"
+        )
+    return content
+
+
+def save_weights(path: str | Path, network: nn.Module, options: Mapping[str, Any]) -> None:
+    """Write a network's weights to a `.safetensors` file that says what network they are of.
+
+    Args:
+        path: Where to; what is there is replaced when all is written.
+        network: Its state is saved, wherever it is.
+        options: What it was built from, `type` included.
+
+    Raises:
+        OSError: The file cannot be written.
+        TypeError: An option is no plain value.
+    """
+    write_safetensors(path, network.state_dict(), describe_network(options))
+
+
+def write_safetensors(path: str | Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    """As `save_weights`, of the state of a network and what `describe_network` says of it.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
+    metadata = {key: json.dumps(value) for key, value in about.items()}
+    write_atomic(save(tensors, {"format": "pt", **metadata}), path)
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = (file.metadata() or {}).items()
+            content = {key: json.loads(value) for key, value in metadata if key == OWNER or key.startswith("network_")}
+            content["params"] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+            return content
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror or error}); check the path") from error
+    except (SafetensorError, ValueError, RecursionError) as error:  # the latter of JSON that is nested too deeply
+        raise UserError(f"{path}: not a safetensors file, or a damaged one; download or save it again") from error
+
+
+def select_weights(checkpoint: Any, param_key: str | None, path: str | Path) -> dict[str, Any]:
+    """Return the weights under `param_key`, or all of a checkpoint that is nothing else, without wrappers' prefixes.
+
+    'params' does for a missing 'params_ema', and 'state_dict' for either.
+
+    Raises:
+        UserError: There are none.
+    """
+    state, key = checkpoint, param_key
+    if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
+        if key == "params_ema" and key not in checkpoint:
+            _logger.warning(f"{path} has no params_ema; its params are used.")
+            key = "params"
+        if key not in checkpoint and _are_weights(checkpoint.get("state_dict", {})):  # of other training codes
+            key = "state_dict"
+        state = checkpoint.get(key)
+    if not isinstance(state, Mapping):
+        held = _first(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
+        raise UserError(
+            f"{path}: holds no weights under '{param_key}', but {held}; "
+            "set path.param_key_g to the entry with the weights, or to ~ if they lie at the top"
+        )
+    _logger.info(f"Loading {path}, param key: [{key}].")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def fit_weights(
+    net: nn.Module, state: Mapping[str, Any], path: str | Path, *, strict: bool = True, cure: str = "check network_g"
+) -> None:
+    """Load weights into a network.
+
+    Raises:
+        UserError: They do not fit; `cure` is what to do.
+    """
+    try:
+        net.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        differences = _differences(net.state_dict(), state)
+        raise UserError(f"{path} does not fit {type(net).__name__}: {differences}; {cure}") from error
+
+
+def _are_weights(checkpoint: Any) -> bool:
+    values = checkpoint.values() if isinstance(checkpoint, Mapping) else ()
+    return len(values) > 0 and all(isinstance(value, torch.Tensor) for value in values)
+
+
+def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
+    """Count and exemplify the keys in which a network and a checkpoint differ."""
+    shared = own.keys() & loaded.keys()
+    kinds = {
+        "missing": sorted(own.keys() - loaded.keys()),
+        "unexpected": sorted(loaded.keys() - own.keys()),
+        "mis-shaped": sorted(key for key in shared if own[key].shape != loaded[key].shape),
+    }
+    return ", ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys)
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    """Join the first few names."""
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -1,0 +1,62 @@
+"""Decoding images of every kind to what a network takes, with conversions that are written down."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semanir_plugin.color import luma_bgr
+from semanir_plugin.inference.image_limits import check_pixels
+from semanir_plugin.pixels import FloatImage, to_float
+
+__all__ = ["Channels", "decode_image", "decode_pixels"]
+
+Channels = Literal["color", "gray", "y"]
+
+_FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "y": cv2.IMREAD_ANYCOLOR}
+
+
+def decode_pixels(content: bytes, flag: int = cv2.IMREAD_ANYCOLOR) -> NDArray[Any]:
+    """Decode a file's bytes with OpenCV: upright as the EXIF orientation says, its alpha dropped, its depth kept.
+
+    Returns:
+        (H, W, 3) in BGR order or (H, W), 8 or 16 bit.
+
+    Raises:
+        ValueError: It cannot be decoded, has another depth, or more pixels than `check_pixels` allows.
+    """
+    check_pixels(content)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # the content is empty
+        pixels = None
+    if pixels is None:
+        raise ValueError("the image cannot be decoded; replace it or take it out of the dataset")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"the image has {pixels.dtype} pixels; 8 and 16 bit are read, so convert it")
+    return pixels
+
+
+def decode_image(content: bytes, channels: Channels) -> FloatImage:
+    """Decode a file's bytes to the range [0, 1].
+
+    Args:
+        content: What the file holds.
+        channels: "color": a gray image has it three times. "gray": OpenCV's luma, 0.299 R + 0.587 G + 0.114 B, as
+            denoising papers read. "y": the Y of MATLAB's YCbCr, in [16, 235] / 255, as JPEG papers read, of a colour
+            image; a gray one is taken as it is. Both are rounded to the depth of the file (Y to 8 bit, if that is 8).
+
+    Returns:
+        (H, W, 3) in BGR order, or (H, W, 1).
+
+    Raises:
+        ValueError: As `decode_pixels`.
+    """
+    pixels = decode_pixels(content, _FLAGS[channels])
+    if channels == "y" and pixels.ndim == 3:
+        y = luma_bgr(to_float(pixels))
+        pixels = y.round().astype(np.uint8) if pixels.dtype == np.uint8 else y / 255
+    return to_float(pixels if pixels.ndim == 3 else pixels[..., None])

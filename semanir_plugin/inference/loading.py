@@ -1,0 +1,128 @@
+"""Networks from files of weights alone: ours, of AST's authors, of BasicSR's architectures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layout
+from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
+from semanir_plugin.inference.devices import choose_device
+from semanir_plugin.inference.recognition import recognize
+from semanir_plugin.inference.restorer import Restorer
+from semanir_plugin.inference.shipped_weights import find_weights
+from semanir_plugin.registry import ARCHS
+
+__all__ = ["build_network", "describe_weights", "load"]
+
+
+def load(
+    name: str | Path, *, device: torch.device | str | None = None, options: Mapping[str, Any] | None = None
+) -> Restorer:
+    """Return a trained network that restores images, with its averaged weights where there are some.
+
+    What network it is, the file says where this package wrote it. Of files by AST's authors, and of BasicSR's SwinIR,
+    RRDBNet, SRVGGNetCompact and EDSR, names and shapes of the weights do; BasicSR must be installed for these four.
+
+    Args:
+        name: Weights that come with this package, such as "semanir-mini-x4"; a `.pth` or `.safetensors` file; or a
+            folder with such a file and a `config.json` that has the network's options.
+        device: Where the network goes; None: to a GPU where there is one.
+        options: The network's options as they stand under `network_g` in an option file, `type` included, instead of
+            what the file says.
+
+    Raises:
+        UserError: There is no such file, it cannot be read, says nothing of its network, or does not fit it; or the
+            architecture is unknown or refuses the options.
+    """
+    path, place = find_weights(name), choose_device(None if device is None else str(device))
+    weights, chosen = _read(path, options)
+    net = build_network(chosen, path)
+    translate = getattr(net, "translate_state", None)
+    if translate is not None:
+        weights = translate(weights)
+    cure = "name another option file or checkpoint" if options else "name the option file it was trained with: -opt"
+    fit_weights(net, weights, path, cure=cure)
+    return Restorer(net.eval().to(place), chosen)
+
+
+def describe_weights(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Return the `network_g` that a checkpoint is of, and the entry with its weights, the averaged ones if any.
+
+    Raises:
+        UserError: The file cannot be read, or says nothing of its network.
+    """
+    checkpoint = read_checkpoint(path)
+    entry = _best_entry(checkpoint)
+    return _find_options(checkpoint, select_weights(checkpoint, entry, path), path), entry
+
+
+def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
+    """Return the network of a `network_g` without weights, uncompiled; `path` is what messages name.
+
+    Raises:
+        UserError: The architecture is unknown or refuses the options.
+    """
+    name = options["type"]
+    arguments = {key: value for key, value in options.items() if key not in ("type", "compile_backend")}
+    try:
+        architecture = ARCHS.find(name)
+    except KeyError as error:
+        raise UserError(f"{path}: {error.args[0]}; import the package that has it, or update this one") from error
+    try:
+        network: nn.Module = architecture(**arguments)
+    except Exception as error:  # whatever a constructor raises, its options are what the user can mend
+        raise UserError(f"{path}: {name} refuses its options: {one_line(error)}; correct its network_g") from error
+    return network
+
+
+def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Return the weights in a file or folder, and the options of their network."""
+    if path.is_dir():
+        options = options or _read_config(path / "config.json")
+        path = _only_weights(path)
+    checkpoint = read_checkpoint(path)
+    weights = select_weights(checkpoint, _best_entry(checkpoint), path)
+    return weights, dict(options) if options else _find_options(checkpoint, weights, path)
+
+
+def _best_entry(checkpoint: Any) -> str:
+    return "params_ema" if isinstance(checkpoint, Mapping) and "params_ema" in checkpoint else "params"
+
+
+def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    options = checkpoint.get("network_g") if isinstance(checkpoint, Mapping) else None
+    if isinstance(options, Mapping) and isinstance(options.get("type"), str):
+        return dict(options)
+    if is_authors_layout(weights):
+        try:
+            return infer_options(weights)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; download it again") from error
+    if recognized := recognize(weights):
+        return recognized
+    raise UserError(f"{path}: does not say what network it is of; name the option file it was trained with: -opt")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({one_line(error)}); correct it") from error
+    options = content.get("network_g", content) if isinstance(content, dict) else None
+    if not isinstance(options, dict) or not isinstance(options.get("type"), str):
+        raise UserError(f"{path}: has no 'type' of a network beside its options; add it")
+    return options
+
+
+def _only_weights(folder: Path) -> Path:
+    found = sorted(each for each in folder.iterdir() if each.suffix in (".safetensors", ".pth"))
+    if len(found) != 1:
+        raise UserError(f"{folder}: has {len(found)} files of weights beside config.json, not one; name one of them")
+    return found[0]

@@ -1,0 +1,118 @@
+"""Which photographs are restored, and what the results are called: settled before any work."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference.photographs import FORMATS
+from semanir_plugin.names import check_inside
+
+__all__ = ["Job", "plan_jobs"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photograph and where its restoration goes."""
+
+    source: Path
+    target: Path
+
+
+def plan_jobs(
+    inputs: Sequence[str],
+    output: str,
+    *,
+    recursive: bool = False,
+    suffix: str = "",
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> list[Job]:
+    """Return what is to be done, in the order of names.
+
+    Args:
+        inputs: Files, folders, or patterns such as `scans/*.png`; of folders and patterns the images are taken.
+        output: A folder, in which results keep their names; or of a single file, what the result is called.
+        recursive: Whether folders within folders are searched; results lie in folders of the same names.
+        suffix: What names of results end with, before `.png` or the like.
+        overwrite: Whether results that are there are replaced.
+        skip_existing: Whether photographs whose results are there are left out.
+
+    Raises:
+        UserError: There is nothing to restore, two results would have one name, one would replace a photograph of the
+            input, or is there and neither flag says what to do, or a link leads out of the output.
+    """
+    if Path(suffix).name != suffix:
+        raise UserError(f"--suffix {suffix} must be part of a name, without folders")
+    jobs = list(_name(inputs, Path(output).expanduser(), recursive, suffix))
+    if not jobs:
+        raise UserError(f"{', '.join(inputs)}: no images ({', '.join(FORMATS)}) there; --recursive also looks further")
+    _check_targets(jobs)
+    there = [job for job in jobs if os.path.lexists(job.target)]
+    if there and not (overwrite or skip_existing):
+        raise UserError(
+            f"{len(there)} of {len(jobs)} results are there already, {there[0].target} the first; give --skip-existing "
+            "to leave them, or --overwrite to replace them"
+        )
+    return [job for job in jobs if job not in there] if skip_existing else jobs
+
+
+def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> Iterator[Job]:
+    single = len(inputs) == 1 and Path(inputs[0]).is_file()
+    if single and output.suffix.lower() in FORMATS and not output.is_dir():
+        if suffix:
+            raise UserError(f"--suffix {suffix} is for folders; {output} names the result in full")
+        yield Job(_checked(Path(inputs[0])), output)
+        return
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; name a folder for the results")
+    for each in inputs:
+        for source, within in _find(each, output, recursive):
+            target = output / within.with_name(f"{source.stem}{suffix}{source.suffix}")
+            check_inside(target.parent, output)
+            yield Job(source, target)
+
+
+def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
+    """Yield each photograph that an input stands for, and what to call it within the output."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        yield _checked(path), Path(path.name)
+    elif path.is_dir():
+        if path.resolve() == output.resolve():
+            raise UserError(f"{output} is the folder of the photographs; name another one for the results")
+        found = (each for each in _images(path.rglob("*") if recursive else path.iterdir()))
+        inside = output.resolve()  # results of an earlier run are no photographs
+        yield from ((each, each.relative_to(path)) for each in found if inside not in each.resolve().parents)
+    else:
+        matches = _images(map(Path, glob.iglob(str(path), recursive=True)))
+        if not matches:
+            raise UserError(f"{name}: no such file or folder, and no images that match; check the name")
+        yield from ((each, Path(each.name)) for each in matches)
+
+
+def _checked(path: Path) -> Path:
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: not one of {', '.join(FORMATS)}; convert it")
+    return path
+
+
+def _images(paths: Iterable[Path]) -> list[Path]:
+    shown = (path for path in paths if not path.name.startswith("."))
+    return sorted(path for path in shown if path.suffix.lower() in FORMATS and path.is_file())
+
+
+def _check_targets(jobs: Sequence[Job]) -> None:
+    sources = {os.path.realpath(job.source) for job in jobs}
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        target = os.path.realpath(job.target)
+        if target in sources:
+            raise UserError(f"{job.target} is itself to be restored; name another folder, or give a --suffix")
+        if target in taken:
+            raise UserError(f"{taken[target]} and {job.source} would both become {job.target}; restore them apart")
+        taken[target] = job.source

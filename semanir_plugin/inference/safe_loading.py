@@ -1,0 +1,74 @@
+"""Reading checkpoints of PyTorch whole, and without running the code that they may hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semanir_plugin.errors import UserError
+
+__all__ = ["load_checkpoint"]
+
+TRUSTED = "SEMANIR_UNPICKLE"
+
+_logger = logging.getLogger(__name__)
+
+
+def load_checkpoint(path: str | Path) -> Any:
+    """Load a file of tensors and plain values to the CPU.
+
+    Only of files that the environment variable `SEMANIR_UNPICKLE` names, separated as in PATH, is code executed.
+
+    Raises:
+        UserError: It is not there, cannot be read, unpacks to more than its size, holds objects that only running code
+            would bring back, or is not as it was written.
+    """
+    trusted = str(path) in os.environ.get(TRUSTED, "").split(os.pathsep)
+    if trusted:
+        _logger.warning(f"{path}: {TRUSTED} names it, so the code in it is executed.")
+    try:
+        _check_packing(path)
+        content = torch.load(path, map_location="cpu", weights_only=not trusted)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+    except Exception as error:  # on arbitrary bytes torch raises KeyError, EOFError, RuntimeError, UnpicklingError ...
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused:
+            raise UserError(
+                f"{path}: refused, since loading its '{refused[1]}' would execute code; save its tensors alone, or, if "
+                f"you trust whoever made it, set {TRUSTED}={path}"
+            ) from error
+        raise UserError(f"{path}: not a PyTorch checkpoint, or a damaged one; download or save it again") from error
+    damaged = _damaged_part(path)
+    if damaged:
+        raise UserError(f"{path}: damaged, its {damaged} is not what was written; download or save it again")
+    return content
+
+
+def _check_packing(path: str | Path) -> None:
+    """Refuse an archive that some kilobytes of would fill the memory; torch packs nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > os.path.getsize(path):
+            raise UserError(f"{path}: is compressed, which torch's files are not; unpack and save it again")
+
+
+def _damaged_part(path: str | Path) -> str | None:
+    """Return what of a checkpoint differs from the checksum written with it, if anything does; torch does not look."""
+    if not zipfile.is_zipfile(path):  # torch's format before 1.6 has no checksums
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return "table of contents"

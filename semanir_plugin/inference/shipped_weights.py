@@ -1,0 +1,35 @@
+"""The weights that come with this package, by name; `semanir_plugin/weights/README.md` is their card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from semanir_plugin.errors import UserError, near_match
+
+__all__ = ["find_weights", "shipped_weights"]
+
+FOLDER = Path(__file__).parents[1] / "weights"
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Return the files of the shipped weights by their names."""
+    return {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def find_weights(name: str | Path) -> Path:
+    """Return the file or folder that a user means: a path, or the name of shipped weights.
+
+    Raises:
+        UserError: There is neither; the message lists the names.
+    """
+    path, shipped = Path(name).expanduser(), shipped_weights()
+    if path.is_file() or (path / "config.json").is_file():
+        return path
+    if str(name) in shipped:
+        return shipped[str(name)]
+    if path.is_dir():
+        raise UserError(f"{path}: a folder without a config.json; name the file of weights in it")
+    near = near_match(str(name), shipped)
+    hint = f"; did you mean '{near}'?" if near else ""
+    known = f"names: {', '.join(shipped)}" if shipped else "no weights come with this version, so name a file"
+    raise UserError(f"no file and no weights '{name}'{hint}; {known}")

@@ -1,0 +1,173 @@
+"""Workers of loaders that die, and LMDBs in workers however they are started."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from semanir_plugin.basicsr_host.engine import batches
+from semanir_plugin.basicsr_host.engine.train import TrainingLoop
+from semanir_plugin.cli import main
+from tests.conftest import ROOT, tiny_overrides
+
+NAME = "train_SemanIR_SRx4"
+RUN = Path("experiments", NAME)
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _looking_often(monkeypatch):
+    """Loaders look for dead workers when nothing came for 5 s."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
+
+
+def train(data, *flags, **more):
+    often = {"val__val_freq": 100, "logger__save_checkpoint_freq": 100, "train__total_iter": 30}
+    more = {**often, "datasets__train__num_worker_per_gpu": 2, **more}
+    opt = str(ROOT / "options" / f"{NAME}.yml")
+    return main(["train", "-opt", opt, *flags, "--force_yml", *tiny_overrides(data, **more)])
+
+
+def network(folder=RUN, iteration=30):
+    saved = torch.load(folder / "models" / f"net_g_{iteration}.pth", weights_only=True)
+    return {f"{key}.{name}": value for key in ("params", "params_ema") for name, value in saved[key].items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def straight(sr_data, tmp_path_factory):
+    """The network of a training in which nothing dies."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert train(sr_data, datasets__train__num_worker_per_gpu=0, path__experiments_root=folder) == 0
+    return network(folder / NAME)
+
+
+@pytest.fixture
+def killing(monkeypatch):
+    """Kill a worker within each of some iterations, as the kernel does where memory is short."""
+
+    def within(*iterations):
+        iterate = TrainingLoop._iterate
+
+        def kill(self, current_iter, batch):
+            if current_iter in iterations:
+                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+                time.sleep(0.2)  # a handler that raises would do so here
+            iterate(self, current_iter, batch)
+
+        monkeypatch.setattr(TrainingLoop, "_iterate", kill)
+
+    return within
+
+
+@pytest.mark.parametrize("more", [{}, {"prefetch_mode": "cpu"}], ids=str)
+def test_others_take_the_place_of_dead_workers(sr_data, straight, capsys, monkeypatch, killing, more):
+    killing(2, 14)  # batches that were read before hide a death for some iterations
+    handlers, kill = [], BaseProcess.kill
+
+    def recording(process):
+        handlers.append(signal.getsignal(signal.SIGCHLD))
+        kill(process)
+
+    monkeypatch.setattr(BaseProcess, "kill", recording)
+    assert train(sr_data, **{f"datasets__train__{key}": value for key, value in more.items()}) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
+    assert len(told) == 2
+    pattern = r"Iteration \d+: worker \d+ of the loader died with exit code -9; new workers go on from here\.$"
+    assert all(re.search(pattern, line) for line in told)
+    assert same(network(), straight)
+    assert not multiprocessing.active_children()
+    assert handlers == [signal.SIG_DFL] * 4, "torch's would raise for those that are ended"
+
+
+def test_too_many_deaths_end_the_training_with_all_before_saved(sr_data, straight, capsys, killing, monkeypatch):
+    monkeypatch.setattr(batches, "MOST", 2)
+    killing(2, 14)
+    assert train(sr_data) == 2
+    *_, before, last = capsys.readouterr().err.splitlines()
+    assert re.match(
+        r"basicsr train: workers of loaders died 2 times within 1,000 iterations \(the last: .*\); if "
+        r"memory is short, lower datasets\.train\.num_worker_per_gpu$",
+        last,
+    )
+    done = re.search(r"Iteration (\d+) is saved, --auto_resume goes on after it\.$", before)
+    assert 14 <= int(done[1]) < 30
+    killing()
+    assert train(sr_data, "--auto_resume") == 0
+    assert same(network(), straight)
+
+
+def test_deaths_that_lie_far_apart_are_not_too_many(sr_data, killing, monkeypatch):
+    monkeypatch.setattr(batches, "MOST", 2)
+    monkeypatch.setattr(batches, "WITHIN", 3)
+    killing(2, 14)
+    assert train(sr_data) == 0
+
+
+def broken_off(self, timeout=0.1):
+    """Fail as the transfer of a batch does whose worker dies in the midst of it."""
+    os.kill(self._workers[0].pid, signal.SIGKILL)
+    raise ConnectionResetError("Connection reset by peer")
+
+
+def test_a_death_that_breaks_off_a_batch(sr_data, straight, monkeypatch, capsys):
+    fetch = _MultiProcessingDataLoaderIter._try_get_data
+    calls = iter([fetch, fetch, broken_off])
+    monkeypatch.setattr(
+        _MultiProcessingDataLoaderIter, "_try_get_data", lambda self, timeout=0.1: next(calls, fetch)(self, timeout)
+    )
+    assert train(sr_data) == 0
+    assert "died with exit code -9; new workers" in capsys.readouterr().err
+    assert same(network(), straight)
+
+
+def test_what_is_no_death_is_not_mended(sr_data, monkeypatch, capsys):
+    monkeypatch.setattr(batches, "CPUPrefetcher", lambda loader: (_ for _ in ()).throw(RuntimeError("x")))
+    assert train(sr_data) == 1
+    assert "failed with RuntimeError: x" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.fixture
+def started(request):
+    """How workers are started."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.fixture
+def same_lmdbs(sr_data):
+    """Options by which validation reads what is trained on."""
+    roots = {"gt": sr_data / "train" / "GT.lmdb", "lq": sr_data / "train" / "LR_bicubic_X4.lmdb"}
+    roots = {f"datasets__val__dataroot_{key}": root for key, root in roots.items()}
+    return {**roots, "datasets__val__io_backend": "{type: lmdb}", "val__val_freq": 2}
+
+
+@pytest.mark.parametrize("started", ["fork", pytest.param("spawn", marks=pytest.mark.slow)], indirect=True)
+def test_workers_read_lmdbs_that_validation_has_open(sr_data, straight, same_lmdbs, started, killing):
+    if multiprocessing.get_start_method() == "fork":  # to spawn a second time takes long
+        killing(7)
+    assert train(sr_data, **same_lmdbs) == 0
+    assert same(network(), straight)
+
+
+def test_one_process_trains_and_validates_on_the_same_lmdb(sr_data, straight, same_lmdbs):
+    assert train(sr_data, datasets__train__num_worker_per_gpu=0, **same_lmdbs) == 0
+    assert same(network(), straight)

@@ -1,0 +1,263 @@
+"""Networks from checkpoints alone."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from basicsr.models import build_model
+from basicsr.models.base_model import BaseModel
+from safetensors.torch import load_file, save_file
+
+import semanir_plugin
+from semanir_plugin.archs import AST, SemanIR
+from semanir_plugin.archs.ast_checkpoints import infer_options, to_authors_layout
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference import shipped_weights
+from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.loading import build_network, load
+from semanir_plugin.inference.shipped_weights import find_weights
+from tests.conftest import TINY_NETWORK
+
+OPTIONS = {"type": "SemanIR", "upscale": 2, "upsampler": "pixelshuffledirect", **TINY_NETWORK, "topk": [4, 12]}
+IMAGE = torch.rand(1, 3, 9, 13)
+
+
+def network(seed=0, **more):
+    torch.manual_seed(seed)
+    arguments = {**OPTIONS, **more}
+    del arguments["type"]
+    return SemanIR(**arguments).eval()
+
+
+@torch.no_grad()
+def same(a, b, image=IMAGE):
+    return torch.equal(a(image), b(image))
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The host's model, saving as our trainings do."""
+    return BaseModel(
+        {"num_gpu": 0, "is_train": True, "dist": False, "path": {"models": tmp_path}, "network_g": OPTIONS}
+    )
+
+
+@pytest.fixture
+def trained(model, tmp_path):
+    """A checkpoint, and the network of its averaged weights."""
+    average = network(1)
+    model.save_network([network(0), average], "net_g", -1, ["params", "params_ema"])
+    return tmp_path / "net_g_latest.pth", average
+
+
+def test_a_checkpoint_is_enough_to_restore_images(trained):
+    path, average = trained
+    built = load(path).module
+    assert same(built, average)
+    assert not built.training
+
+
+def test_it_is_of_plain_values(trained):
+    saved = torch.load(trained[0], weights_only=True)
+    assert list(saved) == ["params", "params_ema", "network_g", "semanir_plugin"]
+    assert saved["network_g"] == OPTIONS
+    assert saved["semanir_plugin"] == {"format": 1, "version": semanir_plugin.__version__}
+
+
+@pytest.mark.parametrize("key", ["params", "params_ema"])
+def test_basicsr_loads_it(trained, stock, model, key):
+    stock_model = stock("basicsr.models.base_model").BaseModel(model.opt)
+    target = network(2)
+    stock_model.load_network(target, str(trained[0]), True, key)
+    assert same(target, trained[1]) == (key == "params_ema")
+    again = network(3)
+    model.load_network(again, str(trained[0]), True, key)
+    assert same(again, target)
+
+
+def test_without_an_average_the_weights_themselves(model, tmp_path):
+    net = network(4)
+    model.save_network(net, "net_g", 7)
+    assert same(load(tmp_path / "net_g_7.pth").module, net)
+
+
+def test_a_discriminator_carries_its_own_options(model, tmp_path):
+    model.opt["network_d"] = {"type": "UNetDiscriminatorSN"}
+    model.save_network(torch.nn.Linear(1, 1), "net_d", 7)
+    saved = torch.load(tmp_path / "net_d_7.pth", weights_only=True)
+    assert saved["network_d"] == {"type": "UNetDiscriminatorSN"}
+    assert "network_g" not in saved
+
+
+def test_options_of_python_are_made_plain_or_left_out(model, tmp_path, caplog):
+    model.opt["network_g"] = {"type": "SemanIR", "depths": (1, 1)}
+    model.save_network(network(), "net_g", 1)
+    assert torch.load(tmp_path / "net_g_1.pth", weights_only=True)["network_g"]["depths"] == [1, 1]
+    model.opt["network_g"] = {"type": "SemanIR", "dtype": torch.float16}
+    model.save_network(network(), "net_g", 2)
+    assert list(torch.load(tmp_path / "net_g_2.pth", weights_only=True)) == ["params"]
+
+
+def test_our_training_saves_so(tmp_path):
+    opt = {
+        "model_type": "SemanIRModel",
+        "num_gpu": 0,
+        "is_train": False,
+        "dist": False,
+        "path": {"models": str(tmp_path)},
+        "network_g": OPTIONS,
+    }
+    model = build_model(opt)
+    model._save_networks("best")
+    assert same(load(tmp_path / "net_g_best.pth").module, model.net_g.eval())
+
+
+def test_compilation_is_left_to_training(model, tmp_path):
+    model.opt["network_g"] = {**OPTIONS, "compile_backend": "no such"}
+    model.save_network(network(), "net_g", 1)
+    assert same(load(tmp_path / "net_g_1.pth").module, network())
+
+
+def test_an_architecture_of_basicsr(model, tmp_path):
+    options = {"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2}
+    net = build_network(options, "")
+    save_weights(tmp_path / "compact.safetensors", net, options)
+    assert same(load(tmp_path / "compact.safetensors").module, net)
+
+
+@pytest.mark.parametrize("position_bias", ["table", "factorised"])
+def test_safetensors_hold_weights_and_options(tmp_path, model, position_bias):
+    path, net = tmp_path / "net.safetensors", network(5, position_bias=position_bias)
+    options = {**OPTIONS, "position_bias": position_bias}
+    save_weights(path, net, options)
+    assert load_file(path).keys() == net.state_dict().keys()
+    built = load(path)
+    assert same(built.module, net)
+    assert built.options == options
+    target = network(6, position_bias=position_bias)
+    model.load_network(target, str(path), True, "params_ema")
+    assert same(target, net)
+
+
+def test_safetensors_are_replaced_whole(tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    save_weights(path, network(5), OPTIONS)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(path, network(6), OPTIONS)
+    assert same(load(path).module, network(5))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+TINY_AST = {"img_size": 128, "in_chans": 3, "embed_dim": 4, "depths": [1, 2, 1, 2, 1], "num_heads": [1, 2, 2, 4, 1]}
+
+
+@pytest.mark.parametrize("token_mlp", ["frfn", "leff", "mlp"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_checkpoints_of_ast_s_authors_tell_by_their_names(tmp_path, token_mlp, prefix):
+    net = AST(**TINY_AST, token_mlp=token_mlp, win_size=4, mlp_ratio=2.0).eval()
+    state = {f"{prefix}{key}": value for key, value in to_authors_layout(net.state_dict()).items()}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {}}, tmp_path / "model_best.pth")
+    built = load(tmp_path / "model_best.pth")
+    assert same(built.module, net, torch.rand(1, 3, 32, 16))
+    given = {"token_mlp": token_mlp, "win_size": 4, "mlp_ratio": 2.0, "dd_in": 3}
+    assert built.options == {"type": "AST", **TINY_AST, **given}
+
+
+def test_other_channels_of_ast():
+    net = AST(**{**TINY_AST, "in_chans": 1}, dd_in=4)
+    options = infer_options(to_authors_layout(net.state_dict()))
+    assert (options["in_chans"], options["dd_in"]) == (1, 4)
+
+
+def write_bytes(path, content):
+    path.write_bytes(content)
+
+
+def resave(path, change):
+    content = {"params": network().state_dict(), "network_g": dict(OPTIONS), "semanir_plugin": {"format": 1}}
+    change(content)
+    torch.save(content, path)
+
+
+def other_network(content):
+    content["network_g"]["embed_dim"] = 10
+
+
+def ast_without_parts(content):
+    content.clear()
+    content["state_dict"] = {"input_proj.proj.0.weight": torch.zeros(4, 3, 3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (partial(resave, change=lambda c: c.pop("network_g")), "does not say what network it is of; name .*: -opt"),
+        (partial(resave, change=lambda c: c.update(network_g={"depths": [1]})), "does not say what network it is of"),
+        (partial(resave, change=lambda c: c["network_g"].update(type="SemanIRR")), "no architecture 'SemanIRR'.*mean 'SemanIR'"),
+        (partial(resave, change=lambda c: c["network_g"].update(depth=3)), "SemanIR refuses its options: .*'depth'"),
+        (partial(resave, change=other_network), r"does not fit SemanIR: .*mis-shaped \(.*; name the option file"),
+        (partial(resave, change=lambda c: c["semanir_plugin"].update(format=2)), "of format 2, .* reads format 1"),
+        (partial(resave, change=lambda c: c.pop("params")), "holds no weights under 'params', but network_g, seman"),
+        (partial(resave, change=ast_without_parts), "an AST of its authors without .*; download it again"),
+        (partial(write_bytes, content=b"<html>"), "not a PyTorch checkpoint, or a damaged one"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(tmp_path, write, told):
+    path = tmp_path / "net.pth"
+    write(path)
+    with pytest.raises(UserError, match=rf"net\.pth:? {told}") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x08\0\0\0\0\0\0\0{}      ", b"\x08\0\0\0\0\0\0\0{oops"])
+def test_damaged_safetensors(tmp_path, content):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"net\.safetensors: (not a safetensors file|does not say)"):
+        load(path)
+
+
+def test_truncated_and_absent_safetensors(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_weights(path, network(), OPTIONS)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="not a safetensors file, or a damaged one"):
+        load(path)
+    with pytest.raises(UserError, match=r"no file and no weights .*absent\.safetensors"):
+        load(tmp_path / "absent.safetensors")
+
+
+def test_safetensors_of_others_need_an_option_file(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file(network().state_dict(), path, {"network_g": "SemanIR"})
+    with pytest.raises(UserError, match="damaged"):
+        load(path)
+    save_file(network().state_dict(), path, {"comment": "{not json"})
+    with pytest.raises(UserError, match="does not say what network it is of"):
+        load(path)
+    assert same(load(path, options=OPTIONS).module, network())
+
+
+def test_an_option_file_counts_more_than_the_checkpoint(trained):
+    with pytest.raises(UserError, match=r"does not fit SemanIR.*; name another option file or checkpoint"):
+        load(trained[0], options={**OPTIONS, "embed_dim": 4})
+
+
+def test_shipped_weights_go_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped_weights, "FOLDER", tmp_path / "weights")
+    with pytest.raises(UserError, match="no file and no weights 'SRx4'; no weights come with this version"):
+        find_weights("SRx4")
+    (tmp_path / "weights").mkdir()
+    for name in ("SemanIR_SRx2", "SemanIR_SRx4"):
+        save_weights(tmp_path / "weights" / f"{name}.safetensors", network(), OPTIONS)
+    assert find_weights("SemanIR_SRx4") == tmp_path / "weights" / "SemanIR_SRx4.safetensors"
+    with pytest.raises(UserError, match=r"did you mean 'SemanIR_SRx4'\?; names: SemanIR_SRx2, SemanIR_SRx4"):
+        find_weights("semanir_srx44")
+    (tmp_path / "SemanIR_SRx4").write_bytes(np.zeros(1).tobytes())
+    assert find_weights("SemanIR_SRx4").resolve() == tmp_path / "SemanIR_SRx4", "a file comes first"

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import logging
+
+import cv2
+import pytest
+import torch
+
+from semanir_plugin.archs.semanir_arch import SemanIR
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference import restoration
+from semanir_plugin.inference.restoration import Restoration
+from tests.conftest import TINY_NETWORK
+
+
+@pytest.fixture(scope="module")
+def photo(photos) -> torch.Tensor:
+    """(1, 3, 61, 146) in [0, 1]."""
+    image = cv2.imread(str(photos["astronaut.png"]))[60:121, 150:296, ::-1]
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return SemanIR(upscale=2, upsampler="pixelshuffledirect", **TINY_NETWORK).eval()
+
+
+def test_a_network_is_given_what_it_takes(net, photo):
+    seen = []
+    output = Restoration(multiple_of=8).restore(lambda x: seen.append(x.shape) or net(x), photo)
+    assert seen == [(1, 3, 64, 152)]
+    assert output.shape == (1, 3, 122, 292)
+    torch.testing.assert_close(output, net(photo).detach())
+
+
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_tiles_are_blended_into_the_whole(net, photo, self_ensemble):
+    whole = Restoration(multiple_of=8, self_ensemble=self_ensemble).restore(net, photo)
+    tiled = Restoration(multiple_of=8, self_ensemble=self_ensemble, tile=64).restore(net, photo)
+    assert tiled.shape == whole.shape == (1, 3, 122, 292)
+    assert 0 < (tiled - whole).abs().max() < 0.3 * whole.std()
+    assert not tiled.requires_grad
+
+
+def test_the_ensemble_is_of_tiled_images(net, photo):
+    seen = []
+    Restoration(multiple_of=8, self_ensemble=True, tile=56, tile_overlap=16).restore(
+        lambda x: seen.append(x.shape[-2:]) or net(x), photo
+    )
+    assert set(seen) == {(56, 56)}
+    assert len(seen) == 8 * 2 * 4
+
+
+def test_keys_per_query(net, photo):
+    few, many = (Restoration(multiple_of=8, topk=topk, tile=64).restore(net, photo) for topk in (3, 12))
+    assert not torch.allclose(few, many)
+    torch.testing.assert_close(many, Restoration(multiple_of=8, tile=64).restore(net, photo))
+
+
+def test_keys_for_a_network_without(photo):
+    with pytest.raises(UserError, match="topk is set, but Identity has no top-k"):
+        Restoration(topk=3).restore(torch.nn.Identity(), photo)
+
+
+@pytest.mark.parametrize(("tile", "least"), [(32, 40), (24, 40), (1, 40)])
+def test_a_tile_without_room_is_refused_at_any_image(net, photo, tile, least):
+    with pytest.raises(UserError, match=f"{tile} leaves no room beside an overlap of 32: use {least}"):
+        Restoration(multiple_of=8, tile=tile).restore(net, photo[..., :8, :8])
+    Restoration(multiple_of=8, tile=33).restore(net, photo[..., :8, :8])
+
+
+def test_the_tile_is_chosen_once_and_for_images_that_are_not_small(net, photo, monkeypatch, caplog):
+    chosen = []
+
+    def choose(forward, image, *, overlap, multiple_of):
+        chosen.append((image.shape, overlap, multiple_of))
+        return 64
+
+    monkeypatch.setattr(restoration, "largest_tile", choose)
+    monkeypatch.setattr(restoration, "get_root_logger", lambda: logging.getLogger("test"))
+    ways, seen = Restoration(multiple_of=8, tile="auto", tile_overlap=24), []
+    with caplog.at_level(logging.INFO, "test"):
+        for image in (photo[..., :128], photo, photo):
+            ways.restore(lambda x: seen.append(x.shape[-2:]) or net(x), image)
+    assert chosen == [(photo.shape, 24, 8)]
+    assert seen == [(64, 128), *[(64, 64)] * 8]
+    assert caplog.messages == ["val.tile: auto; tiles of up to 64 pixels fit into free memory."]
+
+
+def test_a_chosen_tile_restores(net, photo):
+    torch.testing.assert_close(Restoration(multiple_of=8, tile="auto").restore(net, photo), net(photo).detach())

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from semanir_plugin.atomic_io import remove_unfinished, save_atomic, write_atomic
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference.safe_loading import load_checkpoint
+
+CONTENT = {"weight": torch.arange(35.0).reshape(5, 7), "iter": 12, "names": ["a", "b"]}
+
+
+@contextmanager
+def files_of_at_most(size):
+    """A disk that is full after so many bytes, as far as this process is concerned."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def equal(a, b):
+    return (
+        a.keys() == b.keys()
+        and torch.equal(a["weight"], b["weight"])
+        and all(a[key] == b[key] for key in ("iter", "names"))
+    )
+
+
+def test_no_damaged_bit_is_loaded(tmp_path):
+    path = tmp_path / "a.pth"
+    save_atomic(CONTENT, path)
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    first = whole.index(CONTENT["weight"].numpy().tobytes())
+    positions = [*draw.sample(range(len(whole)), 600), *range(first, first + 140)]
+    refused = [why for position in positions if (why := refusal(path, flipped(whole, position, draw.randrange(8))))]
+    assert len(refused) >= 140, "each byte of the tensor"
+    assert all(re.search("damaged|refused", why) for why in refused)
+    assert not any("\n" in why for why in refused)
+
+
+def flipped(content, position, bit):
+    damaged = bytearray(content)
+    damaged[position] ^= 1 << bit
+    return damaged
+
+
+def refusal(path, content):
+    """Why a file of this content is refused; None where it holds what it should: padding may be anything."""
+    path.write_bytes(content)
+    try:
+        assert equal(load_checkpoint(path), CONTENT)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, -1])
+def test_a_truncated_file_is_not_loaded(tmp_path, keep):
+    path = tmp_path / "a.pth"
+    save_atomic(CONTENT, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises(UserError, match="damaged"):
+        load_checkpoint(path)
+
+
+def test_what_torch_wrote_before_it_had_checksums_is_loaded(tmp_path):
+    torch.save(CONTENT, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert equal(load_checkpoint(tmp_path / "old.pth"), CONTENT)
+
+
+@pytest.mark.parametrize("size", [0, 700, 2000, 30_000])
+@pytest.mark.parametrize(
+    "write", [lambda path: save_atomic(torch.ones(10_000), path), lambda path: write_atomic(bytes(40_000), path)]
+)
+def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, write, size):
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"before")
+    with files_of_at_most(size), pytest.raises(OSError, match=r"a\.pth") as failed:
+        write(path)
+    assert failed.value.errno == errno.EFBIG
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name(tmp_path, monkeypatch):
+    steps, fsync, replace = [], os.fsync, Path.replace
+
+    def recorded_fsync(descriptor):
+        steps.append("folder" if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_dir() else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", lambda self, target: steps.append("name") or replace(self, target))
+    save_atomic(CONTENT, tmp_path / "a.pth")
+    assert steps == ["file", "name", "folder"]
+
+
+def test_halves_of_files_are_removed_and_nothing_else(tmp_path):
+    save_atomic(CONTENT, tmp_path / "a.pth")
+    (tmp_path / ".b.pth.123.456.tmp").write_bytes(b"half")
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
