@@ -16,7 +16,7 @@ from semanir_plugin.blocks import (
     feed_forward,
     row_chunking,
 )
-from semanir_plugin.evaluation.cost import STAND_INS, analyze_flops, count_flops, count_parameters
+from semanir_plugin.evaluation.cost import STAND_INS, count_by_module, count_flops, count_parameters
 
 HEIGHT, WIDTH = 16, 24
 PIXELS = HEIGHT * WIDTH
@@ -37,6 +37,52 @@ def test_a_convolution():
     net = nn.Conv2d(2, 5, 3, stride=2, padding=1)
     assert count_parameters(net) == 2 * 5 * 9 + 5
     assert count_flops(net, (HEIGHT, WIDTH)) == PIXELS / 4 * 2 * 5 * 9
+
+
+@pytest.mark.parametrize(
+    ("module", "per_value"),
+    [
+        (nn.ConvTranspose2d(8, 8, 2, 2), 8 * 4),
+        (nn.Conv2d(8, 8, 3, padding=1, groups=8), 9),
+        (nn.BatchNorm2d(8), 2),
+        (nn.BatchNorm2d(8, affine=False), 1),
+        (nn.InstanceNorm2d(8), 4),
+        (nn.GroupNorm(2, 8), 5),
+        (nn.LayerNorm([8, HEIGHT, WIDTH], elementwise_affine=False), 4),
+        (nn.AdaptiveAvgPool2d(1), 1),
+        (nn.AdaptiveAvgPool2d(3), 1),
+        (nn.Upsample(scale_factor=2, mode="nearest"), 4),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), 4 * 4),
+    ],
+    ids=str,
+)
+def test_layers_by_hand(module, per_value):
+    assert count_flops(module, (HEIGHT, WIDTH), channels=8) == PIXELS * 8 * per_value
+
+
+class Computed(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: x @ x.mT, PIXELS * HEIGHT),
+        (lambda x: x @ torch.zeros(5, WIDTH, 7), 5 * PIXELS * 7),  # one matrix for all
+        (lambda x: x @ torch.zeros(WIDTH), PIXELS),
+        (lambda x: x[0] @ x[1], WIDTH),
+        (lambda x: torch.einsum("ij,kj->ik", x, x), PIXELS * HEIGHT),
+        (lambda x: torch.baddbmm(torch.zeros(()), x[None], x.mT[None]), PIXELS * HEIGHT),
+        (lambda x: nn.functional.grid_sample(x[None, None], torch.zeros(1, 3, 5, 2), align_corners=False), 4 * 15),
+    ],
+)
+def test_products_by_hand(function, expected):
+    assert count_flops(Computed(function), (HEIGHT, WIDTH), channels=1) == expected
 
 
 def test_shared_parameters_count_once():
@@ -80,10 +126,46 @@ def test_an_adaptive_sparse_layer_by_hand(monkeypatch):
 
 def test_operations_by_module_add_up():
     net = AST(embed_dim=4, depths=[1] * 5, num_heads=[1] * 5, img_size=32)
-    by_module = analyze_flops(net, (HEIGHT, WIDTH)).by_module()
+    by_module = count_by_module(net, (HEIGHT, WIDTH))
     top = [by_module[name] for name, _ in net.named_children()]
     assert sum(top) == by_module[""] == count_flops(net, (HEIGHT, WIDTH))
     assert all(top)
+
+
+class Called(nn.Module):
+    """Its list is not called, one entry is called twice, and a block is passed behind it by a hook."""
+
+    def __init__(self):
+        super().__init__()
+        self.listed = nn.ModuleList([nn.Conv2d(3, 3, 1)])
+        self.behind = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.listed[0](self.listed[0](x))
+
+
+def test_modules_have_what_they_hold():
+    net = nn.Sequential(Called())
+    net[0].register_forward_hook(lambda module, arguments, output: module.behind(output))
+    assert count_by_module(net, (HEIGHT, WIDTH)) == {
+        **{"0.listed.0": 2 * 9 * PIXELS, "0.listed": 2 * 9 * PIXELS, "0.behind": 81 * PIXELS},
+        **{"0": 99 * PIXELS, "": 99 * PIXELS},
+    }
+
+
+def test_dictionaries_that_layers_share_count_once():
+    options = {"upscale": 2, "embed_dim": 8, "num_heads": [2], "window_size": 8, "upsampler": "pixelshuffledirect"}
+    base = {"type": "SwinIR", "img_size": 16, "depths": [4], **options}
+    mix = {
+        "where": "layers.*.residual_group.blocks.*.attn",
+        "what": {"type": "key_semantic", "topk": 12},
+        "how": "replace",
+    }
+    shared, own = (
+        count_flops(build_network({"type": "MixedArch", "base": base, "mix": [{**mix, **more}]}), (HEIGHT, WIDTH))
+        for more in ({"share": "RSTB"}, {"share": False})
+    )
+    assert own - shared == 2 * PIXELS * 8**2 * 8  # of two plain and two shifted layers, one each
 
 
 TINY = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8, "topk": 12}

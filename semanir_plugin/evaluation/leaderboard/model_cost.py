@@ -92,7 +92,7 @@ class _WithKeys(nn.Module):
 
 
 def _count(restorer: Restorer, size: Sequence[int]) -> int | None:
-    """Return the multiply-adds of a network on (C, H, W); None of one that cannot be traced, which is said."""
+    """Return the multiply-adds of a network on (C, H, W); None where they cannot be counted, which is said."""
     net = _network(restorer)
     if net is None or count_parameters(net) == 0:
         return None
@@ -101,7 +101,7 @@ def _count(restorer: Restorer, size: Sequence[int]) -> int | None:
     height, width = (-(-side // multiple) * multiple for side in sides)  # as the input is padded
     try:
         return int(count_flops(net if topk is None else _WithKeys(net, topk), (height, width), channels=channels))
-    except Exception as error:  # tracing runs any network's own code
+    except Exception as error:  # it runs any network's own code
         get_root_logger().warning(f"{type(net).__name__}: FLOPs cannot be counted: {one_line(error)}")
         return None
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from semanir_plugin.blocks import AdaptiveSparseStage, KeySemanticStage
-from semanir_plugin.evaluation.cost import analyze_flops, count_parameters
+from semanir_plugin.evaluation.cost import count_by_module, count_parameters
 from semanir_plugin.evaluation.profiling.clock import peak_mib, time_ms
 
 __all__ = ["StageCost", "find_stages", "profile_stages"]
@@ -75,7 +75,7 @@ def profile_stages(network: nn.Module, size: tuple[int, int], *, channels: int, 
     run()
     times = [_time(run, stages, device) for _ in range(repeats)]
     memory = {**_weigh(run, stages, device), TOTAL: peak_mib(run, device)}
-    flops = analyze_flops(network, size, channels=channels).by_module()
+    flops = count_by_module(network, size, channels=channels)
     costs = [
         StageCost(
             name,
