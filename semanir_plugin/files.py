@@ -17,7 +17,7 @@ import torch
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["load_checkpoint", "remove_unfinished", "save_atomic", "write_atomic"]
+__all__ = ["load_checkpoint", "open_atomic", "remove_unfinished", "save_atomic", "write_atomic"]
 
 TRUSTED = "SEMANIR_UNPICKLE"
 
@@ -30,7 +30,7 @@ def save_atomic(obj: Any, path: str | Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    with _replacing(Path(path)) as file:
+    with open_atomic(path) as file:
         try:
             torch.save(obj, file)
         except RuntimeError as error:  # torch's, of how much was written, in place of the reason
@@ -45,12 +45,18 @@ def write_atomic(content: bytes, path: str | Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    with _replacing(Path(path)) as file:
+    with open_atomic(path) as file:
         file.write(content)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file to be written in parts: when left it is complete or, after any failure, what it was before.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:

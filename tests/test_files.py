@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.files import load_checkpoint, remove_unfinished, save_atomic, write_atomic
+from semanir_plugin.files import load_checkpoint, open_atomic, remove_unfinished, save_atomic, write_atomic
 
 CONTENT = {"weight": torch.arange(35.0).reshape(5, 7), "iter": 12, "names": ["a", "b"]}
 
@@ -80,9 +80,20 @@ def test_what_torch_wrote_before_it_had_checksums_is_loaded(tmp_path):
     assert equal(load_checkpoint(tmp_path / "old.pth"), CONTENT)
 
 
+def write_in_parts(path):
+    with open_atomic(path) as file:
+        for _ in range(40):
+            file.write(bytes(1000))
+
+
 @pytest.mark.parametrize("size", [0, 700, 2000, 30_000])
 @pytest.mark.parametrize(
-    "write", [lambda path: save_atomic(torch.ones(10_000), path), lambda path: write_atomic(bytes(40_000), path)]
+    "write",
+    [
+        lambda path: save_atomic(torch.ones(10_000), path),
+        lambda path: write_atomic(bytes(40_000), path),
+        write_in_parts,
+    ],
 )
 def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, write, size):
     path = tmp_path / "a.pth"
@@ -105,6 +116,17 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name(tmp_path
     monkeypatch.setattr(Path, "replace", lambda self, target: steps.append("name") or replace(self, target))
     save_atomic(CONTENT, tmp_path / "a.pth")
     assert steps == ["file", "name", "folder"]
+
+
+def test_a_file_whose_parts_do_not_all_come_is_not_there(tmp_path):
+    def parts():
+        yield bytes(1000)
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), open_atomic(tmp_path / "a.png") as file:
+        file.writelines(parts())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_halves_of_files_are_removed_and_nothing_else(tmp_path):

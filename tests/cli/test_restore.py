@@ -111,16 +111,6 @@ def test_gray_stays_gray(models, model):
     np.testing.assert_array_equal(result("gray.png").pixels[..., 0], doubled(samples))
 
 
-def test_a_gray_result_is_the_mean_of_the_colours():
-    from semanir_plugin.data.photographs import Photograph
-
-    def tint(image):
-        return image * torch.tensor([0.5, 1, 0.9])[:, None, None]
-
-    gray = engine.restore_photograph(Photograph(np.full((2, 3, 1), 100, np.uint8)), tint, 3)
-    assert gray.pixels.tolist() == [[[80]] * 3] * 2
-
-
 def test_colours_do_not_pass_a_gray_network(models, capsys):
     put("color.png", noise(7, 5, 3))
     put("gray.png", noise(7, 5))
@@ -286,7 +276,11 @@ def test_an_option_file_says_what_a_checkpoint_does_not(models, capsys):
 
 @pytest.mark.parametrize(
     ("tile", "told"),
-    [([], "restore it in tiles: --tile auto, or --tile 256"), (["--tile", "64"], "give a smaller --tile")],
+    [
+        ([], "restore it in tiles: --tile auto, or --tile 33"),
+        (["--tile", "80"], "give --tile 40"),
+        (["--tile", "auto"], "give --tile 64"),
+    ],
 )
 @pytest.mark.parametrize(
     "error",
@@ -304,6 +298,33 @@ def test_too_little_memory_is_told_with_its_cure(models, monkeypatch, capsys, ti
     monkeypatch.setattr(SRVGGNetCompact, "forward", forward)
     assert run(models, *tile) == 1
     assert capsys.readouterr().err == f"in/photo.png: needs more memory than there is; {told}\n"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_a_failure_half_way_leaves_nothing(models, monkeypatch, capsys, suffix):
+    put(f"photo.{suffix}", noise(64, 20, 3))
+    passes = []
+
+    def forward(self, x):
+        passes.append(1)
+        if len(passes) == 4:
+            raise RuntimeError("no more")
+        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    monkeypatch.setattr(SRVGGNetCompact, "forward", forward)
+    assert run(models, "--tile", "24", "--tile-overlap", "8") == 1
+    assert capsys.readouterr().err == f"in/photo.{suffix}: RuntimeError: no more\n"
+    assert os.listdir("out") == []
+
+
+@pytest.mark.parametrize("flags", [[], ["--self-ensemble"]])
+def test_the_bar_moves_by_tiles(models, monkeypatch, flags):
+    put("a.png", noise(20, 20, 3))
+    put("b.png", noise(40, 40, 3))
+    moves = []
+    monkeypatch.setattr(engine.tqdm, "update", lambda self, n: moves.append(n) or setattr(self, "n", self.n + n))
+    assert run(models, "--tile", "24", "--tile-overlap", "0", *flags) == 0
+    assert moves == [1, *[0.25] * 4]
 
 
 def test_values_that_are_no_numbers_are_told(models, monkeypatch, capsys):

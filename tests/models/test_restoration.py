@@ -36,20 +36,45 @@ def test_a_network_is_given_what_it_takes(net, photo):
 
 @pytest.mark.parametrize("self_ensemble", [False, True])
 def test_tiles_are_blended_into_the_whole(net, photo, self_ensemble):
+    photo = photo[..., :56, :144]  # multiples of 8, or windows of a flipped whole and of flipped tiles would differ
     whole = Restoration(multiple_of=8, self_ensemble=self_ensemble).restore(net, photo)
     tiled = Restoration(multiple_of=8, self_ensemble=self_ensemble, tile=64).restore(net, photo)
-    assert tiled.shape == whole.shape == (1, 3, 122, 292)
+    assert tiled.shape == whole.shape == (1, 3, 112, 288)
     assert 0 < (tiled - whole).abs().max() < 0.3 * whole.std()
     assert not tiled.requires_grad
 
 
-def test_the_ensemble_is_of_tiled_images(net, photo):
+def test_the_ensemble_is_of_each_tile(net, photo):
     seen = []
     Restoration(multiple_of=8, self_ensemble=True, tile=56, tile_overlap=16).restore(
         lambda x: seen.append(x.shape[-2:]) or net(x), photo
     )
     assert set(seen) == {(56, 56)}
     assert len(seen) == 8 * 2 * 4
+
+
+@pytest.mark.parametrize("self_ensemble", [False, True])
+@pytest.mark.parametrize(("tile", "tiles"), [(None, 1), (64, 4)])
+def test_rows_are_those_of_the_whole_and_progress_is_by_tiles(net, photo, self_ensemble, tile, tiles):
+    told = [], []
+    ways = Restoration(multiple_of=8, self_ensemble=self_ensemble, tile=tile)
+    whole = ways.restore(net, photo, progress=lambda *each: told[0].append(each))
+    bands = ways.restore_in_rows(net, photo, device="cpu", progress=lambda *each: told[1].append(each))
+    assert torch.equal(torch.cat(list(bands), dim=-2), whole)
+    assert told[0] == told[1] == [(done, tiles) for done in range(1, tiles + 1)]
+
+
+def test_the_enlargement_is_found_on_the_smallest_image(net):
+    seen = []
+    assert Restoration(multiple_of=8).enlargement(lambda x: seen.append(x.shape) or net(x), 3, device="cpu") == 2
+    assert seen == [(1, 3, 8, 8)]
+
+
+def test_precision_is_that_of_passes(net, photo):
+    restored = Restoration(multiple_of=8, precision=torch.bfloat16).restore(net, photo)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(restored, Restoration(multiple_of=8).restore(net, photo), rtol=0, atol=0)
+    assert not torch.equal(restored.float(), Restoration(multiple_of=8).restore(net, photo))
 
 
 def test_keys_per_query(net, photo):
@@ -73,7 +98,7 @@ def test_a_tile_without_room_is_refused_at_any_image(net, photo, tile, least):
 def test_the_tile_is_chosen_once_and_for_images_that_are_not_small(net, photo, monkeypatch, caplog):
     chosen = []
 
-    def choose(forward, image, *, overlap, multiple_of):
+    def choose(forward, image, *, overlap, multiple_of, device, held):
         chosen.append((image.shape, overlap, multiple_of))
         return 64
 
