@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-__all__ = ["remove_unfinished", "save_atomic", "write_atomic"]
+__all__ = ["open_atomic", "remove_unfinished", "save_atomic", "write_atomic"]
 
 
 def save_atomic(obj: Any, path: str | Path) -> None:
@@ -22,7 +22,7 @@ def save_atomic(obj: Any, path: str | Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    with _replacing(Path(path)) as file:
+    with open_atomic(path) as file:
         try:
             torch.save(obj, file)
         except RuntimeError as error:  # torch's, of how much was written, in place of the reason
@@ -37,12 +37,18 @@ def write_atomic(content: bytes, path: str | Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    with _replacing(Path(path)) as file:
+    with open_atomic(path) as file:
         file.write(content)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file to be written in parts: when left it is complete or, after any failure, what it was before.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:

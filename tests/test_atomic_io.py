@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from semanir_plugin.atomic_io import remove_unfinished, save_atomic, write_atomic
+from semanir_plugin.atomic_io import open_atomic, remove_unfinished, save_atomic, write_atomic
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.safe_loading import load_checkpoint
 
@@ -41,10 +41,10 @@ def test_no_damaged_bit_is_loaded(tmp_path):
     path = tmp_path / "a.pth"
     save_atomic(CONTENT, path)
     whole = path.read_bytes()
-    rng = random.Random(0)
+    draw = random.Random(0)
     first = whole.index(CONTENT["weight"].numpy().tobytes())
-    positions = [*rng.sample(range(len(whole)), 600), *range(first, first + 140)]
-    refused = [why for position in positions if (why := refusal(path, flipped(whole, position, rng.randrange(8))))]
+    positions = [*draw.sample(range(len(whole)), 600), *range(first, first + 140)]
+    refused = [why for position in positions if (why := refusal(path, flipped(whole, position, draw.randrange(8))))]
     assert len(refused) >= 140, "each byte of the tensor"
     assert all(re.search("damaged|refused", why) for why in refused)
     assert not any("\n" in why for why in refused)
@@ -81,9 +81,20 @@ def test_what_torch_wrote_before_it_had_checksums_is_loaded(tmp_path):
     assert equal(load_checkpoint(tmp_path / "old.pth"), CONTENT)
 
 
+def write_in_parts(path):
+    with open_atomic(path) as file:
+        for _ in range(40):
+            file.write(bytes(1000))
+
+
 @pytest.mark.parametrize("size", [0, 700, 2000, 30_000])
 @pytest.mark.parametrize(
-    "write", [lambda path: save_atomic(torch.ones(10_000), path), lambda path: write_atomic(bytes(40_000), path)]
+    "write",
+    [
+        lambda path: save_atomic(torch.ones(10_000), path),
+        lambda path: write_atomic(bytes(40_000), path),
+        write_in_parts,
+    ],
 )
 def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, write, size):
     path = tmp_path / "a.pth"
@@ -106,6 +117,17 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name(tmp_path
     monkeypatch.setattr(Path, "replace", lambda self, target: steps.append("name") or replace(self, target))
     save_atomic(CONTENT, tmp_path / "a.pth")
     assert steps == ["file", "name", "folder"]
+
+
+def test_a_file_whose_parts_do_not_all_come_is_not_there(tmp_path):
+    def parts():
+        yield bytes(1000)
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), open_atomic(tmp_path / "a.png") as file:
+        file.writelines(parts())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_halves_of_files_are_removed_and_nothing_else(tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 from semanir_plugin.blocks.sizes import SizeRequirements
 from semanir_plugin.errors import one_line
 
-__all__ = ["NetworkDescriptor", "describe"]
+__all__ = ["NetworkDescriptor", "describe", "input_channels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,12 @@ def describe(net: nn.Module, options: Mapping[str, Any] | None = None) -> Networ
     """
     told = getattr(net, "descriptor", None)
     return told if isinstance(told, NetworkDescriptor) else _observe(net, options or {})
+
+
+def input_channels(net: nn.Module, options: Mapping[str, Any] | None = None) -> int:
+    """Return the channels of the images that a network takes, most likely, without running it; else as `describe`."""
+    told = getattr(net, "descriptor", None)
+    return told.in_channels if isinstance(told, NetworkDescriptor) else _channels(net, options or {})[0]
 
 
 # What architectures call the channels of their input; the first that has a value counts.

@@ -24,6 +24,13 @@ class SizeRequirements:
     multiple_of: int = 1
     square: bool = False
 
+    def pad(self, x: Tensor) -> Tensor:
+        """Pad (B, C, H, W) images at the bottom and right to a size that fits, by reflection."""
+        height, width = (-(-max(size, self.minimum) // self.multiple_of) * self.multiple_of for size in x.shape[-2:])
+        if self.square:
+            height = width = max(height, width)
+        return pad_to(x, height, width)
+
     def check(self, x: Tensor) -> None:
         """Raise ValueError where the (B, C, H, W) image `x` is too small."""
         height, width = x.shape[-2:]
@@ -36,11 +43,15 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
     Unlike `torch.nn.functional.pad`, the padding may be larger than the image: reflection then goes back and forth.
     """
-    for dim in (-2, -1):
-        size = x.shape[dim]
-        target = -(-size // multiple) * multiple
-        if target != size:
-            x = x.index_select(dim, reflect_indices(size, target, x.device))
+    height, width = (-(-size // multiple) * multiple for size in x.shape[-2:])
+    return pad_to(x, height, width)
+
+
+def pad_to(x: Tensor, height: int, width: int) -> Tensor:
+    """Pad (B, C, H, W) images at the bottom and right to a size, by reflection as `pad_to_multiple` does."""
+    for dim, target in ((-2, height), (-1, width)):
+        if target != x.shape[dim]:
+            x = x.index_select(dim, reflect_indices(x.shape[dim], target, x.device))
     return x
 
 

@@ -53,12 +53,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore, and return the exit code."""
-    import logging
-
-    from semanir_plugin.basicsr_host.engine.log import start_logging
     from semanir_plugin.inference.restore_files import RestoreArguments, restore_files
 
-    start_logging(0).setLevel(logging.WARNING)
     given = {name: value for name, value in vars(args).items() if name not in ("input", "run", "subcommand")}
     restored, failed = restore_files(RestoreArguments(inputs=args.input, **given))
     print(f"{args.output}: {restored:,} restored" + (f", {failed:,} could not be" if failed else ""))

@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from semanir_plugin.archs import describe
+from semanir_plugin.archs import input_channels
 from semanir_plugin.blocks.row_chunking import map_row_chunks
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, build_key_semantics, key_semantic_attention
 
@@ -50,7 +50,7 @@ def count_flops(network: nn.Module, size: tuple[int, int], *, channels: int | No
 @torch.no_grad()
 def count_by_module(network: nn.Module, size: tuple[int, int], *, channels: int | None = None) -> Counter[str]:
     """Return the operations of each module by its name, "" being the network's, in the terms of `count_flops`."""
-    shape = (1, describe(network).in_channels if channels is None else channels, *size)
+    shape = (1, input_channels(network) if channels is None else channels, *size)
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network = copy.deepcopy(network).eval()
     for module in network.modules():

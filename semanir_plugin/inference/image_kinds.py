@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference.photographs import Photograph, decode_photograph
+from semanir_plugin.inference.photographs import Photograph, PhotographInBands, decode_photograph
 
-__all__ = ["ImageLike", "check_tensor", "from_photograph", "to_photograph"]
+__all__ = ["ImageLike", "check_tensor", "to_kind_of", "to_photograph"]
 
 ImageLike: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Tensor"
 
@@ -42,24 +42,21 @@ def to_photograph(image: str | Path | Image.Image | NDArray[Any]) -> Photograph:
     )
 
 
-def from_photograph(photograph: Photograph, like: object) -> Any:
-    """Return pixels as an image of the kind of another.
+def to_kind_of(photograph: PhotographInBands, like: object) -> Any:
+    """Return a photograph as an image of the kind of another.
 
     Of a file it is a PIL image, or an array where the file has 16 bit, which PIL images lack.
     """
-    planes = [photograph.pixels] if photograph.alpha is None else [photograph.pixels, photograph.alpha[..., None]]
-    pixels = np.concatenate(planes, axis=2) if len(planes) > 1 else photograph.pixels
-    if isinstance(like, np.ndarray):
-        return pixels[..., 0] if like.ndim == 2 else pixels
+    pixels = photograph.gather()
     flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    if isinstance(like, np.ndarray):
+        return flat if like.ndim == 2 else pixels
     if pixels.dtype != np.uint8:
         return flat
-    restored = Image.fromarray(flat)
-    if photograph.icc:
-        restored.info["icc_profile"] = photograph.icc
-    if photograph.exif:
-        restored.info["exif"] = photograph.exif
-    return restored
+    image = Image.fromarray(flat)
+    about = {"icc_profile": photograph.icc, "exif": photograph.exif}
+    image.info.update({key: value for key, value in about.items() if value})
+    return image
 
 
 def check_tensor(image: Tensor, channels: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from semanir_plugin.archs import describe
 from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layout
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
@@ -49,7 +50,11 @@ def load(
         weights = translate(weights)
     cure = "name another option file or checkpoint" if options else "name the option file it was trained with: -opt"
     fit_weights(net, weights, path, cure=cure)
-    return Restorer(net.eval().to(place), chosen)
+    net = net.eval().to(place)
+    try:
+        return Restorer(net, chosen, describe(net, chosen), place)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def describe_weights(path: str | Path) -> tuple[dict[str, Any], str]:

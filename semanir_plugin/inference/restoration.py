@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
+from semanir_plugin.archs.descriptor import NetworkDescriptor
+from semanir_plugin.blocks.sizes import crop_to
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.self_ensemble import restore_eight_ways
 from semanir_plugin.inference.tile_memory import PROBE, largest_tile
-from semanir_plugin.inference.tiling import least_tile, restore_tiled
+from semanir_plugin.inference.tile_sources import TileSource, as_source
+from semanir_plugin.inference.tiling import Progress, least_tile, restore_in_rows, restore_tiled
 
 __all__ = ["Restoration"]
 
@@ -26,31 +29,45 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Restoration:
-    """Restores images by networks that take a certain multiple of pixels.
+    """Restores images of any size by a network that takes certain sizes.
 
     Attributes:
-        multiple_of: Pixels that height and width of what the network is given are multiples of.
+        descriptor: What the network takes and gives.
         topk: Keys per query, for networks with a `topk`; None: the network's own choice.
         tile: Side of the tiles in pixels, rounded up to `multiple_of`; "auto": as large as half of the memory that is
             free at the first image of more than `tile_memory.PROBE` pixels allows; None: images are restored whole.
         tile_overlap: Pixels that neighbouring tiles share at least.
-        self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
+        self_ensemble: Whether to average what becomes of an image, or of each tile, flipped and turned in all eight
+            ways.
+        precision: What the network computes in where autocast allows it; None: in that of its weights.
     """
 
-    multiple_of: int = 1
+    descriptor: NetworkDescriptor = field(default_factory=NetworkDescriptor)
     topk: int | None = None
     tile: int | Literal["auto"] | None = None
     tile_overlap: int = 32
     self_ensemble: bool = False
+    precision: torch.dtype | None = None
     _auto_tile: int | None = field(default=None, init=False)
 
+    @property
+    def multiple_of(self) -> int:
+        """Pixels that sides and positions of tiles are multiples of."""
+        return self.descriptor.size.multiple_of
+
+    @property
+    def tile_taken(self) -> int | None:
+        """The side of the tiles; None: images are restored whole, or "auto" has not chosen yet."""
+        return self._auto_tile if self.tile == "auto" else self.tile
+
     @torch.no_grad()
-    def restore(self, net: nn.Module, image: Tensor) -> Tensor:
+    def restore(self, net: nn.Module, image: Tensor, *, progress: Progress | None = None) -> Tensor:
         """Restore a batch of images.
 
         Args:
             net: Maps (B, C, h, w) to (B, C', s * h, s * w) with some whole s.
             image: (B, C, H, W) where the network is.
+            progress: Is told how many tiles are done, and how many there are; a whole image is one.
 
         Returns:
             (B, C', s * H, s * W) where the network is; on the CPU where it was put together of tiles.
@@ -58,25 +75,85 @@ class Restoration:
         Raises:
             UserError: The network has no `topk`, or tiles leave no room beside their overlap.
         """
-        if self.topk is not None and not hasattr(net, "topk"):
-            raise UserError(f"val.topk is set, but {type(net).__name__} has no top-k; remove it")
-        forward = net if self.topk is None else partial(net, topk=self.topk)
-        restore = partial(self._restore_whole if self.tile is None else self._restore_in_tiles, forward)
-        return restore_eight_ways(restore, image) if self.self_ensemble else restore(image)
+        forward = self._forward(net)
+        if self.tile is None:
+            return self._restore_whole(forward, image, progress)
+        source = as_source(image.cpu())
+        return restore_tiled(forward, source, **self._tiling(forward, source, image.device), progress=progress)
 
-    def _restore_whole(self, forward: Restore, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, self.multiple_of)
-        output = forward(padded)
-        scale = output.shape[-1] // padded.shape[-1]
-        return crop_to(output, height * scale, width * scale)
+    def restore_in_rows(
+        self,
+        net: nn.Module,
+        image: Tensor | TileSource,
+        *,
+        device: torch.device | str,
+        held: int = 0,
+        progress: Progress | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield the restored image from top to bottom, in bands of which only one need be in memory.
 
-    def _restore_in_tiles(self, forward: Restore, image: Tensor) -> Tensor:
-        tile = self._choose_tile(forward, image)
+        Args:
+            net: As of `restore`.
+            image: (B, C, H, W), on the CPU; of tiles, only one at a time goes to the device.
+            device: Where the network is.
+            held: Bytes of the result that the caller keeps until it is whole, which `tile="auto"` leaves free.
+            progress: As of `restore`.
+
+        Yields:
+            (B, C', h, s * W), whose h add up to s * H, on the CPU; a single one where images are restored whole.
+
+        Raises:
+            UserError: As `restore`.
+        """
+        forward, source = self._forward(net), as_source(image)
+        if self.tile is None:
+            whole = source.cut(*(torch.arange(size) for size in source.shape[-2:]))
+            yield self._restore_whole(forward, whole.to(device), progress).cpu()
+            return
+        tiling = self._tiling(forward, source, torch.device(device), held)
+        yield from restore_in_rows(forward, source, **tiling, progress=progress)
+
+    def largest_tile(
+        self, net: nn.Module, image: TileSource, *, device: torch.device | str, held: int | None = None
+    ) -> int:
+        """Return the side of the largest tile that half of the free memory allows; arguments of `restore_in_rows`."""
         limits = {"overlap": self.tile_overlap, "multiple_of": self.multiple_of}
-        return restore_tiled(forward, image.cpu(), tile=tile, device=image.device, **limits)
+        return largest_tile(self._forward(net), image, device=device, held=held, **limits)
 
-    def _choose_tile(self, forward: Restore, image: Tensor) -> int:
+    def _forward(self, net: nn.Module) -> Restore:
+        if self.topk is not None and self.descriptor.topk is None:
+            raise UserError(f"val.topk is set, but {type(net).__name__} has no top-k; remove it")
+        forward = partial(self._feed, net if self.topk is None else partial(net, topk=self.topk))
+        return partial(restore_eight_ways, forward) if self.self_ensemble else forward
+
+    @torch.no_grad()
+    def _feed(self, net: Restore, image: Tensor) -> Tensor:
+        """Give a network an image in the size, the range and the precision that it takes, and crop what it makes."""
+        (black, white), (height, width) = self.descriptor.value_range, image.shape[-2:]
+        padded = self.descriptor.size.pad(image)
+        context: AbstractContextManager[Any] = nullcontext()
+        if self.precision is not None:
+            context = torch.autocast(image.device.type, self.precision)
+        with context:
+            output = net(padded if (black, white) == (0, 1) else padded * (white - black) + black)
+        scale = output.shape[-1] // padded.shape[-1]
+        output = crop_to(output, height * scale, width * scale)
+        return output if (black, white) == (0, 1) else (output - black) / (white - black)
+
+    def _restore_whole(self, forward: Restore, image: Tensor, progress: Progress | None) -> Tensor:
+        restored = forward(image)
+        if progress is not None:
+            progress(1, 1)
+        return restored
+
+    def _tiling(
+        self, forward: Restore, source: TileSource, device: torch.device, held: int | None = None
+    ) -> dict[str, Any]:
+        """Return what `restore_tiled` is to be told."""
+        limits: dict[str, Any] = {"overlap": self.tile_overlap, "multiple_of": self.multiple_of, "device": device}
+        return {"tile": self._choose_tile(forward, source, held, limits), **limits}
+
+    def _choose_tile(self, forward: Restore, source: TileSource, held: int | None, limits: dict[str, Any]) -> int:
         least = least_tile(self.tile_overlap, self.multiple_of)
         if isinstance(self.tile, int):
             if self.tile <= least - self.multiple_of:
@@ -84,9 +161,9 @@ class Restoration:
                     f"val.tile: {self.tile} leaves no room beside an overlap of {self.tile_overlap}: use {least}"
                 )
             return self.tile
-        if max(image.shape[-2:]) <= PROBE:
+        if max(source.shape[-2:]) <= PROBE:
             return max(PROBE, least)
         if self._auto_tile is None:  # once, so that all images of a run are treated alike
-            self._auto_tile = largest_tile(forward, image, overlap=self.tile_overlap, multiple_of=self.multiple_of)
+            self._auto_tile = largest_tile(forward, source, held=held, **limits)
             _logger.info(f"val.tile: auto; tiles of up to {self._auto_tile:,} pixels fit into free memory.")
         return self._auto_tile

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from semanir_plugin.blocks.sizes import pad_to_multiple
 from semanir_plugin.errors import UserError
+from semanir_plugin.inference.tile_sources import TileSource, as_source
 from semanir_plugin.inference.tiling import least_tile
 
-__all__ = ["PROBE", "free_memory", "largest_tile", "peak_memory"]
+__all__ = ["PROBE", "TileCost", "free_memory", "largest_tile", "measure_tiles", "peak_memory"]
 
 PROBE = 128
 """Side in pixels of the tile whose memory is measured, before it is rounded up to what the network needs."""
@@ -31,23 +33,28 @@ _CGROUPS = (
 @torch.no_grad()
 def largest_tile(
     restore: Callable[[Tensor], Tensor],
-    image: Tensor,
+    image: Tensor | TileSource,
     *,
     overlap: int,
     multiple_of: int = 1,
+    device: torch.device | str | None = None,
+    held: int | None = None,
     free: int | None = None,
 ) -> int:
     """Return the side of the largest tile that half of the free memory allows.
 
     A corner of the image is restored and its peak measured. Memory is taken to grow with the area: an overestimate for
-    networks that work in windows or patches, and an underestimate for those whose pixels all see one another.
+    networks that work in windows or patches, and an underestimate for those whose pixels all see one another. Where
+    the image lies, a row of tiles is counted as well, and what is held of the result.
 
     Args:
         restore: As of `restore_tiled`.
-        image: The image, (B, C, H, W), where tiles are restored.
+        image: The image, (B, C, H, W).
         overlap: As of `restore_tiled`.
         multiple_of: As of `restore_tiled`.
-        free: Bytes that are free; None: as `free_memory` says, less the restored image where that will lie there too.
+        device: As of `restore_tiled`.
+        held: Bytes of the result that are kept until it is whole; None: all of it, in fp32.
+        free: Bytes that are free wherever memory is taken, beside what is held; None: as `free_memory` says.
 
     Returns:
         A multiple of `multiple_of`, at least the smallest that can overlap so.
@@ -55,14 +62,75 @@ def largest_tile(
     Raises:
         UserError: Memory cannot be measured here.
     """
-    side, device = -(-PROBE // multiple_of) * multiple_of, image.device
-    probe = pad_to_multiple(image[..., :side, :side], multiple_of)
-    enlargement = restore(probe).numel() / probe.numel()  # and what is set up once is set up
-    peak = max(peak_memory(lambda: restore(probe), device), math.ceil((1 + enlargement) * _bytes(probe)))
-    if free is None:
-        free = free_memory(device) - (0 if device.type == "cuda" else math.ceil(enlargement * _bytes(image)))
-    pixels = max(free, 0) / 2 / (peak / (probe.shape[-2] * probe.shape[-1]))
-    return max(least_tile(overlap, multiple_of), math.isqrt(int(pixels)) // multiple_of * multiple_of)
+    source, where = as_source(image), torch.device(device or (image.device if isinstance(image, Tensor) else "cpu"))
+    cost = measure_tiles(restore, source, multiple_of=multiple_of, device=where)
+    if held is None:
+        held = 4 * cost.values * math.prod(source.shape[-2:])
+    on_host, on_device = (free, free) if free is not None else _free(where, held)
+    return max(least_tile(overlap, multiple_of), cost.side(on_host, on_device) // multiple_of * multiple_of)
+
+
+@dataclass(frozen=True)
+class TileCost:
+    """What memory an image takes that is restored in tiles, in bytes, beside itself and the result.
+
+    Attributes:
+        pixel: For each pixel of a tile, where tiles are restored.
+        values: What each pixel of the image becomes in the result: channels times the square of the scale.
+        width: Of the image, in pixels.
+        together: Whether tiles are restored where the image lies.
+    """
+
+    pixel: float
+    values: int
+    width: int
+    together: bool
+
+    @property
+    def row(self) -> float:
+        """For each pixel of a tile's side, where the image lies: fp32, and as much again while rows change."""
+        return 2 * 4 * self.values * self.width
+
+    def peak(self, side: int) -> float:
+        """Return what tiles of a side take, both memories together."""
+        return self.pixel * side**2 + self.row * side
+
+    def side(self, host: int, device: int) -> int:
+        """Return the side of the tiles that half of the free memory allows, of the host and of the device."""
+        if self.together:
+            return _root(min(host, device) / 2, self.pixel, self.row)
+        return min(_root(device / 2, self.pixel, 0), _root(host / 2, 0, self.row))
+
+
+def _root(budget: float, square: float, linear: float) -> int:
+    """Return the largest whole x with `square * x**2 + linear * x` within the budget."""
+    budget = max(budget, 0)
+    return int(2 * budget / (linear + math.sqrt(linear**2 + 4 * square * budget)))
+
+
+@torch.no_grad()
+def measure_tiles(
+    restore: Callable[[Tensor], Tensor], image: TileSource, *, multiple_of: int, device: torch.device
+) -> TileCost:
+    """Restore a corner of an image, of `PROBE` pixels a side, and return what that took; arguments of `restore_tiled`.
+
+    Raises:
+        UserError: Memory cannot be measured here.
+    """
+    side = -(-PROBE // multiple_of) * multiple_of
+    corner = image.cut(*(torch.arange(min(size, side)) for size in image.shape[-2:]))
+    probe = pad_to_multiple(corner.to(device), multiple_of)
+    output = restore(probe)  # and what is set up once is set up
+    pixels, values, least = probe[0, 0].numel(), output.numel(), _bytes(probe) + _bytes(output)
+    del output
+    peak = max(peak_memory(lambda: restore(probe), device), least)
+    return TileCost(peak / pixels, values // pixels, image.shape[-1], device.type != "cuda")
+
+
+def _free(device: torch.device, held: int) -> tuple[int, int]:
+    """Return what is free on the host, beside what is held there, and on the device."""
+    host = free_memory(torch.device("cpu")) - held
+    return host, free_memory(device) if device.type == "cuda" else host
 
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise, product
 
@@ -11,20 +11,26 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.blocks.sizes import crop_to, reflect_indices
+from semanir_plugin.inference.tile_sources import TileSource, as_source
 
-__all__ = ["least_tile", "restore_tiled"]
+__all__ = ["Progress", "least_tile", "restore_in_rows", "restore_tiled"]
+
+
+Progress = Callable[[int, int], None]
+"""Is told after each step how many tiles are done, and how many there are in all."""
 
 
 @torch.no_grad()
 def restore_tiled(
     restore: Callable[[Tensor], Tensor],
-    image: Tensor,
+    image: Tensor | TileSource,
     *,
     tile: int,
     overlap: int = 32,
     multiple_of: int = 1,
     batch_size: int = 1,
     device: torch.device | str | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Restore an image tile by tile, and blend the tiles where they overlap.
 
@@ -40,6 +46,7 @@ def restore_tiled(
         multiple_of: What sides and positions of tiles are multiples of.
         batch_size: Tiles of each image that are restored at once.
         device: Where tiles are restored; None: where the image is.
+        progress: Is told how many tiles are done, and how many there are.
 
     Returns:
         (B, C', s * H, s * W) in at least fp32, where the image is.
@@ -47,16 +54,91 @@ def restore_tiled(
     Raises:
         ValueError: Tiles of this size cannot overlap by so much, or `restore` does not enlarge by a whole number.
     """
-    height, width = image.shape[-2:]
+    source = as_source(image)
+    bands = restore_in_rows(
+        restore,
+        source,
+        tile=tile,
+        overlap=overlap,
+        multiple_of=multiple_of,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
+    return _join(bands, *source.shape[-2:])
+
+
+def _join(bands: Iterator[Tensor], height: int, width: int) -> Tensor:
+    """Put the bands of a result together; `height` and `width` are those of the image."""
+    first = next(bands)
+    rows, done = first.shape[-1] // width * height, first.shape[-2]
+    if done == rows:
+        return first
+    whole = first.new_empty(*first.shape[:2], rows, first.shape[-1])
+    whole[..., :done, :] = first
+    del first  # before the next one is made
+    for band in bands:
+        whole[..., done : done + band.shape[-2], :] = band
+        done += band.shape[-2]
+        del band
+    return whole
+
+
+def restore_in_rows(
+    restore: Callable[[Tensor], Tensor],
+    image: Tensor | TileSource,
+    *,
+    tile: int,
+    overlap: int = 32,
+    multiple_of: int = 1,
+    batch_size: int = 1,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Tensor]:
+    """Yield what `restore_tiled` returns in bands from top to bottom, each as soon as a row of tiles completes it.
+
+    Only a row of tiles is held at a time: twice while a band lives on that the caller was given before.
+
+    Args:
+        restore: As of `restore_tiled`; so are the others.
+        image: As of `restore_tiled`.
+        tile: As of `restore_tiled`.
+        overlap: As of `restore_tiled`.
+        multiple_of: As of `restore_tiled`.
+        batch_size: As of `restore_tiled`.
+        device: As of `restore_tiled`.
+        progress: As of `restore_tiled`.
+
+    Yields:
+        (B, C', h, s * W) whose h add up to s * H.
+
+    Raises:
+        ValueError: As `restore_tiled`.
+    """
+    source = as_source(image)
+    height, width = source.shape[-2:]
     rows, columns = (_cover(size, tile, overlap, multiple_of) for size in (height, width))
-    y, x = (reflect_indices(size, axis.size, image.device) for size, axis in ((height, rows), (width, columns)))
-    canvas = _Canvas(rows, columns)
+    y, x = (reflect_indices(size, axis.size, torch.device("cpu")) for size, axis in ((height, rows), (width, columns)))
+    canvas, total = _Canvas(rows, columns), len(rows.starts) * len(columns.starts)
     for places in _batches(product(range(len(rows.starts)), range(len(columns.starts))), batch_size):
-        tiles = [image[..., y[rows.span(row), None], x[columns.span(column)]] for row, column in places]
-        restored = restore(torch.cat(tiles).to(device or image.device)).to(image.device)
-        for (row, column), each in zip(places, restored.chunk(len(places)), strict=True):
+        tiles = [source.cut(y[rows.span(row)], x[columns.span(column)]) for row, column in places]
+        for (row, column), each in zip(places, _restore_batch(restore, tiles, device), strict=True):
+            if row > canvas.row:
+                yield canvas.finished(height, width)
+                canvas.move_on()
             canvas.add(each, row, column)
-    return crop_to(canvas.pixels, height * canvas.scale, width * canvas.scale)
+        if progress is not None:
+            row, column = places[-1]
+            progress(row * len(columns.starts) + column + 1, total)
+    yield canvas.finished(height, width)
+
+
+@torch.no_grad()
+def _restore_batch(
+    restore: Callable[[Tensor], Tensor], tiles: Sequence[Tensor], device: torch.device | str | None
+) -> tuple[Tensor, ...]:
+    home = tiles[0].device
+    return restore(torch.cat(list(tiles)).to(device or home)).to(home).chunk(len(tiles))
 
 
 def least_tile(overlap: int, multiple_of: int) -> int:
@@ -111,18 +193,37 @@ def _cover(size: int, tile: int, overlap: int, multiple_of: int) -> _Axis:
 
 
 class _Canvas:
-    """The restored image as it fills with tiles; the first one tells its scale."""
+    """A row of tiles as it fills, and how far tiles reach from there into the next; the first one tells the scale."""
 
     def __init__(self, rows: _Axis, columns: _Axis) -> None:
         self.rows, self.columns = rows, columns
-        self.scale = 0
+        self.row = self.scale = 0
+        self.pixels: Tensor
 
     def add(self, tile: Tensor, row: int, column: int) -> None:
-        """Add a restored (B, C, h, w) tile at its place, weighted."""
+        """Add a restored (B, C, h, w) tile at its place in the present row, weighted."""
         if not self.scale:
             self._open(tile)
-        place = self.pixels[..., self.rows.span(row, self.scale), self.columns.span(column, self.scale)]
+        place = self.pixels[..., self.columns.span(column, self.scale)]
         place.addcmul_(tile.to(place), self.row_shares[row][:, None] * self.column_shares[column])
+
+    def finished(self, height: int, width: int) -> Tensor:
+        """Return what no later tile changes, without what was added to the image's `height` and `width`."""
+        stop = min(self._next_start(), height)
+        return crop_to(self.pixels, (stop - self.rows.starts[self.row]) * self.scale, width * self.scale)
+
+    def move_on(self) -> None:
+        """Go to the next row; bands that were returned stay as they are."""
+        stride = self._next_start() - self.rows.starts[self.row]
+        rest = self.pixels[..., stride * self.scale :, :].clone()
+        shape = self.pixels.shape
+        del self.pixels  # so that there are never two, if nobody keeps the band
+        self.pixels = rest.new_zeros(shape)
+        self.pixels[..., : rest.shape[-2], :] = rest
+        self.row += 1
+
+    def _next_start(self) -> int:
+        return [*self.rows.starts, self.rows.size][self.row + 1]
 
     def _open(self, tile: Tensor) -> None:
         height, width = tile.shape[-2:]
@@ -130,9 +231,8 @@ class _Canvas:
         if self.scale < 1 or (height, width) != (self.rows.side * self.scale, self.columns.side * self.scale):
             sides = f"{self.rows.side} x {self.columns.side}"
             raise ValueError(f"a tile of {sides} became {height} x {width}, which is no whole multiple of it")
-        size = self.rows.size * self.scale, self.columns.size * self.scale
         dtype = torch.promote_types(tile.dtype, torch.float32)
-        self.pixels = tile.new_zeros(*tile.shape[:2], *size, dtype=dtype)
+        self.pixels = tile.new_zeros(*tile.shape[:2], height, self.columns.size * self.scale, dtype=dtype)
         self.row_shares, self.column_shares = (
             [share.to(self.pixels) for share in axis.shares(self.scale)] for axis in (self.rows, self.columns)
         )

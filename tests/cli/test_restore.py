@@ -18,9 +18,9 @@ import torch
 from basicsr.archs.srvgg_arch import SRVGGNetCompact
 from PIL import Image, ImageCms
 
-from semanir_plugin.archs import SemanIR
+from semanir_plugin.archs import NetworkDescriptor, SemanIR
 from semanir_plugin.cli import build_parser, main
-from semanir_plugin.inference import restore_files as engine
+from semanir_plugin.inference import loading, restore_files
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photographs import UPRIGHT, decode_photograph
@@ -109,16 +109,6 @@ def test_gray_stays_gray(models, model):
     put("gray.png", samples)
     assert run(models, model=model) == 0
     np.testing.assert_array_equal(result("gray.png").pixels[..., 0], doubled(samples))
-
-
-def test_a_gray_result_is_the_mean_of_the_colours():
-    from semanir_plugin.inference.photographs import Photograph
-
-    def tint(image):
-        return image * torch.tensor([0.5, 1, 0.9])[:, None, None]
-
-    gray = engine.restore_photograph(Photograph(np.full((2, 3, 1), 100, np.uint8)), tint, 3)
-    assert gray.pixels.tolist() == [[[80]] * 3] * 2
 
 
 def test_colours_do_not_pass_a_gray_network(models, capsys):
@@ -262,7 +252,7 @@ def test_the_flags_reach_the_network(models, flags, options, dtype):
 
     def restored(dtype, **options):
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            return Restoration(multiple_of=8, **options).restore(net, image).float()
+            return Restoration(descriptor=net.descriptor, **options).restore(net, image).float()
 
     pixels = torch.from_numpy(result("photo.png").pixels / np.float32(65535)).permute(2, 0, 1)[None]
     torch.testing.assert_close(pixels, restored(dtype, **options).clamp(0, 1), atol=1e-5, rtol=0)
@@ -284,9 +274,19 @@ def test_an_option_file_says_what_a_checkpoint_does_not(models, capsys):
     assert "empty.yml: has no network_g with a type" in capsys.readouterr().err
 
 
+def replace_forward(monkeypatch, forward):
+    """Have a network fail when it restores, but not when it is tried on small images."""
+    monkeypatch.setattr(SRVGGNetCompact, "forward", forward)
+    monkeypatch.setattr(loading, "describe", lambda net, options: NetworkDescriptor(scale=2))
+
+
 @pytest.mark.parametrize(
     ("tile", "told"),
-    [([], "restore it in tiles: --tile auto, or --tile 256"), (["--tile", "64"], "give a smaller --tile")],
+    [
+        ([], "restore it in tiles: --tile auto, or --tile 33"),
+        (["--tile", "80"], "give --tile 40"),
+        (["--tile", "auto"], "give --tile 64"),
+    ],
 )
 @pytest.mark.parametrize(
     "error",
@@ -301,21 +301,48 @@ def test_too_little_memory_is_told_with_its_cure(models, monkeypatch, capsys, ti
     def forward(self, x):
         raise error
 
-    monkeypatch.setattr(SRVGGNetCompact, "forward", forward)
+    replace_forward(monkeypatch, forward)
     assert run(models, *tile) == 1
     assert capsys.readouterr().err == f"in/photo.png: needs more memory than there is; {told}\n"
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_a_failure_half_way_leaves_nothing(models, monkeypatch, capsys, suffix):
+    put(f"photo.{suffix}", noise(64, 20, 3))
+    passes = []
+
+    def forward(self, x):
+        passes.append(1)
+        if len(passes) == 4:
+            raise RuntimeError("no more")
+        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    replace_forward(monkeypatch, forward)
+    assert run(models, "--tile", "24", "--tile-overlap", "8") == 1
+    assert capsys.readouterr().err == f"in/photo.{suffix}: RuntimeError: no more\n"
+    assert os.listdir("out") == []
+
+
+@pytest.mark.parametrize("flags", [[], ["--self-ensemble"]])
+def test_the_bar_moves_by_tiles(models, monkeypatch, flags):
+    put("a.png", noise(20, 20, 3))
+    put("b.png", noise(40, 40, 3))
+    moves = []
+    monkeypatch.setattr(restore_files.tqdm, "update", lambda self, n: moves.append(n) or setattr(self, "n", self.n + n))
+    assert run(models, "--tile", "24", "--tile-overlap", "0", *flags) == 0
+    assert moves == [1, *[0.25] * 4]
+
+
 def test_values_that_are_no_numbers_are_told(models, monkeypatch, capsys):
     put("photo.png", noise(7, 5, 3))
-    monkeypatch.setattr(SRVGGNetCompact, "forward", lambda self, x: x * torch.nan)
+    replace_forward(monkeypatch, lambda self, x: x * torch.nan)
     assert run(models, "--precision", "fp16") == 1
     assert "infinite values of it; give --precision fp32" in capsys.readouterr().err
 
 
 def test_a_failing_network_is_one_line_and_with_debug_a_traceback(models, monkeypatch, capsys):
     put("photo.png", noise(7, 5, 3))
-    monkeypatch.setattr(SRVGGNetCompact, "forward", lambda self, x: x.oops)
+    replace_forward(monkeypatch, lambda self, x: x.oops)
     assert run(models) == 1
     err = capsys.readouterr().err
     assert err.startswith("in/photo.png: AttributeError: ")
@@ -327,8 +354,8 @@ def test_a_failing_network_is_one_line_and_with_debug_a_traceback(models, monkey
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--topk", "8"], "--topk is for networks that choose keys, which SRVGGNetCompact does not; leave it out"),
-        (["--tile", "32", "--tile-overlap", "32"], "--tile 32 leaves no room beside --tile-overlap 32; use 33"),
+        (["--topk", "8"], "topk is for networks that choose keys, which SRVGGNetCompact does not; leave it out"),
+        (["--tile", "32", "--tile-overlap", "32"], "a tile of 32 leaves no room beside an overlap of 32; use 33"),
         (["--device", "tpu9"], "--device tpu9: "),
         (["-opt", "absent.yml"], "absent.yml: cannot read the option file"),
     ],
@@ -348,7 +375,10 @@ def test_channels_that_photographs_do_not_have(tmp_path, capsys):
     save_weights(tmp_path / "four.safetensors", net, options)
     put("photo.png", noise(7, 5, 3))
     assert run(tmp_path, model="four.safetensors") == 2
-    assert "SRVGGNetCompact takes images of 4 channels; photographs have 1 or 3" in capsys.readouterr().err
+    assert (
+        "SRVGGNetCompact maps images of 4 channels to 4; images have 1 or 3, before and after"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from semanir_plugin.inference.photographs import FORMATS, UPRIGHT, Photograph, decode_photograph, encode_photograph
+from semanir_plugin.inference import photographs
+from semanir_plugin.inference.photographs import (
+    FORMATS,
+    UPRIGHT,
+    Photograph,
+    PhotographInBands,
+    decode_photograph,
+    encode_photograph,
+    write_photograph,
+)
 
 SIZE = (5, 7)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -69,11 +78,41 @@ def test_transparency_there_and_back(suffix, channels, dtype):
     np.testing.assert_array_equal(again.alpha, photo.alpha)
 
 
-def test_16_bit_gray_with_transparency_becomes_equal_colours():
+def test_16_bit_gray_with_transparency_stays_gray():
     photo = Photograph(noise(1, dtype=np.uint16), noise(dtype=np.uint16)[::-1])
     again = decode_photograph(encode_photograph(photo, ".png"))
-    np.testing.assert_array_equal(again.pixels, np.repeat(photo.pixels, 3, axis=2))
+    np.testing.assert_array_equal(again.pixels, photo.pixels)
     np.testing.assert_array_equal(again.alpha, photo.alpha)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_bands_of_any_height_make_the_same_file(photos, suffix, dtype, channels, monkeypatch):
+    monkeypatch.setattr(photographs, "BLOCK", 7 * 90 * channels * np.dtype(dtype).itemsize)
+    image = cv2.imread(str(photos["chelsea.png"]))[100:163, 100:190]
+    samples = np.dstack([image, image[..., :1]])[..., :channels].astype(dtype) * (1 if dtype == np.uint8 else 257)
+
+    def written(*cuts):
+        file, bands = io.BytesIO(), np.split(samples, cuts)
+        whole = PhotographInBands(shape=samples.shape, dtype=samples.dtype, bands=iter(bands), icc=PROFILE)
+        write_photograph(file, whole, suffix)
+        return file.getvalue()
+
+    assert written() == written(1, 2, 16, 60) == written(7, 14)
+    decoded = tifffile.imread(io.BytesIO(written())) if suffix == ".tif" else None
+    if decoded is None and (channels, dtype) != (2, np.uint16):  # which OpenCV makes colours of
+        with_alpha = channels in (2, 4)
+        decoded = cv2.imdecode(np.frombuffer(written(), np.uint8), cv2.IMREAD_UNCHANGED)
+        decoded = decoded[..., [0, 3]] if channels == 2 else decoded
+        decoded = decoded[..., [2, 1, 0, 3][: 3 + with_alpha]] if channels > 2 else decoded
+    if decoded is not None:
+        np.testing.assert_array_equal(decoded.reshape(samples.shape), samples)
+
+
+def test_png_files_are_about_as_small_as_those_of_pillow(photos):
+    pixels = cv2.imread(str(photos["coffee.png"]))[..., ::-1]
+    assert len(encode_photograph(Photograph(pixels), ".png")) < 1.03 * len(with_pillow(np.ascontiguousarray(pixels)))
 
 
 def deep_la_png(samples):

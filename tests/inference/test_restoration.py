@@ -6,11 +6,15 @@ import cv2
 import pytest
 import torch
 
+from semanir_plugin.archs import NetworkDescriptor
 from semanir_plugin.archs.semanir_arch import SemanIR
+from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference import restoration
 from semanir_plugin.inference.restoration import Restoration
 from tests.conftest import TINY_NETWORK
+
+EIGHTS = NetworkDescriptor(size=SizeRequirements(multiple_of=8), topk=(12,))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def net():
 
 def test_a_network_is_given_what_it_takes(net, photo):
     seen = []
-    output = Restoration(multiple_of=8).restore(lambda x: seen.append(x.shape) or net(x), photo)
+    output = Restoration(descriptor=EIGHTS).restore(lambda x: seen.append(x.shape) or net(x), photo)
     assert seen == [(1, 3, 64, 152)]
     assert output.shape == (1, 3, 122, 292)
     torch.testing.assert_close(output, net(photo).detach())
@@ -36,26 +40,45 @@ def test_a_network_is_given_what_it_takes(net, photo):
 
 @pytest.mark.parametrize("self_ensemble", [False, True])
 def test_tiles_are_blended_into_the_whole(net, photo, self_ensemble):
-    whole = Restoration(multiple_of=8, self_ensemble=self_ensemble).restore(net, photo)
-    tiled = Restoration(multiple_of=8, self_ensemble=self_ensemble, tile=64).restore(net, photo)
-    assert tiled.shape == whole.shape == (1, 3, 122, 292)
+    photo = photo[..., :56, :144]  # multiples of 8, or windows of a flipped whole and of flipped tiles would differ
+    whole = Restoration(descriptor=EIGHTS, self_ensemble=self_ensemble).restore(net, photo)
+    tiled = Restoration(descriptor=EIGHTS, self_ensemble=self_ensemble, tile=64).restore(net, photo)
+    assert tiled.shape == whole.shape == (1, 3, 112, 288)
     assert 0 < (tiled - whole).abs().max() < 0.3 * whole.std()
     assert not tiled.requires_grad
 
 
-def test_the_ensemble_is_of_tiled_images(net, photo):
+def test_the_ensemble_is_of_each_tile(net, photo):
     seen = []
-    Restoration(multiple_of=8, self_ensemble=True, tile=56, tile_overlap=16).restore(
+    Restoration(descriptor=EIGHTS, self_ensemble=True, tile=56, tile_overlap=16).restore(
         lambda x: seen.append(x.shape[-2:]) or net(x), photo
     )
     assert set(seen) == {(56, 56)}
     assert len(seen) == 8 * 2 * 4
 
 
+@pytest.mark.parametrize("self_ensemble", [False, True])
+@pytest.mark.parametrize(("tile", "tiles"), [(None, 1), (64, 4)])
+def test_rows_are_those_of_the_whole_and_progress_is_by_tiles(net, photo, self_ensemble, tile, tiles):
+    told = [], []
+    ways = Restoration(descriptor=EIGHTS, self_ensemble=self_ensemble, tile=tile)
+    whole = ways.restore(net, photo, progress=lambda *each: told[0].append(each))
+    bands = ways.restore_in_rows(net, photo, device="cpu", progress=lambda *each: told[1].append(each))
+    assert torch.equal(torch.cat(list(bands), dim=-2), whole)
+    assert told[0] == told[1] == [(done, tiles) for done in range(1, tiles + 1)]
+
+
+def test_precision_is_that_of_passes(net, photo):
+    restored = Restoration(descriptor=EIGHTS, precision=torch.bfloat16).restore(net, photo)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(restored, Restoration(descriptor=EIGHTS).restore(net, photo), rtol=0, atol=0)
+    assert not torch.equal(restored.float(), Restoration(descriptor=EIGHTS).restore(net, photo))
+
+
 def test_keys_per_query(net, photo):
-    few, many = (Restoration(multiple_of=8, topk=topk, tile=64).restore(net, photo) for topk in (3, 12))
+    few, many = (Restoration(descriptor=EIGHTS, topk=topk, tile=64).restore(net, photo) for topk in (3, 12))
     assert not torch.allclose(few, many)
-    torch.testing.assert_close(many, Restoration(multiple_of=8, tile=64).restore(net, photo))
+    torch.testing.assert_close(many, Restoration(descriptor=EIGHTS, tile=64).restore(net, photo))
 
 
 def test_keys_for_a_network_without(photo):
@@ -66,21 +89,20 @@ def test_keys_for_a_network_without(photo):
 @pytest.mark.parametrize(("tile", "least"), [(32, 40), (24, 40), (1, 40)])
 def test_a_tile_without_room_is_refused_at_any_image(net, photo, tile, least):
     with pytest.raises(UserError, match=f"{tile} leaves no room beside an overlap of 32: use {least}"):
-        Restoration(multiple_of=8, tile=tile).restore(net, photo[..., :8, :8])
-    Restoration(multiple_of=8, tile=33).restore(net, photo[..., :8, :8])
+        Restoration(descriptor=EIGHTS, tile=tile).restore(net, photo[..., :8, :8])
+    Restoration(descriptor=EIGHTS, tile=33).restore(net, photo[..., :8, :8])
 
 
 def test_the_tile_is_chosen_once_and_for_images_that_are_not_small(net, photo, monkeypatch, caplog):
     chosen = []
 
-    def choose(forward, image, *, overlap, multiple_of):
+    def choose(forward, image, *, overlap, multiple_of, device, held):
         chosen.append((image.shape, overlap, multiple_of))
         return 64
 
     monkeypatch.setattr(restoration, "largest_tile", choose)
-    monkeypatch.setattr(restoration, "get_root_logger", lambda: logging.getLogger("test"))
-    ways, seen = Restoration(multiple_of=8, tile="auto", tile_overlap=24), []
-    with caplog.at_level(logging.INFO, "test"):
+    ways, seen = Restoration(descriptor=EIGHTS, tile="auto", tile_overlap=24), []
+    with caplog.at_level(logging.INFO, "semanir_plugin"):
         for image in (photo[..., :128], photo, photo):
             ways.restore(lambda x: seen.append(x.shape[-2:]) or net(x), image)
     assert chosen == [(photo.shape, 24, 8)]
@@ -89,4 +111,4 @@ def test_the_tile_is_chosen_once_and_for_images_that_are_not_small(net, photo, m
 
 
 def test_a_chosen_tile_restores(net, photo):
-    torch.testing.assert_close(Restoration(multiple_of=8, tile="auto").restore(net, photo), net(photo).detach())
+    torch.testing.assert_close(Restoration(descriptor=EIGHTS, tile="auto").restore(net, photo), net(photo).detach())

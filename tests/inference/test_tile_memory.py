@@ -10,8 +10,9 @@ import torch
 from semanir_plugin.archs.semanir_unet_arch import SemanIRUNet
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference import tile_memory
-from semanir_plugin.inference.tile_memory import free_memory, largest_tile, peak_memory
-from semanir_plugin.inference.tiling import restore_tiled
+from semanir_plugin.inference.tile_memory import TileCost, free_memory, largest_tile, measure_tiles, peak_memory
+from semanir_plugin.inference.tile_sources import TensorSource
+from semanir_plugin.inference.tiling import restore_in_rows, restore_tiled
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -60,6 +61,36 @@ def test_a_tile_stays_within_the_memory():
         peak = peak_memory(lambda: restore_tiled(net, image, tile=tile, multiple_of=16), CPU)
     # What glibc keeps makes a measurement vary by half; that is what the other half of the memory is for.
     assert free / 16 < peak < free + image.numel() * 4
+
+
+def test_the_estimate_is_what_bands_take():
+    image = torch.rand(1, 3, 1, 1).expand(1, 3, 700, 3000)  # wide, so that rows of tiles count
+    cost = measure_tiles(hungry, TensorSource(image), multiple_of=1, device=CPU)
+
+    def run(side):
+        for band in restore_in_rows(hungry, image, tile=side):
+            del band
+
+    for side in (256, 400):  # of smaller blocks glibc keeps some that are free
+        peak = peak_memory(lambda side=side: run(side), CPU)
+        assert 0.7 * peak < cost.peak(side) < 1.5 * peak
+
+
+def test_host_and_device_are_counted_apart_where_they_are_two():
+    cost = TileCost(pixel=1000, values=12, width=1000, together=False)
+    row = 2 * 4 * 12 * 1000
+    assert cost.side(host=2 * row * 500, device=2 * 1000 * 400**2) == 400
+    assert cost.side(host=2 * row * 300, device=2 * 1000 * 400**2) == 300
+    both = TileCost(pixel=1000, values=12, width=1000, together=True)
+    assert both.side(host=round(2 * both.peak(250)), device=2**60) == 250
+    assert both.side(host=-5, device=2**60) == 0
+
+
+def test_what_the_caller_holds_of_the_result_is_left(monkeypatch):
+    image = torch.rand(1, 3, 700, 500)
+    monkeypatch.setattr(tile_memory, "free_memory", lambda device: 400 * MIB)
+    sides = [largest_tile(hungry, image, overlap=32, held=held) for held in (0, 300 * MIB, 500 * MIB)]
+    assert sides[0] > 1.5 * sides[1] > 1.5 * sides[2] == 1.5 * 33
 
 
 def test_without_memory_tiles_are_as_small_as_they_can_be():

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,8 @@ from torch import nn
 from semanir_plugin.archs.semanir_arch import SemanIR
 from semanir_plugin.archs.semanir_unet_arch import SemanIRUNet
 from semanir_plugin.inference.tile_memory import peak_memory
-from semanir_plugin.inference.tiling import _cover, least_tile, restore_tiled
+from semanir_plugin.inference.tile_sources import PixelSource, TensorSource
+from semanir_plugin.inference.tiling import _cover, least_tile, restore_in_rows, restore_tiled
 
 
 @pytest.fixture(scope="module")
@@ -106,17 +108,73 @@ def test_any_size(height, width):
     torch.testing.assert_close(restored, enlarge(image))
 
 
-def test_memory_is_that_of_one_output_and_a_tile():
-    """A photograph of 12 megapixels: 137 MiB as it is, 549 MiB enlarged."""
+def test_memory_is_that_of_one_output_and_a_row_of_tiles():
+    """A photograph of 12 megapixels: 137 MiB as it is, 549 MiB enlarged; a row of tiles is 47 MiB."""
     image = torch.rand(1, 3, 1000, 500).repeat(1, 1, 3, 8)  # 3000 x 4000
     net, restored = Local(1, scale=2), []
     peak = peak_memory(
         lambda: restored.append(restore_tiled(net, image, tile=256, overlap=32, multiple_of=64)), torch.device("cpu")
     )
     assert restored[0].shape == (1, 3, 6000, 8000)
-    output = 3 * 6016 * 8000 * 4  # 3000 rounded up to 64, enlarged
-    assert output < peak < output + 64 * 2**20
+    output, row = 3 * 6000 * 8000 * 4, 3 * 512 * 8064 * 4
+    assert output < peak < output + 1.5 * row + 48 * 2**20
     assert peak + image.numel() * 4 < 2 * 10**9
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize(("tile", "overlap", "multiple_of"), [(48, 16, 8), (40, 36, 1), (64, 0, 16), (1000, 32, 8)])
+def test_bands_are_the_result_from_top_to_bottom(photo, tile, overlap, multiple_of, batch_size):
+    net, how = Local(3, scale=2).double(), {"overlap": overlap, "multiple_of": multiple_of, "batch_size": batch_size}
+    bands = list(restore_in_rows(net, photo, tile=tile, **how))  # kept, none may change as others come
+    assert len(bands) == len(_cover(121, tile, overlap, multiple_of).starts)
+    assert torch.equal(torch.cat(bands, dim=-2), restore_tiled(net, photo, tile=tile, **how))
+    assert not bands[0].requires_grad
+
+
+def test_bands_come_as_soon_as_their_tiles_are_restored(photo):
+    calls = []
+    bands = restore_in_rows(lambda x: calls.append(1) or x, photo, tile=64, overlap=16)
+    assert calls == []
+    next(bands)
+    assert len(calls) == 5, "a row of four, and one to know that it is over"
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_progress_is_told_by_tiles(photo, batch_size):
+    told = []
+    restore_tiled(
+        lambda x: x, photo, tile=64, overlap=16, batch_size=batch_size, progress=lambda *each: told.append(each)
+    )
+    assert told == [(done, 12) for done in range(batch_size, 13, batch_size)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_pixels_become_floats_tile_by_tile(dtype, colours):
+    whole = np.iinfo(dtype).max if dtype != np.float32 else 1
+    pixels = (np.random.default_rng(0).random((70, 90, colours)) * whole).astype(dtype)[:, ::-1]
+    image = torch.from_numpy(pixels.astype(np.float32) / np.float32(whole)).permute(2, 0, 1)[None]
+    seen, net = [], Local(2)
+    how = {"tile": 32, "overlap": 8, "multiple_of": 16}
+    restored = restore_tiled(lambda x: seen.append(x.view(-1).dtype) or net(x), PixelSource(pixels, 3), **how)
+    assert torch.equal(restored, restore_tiled(net, image.expand(-1, 3, -1, -1).contiguous(), **how))
+    assert set(seen) == {torch.float32}
+
+
+def test_only_tiles_visit_the_device(photo):
+    cuts, devices = [], []
+
+    class Counted(TensorSource):
+        def cut(self, rows, columns):
+            cuts.append((len(rows), len(columns)))
+            return super().cut(rows, columns)
+
+    def on_device(x):
+        devices.append(x.device.type)
+        return torch.zeros(x.shape)
+
+    restored = restore_tiled(on_device, Counted(photo), tile=64, overlap=16, device="meta")
+    assert (set(cuts), set(devices), restored.device.type) == ({(64, 64)}, {"meta"}, "cpu")
 
 
 def test_tiles_have_one_size_and_aligned_places_and_come_in_batches():

@@ -212,7 +212,7 @@ class SemanIRModel(SharedValidation):
         options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
         if isinstance(options.get("topk"), list):
             options["topk"] = max(options["topk"])
-        return Restoration(multiple_of=self.descriptor.size.multiple_of, **options)
+        return Restoration(descriptor=self.descriptor, **options)
 
     @cached_property
     def descriptor(self) -> NetworkDescriptor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from semanir_plugin.archs import describe
+from semanir_plugin.archs import input_channels
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.profiling.plot import plot_profiles
 from semanir_plugin.evaluation.profiling.profile import Profile, format_profile, profile_network, write_json
@@ -38,7 +38,7 @@ def profile_option_file(
     options, place = read_network(path, force_yml), choose_device(device)
     folder = _make_folder(output)
     network = build_network(options, path).eval().to(place)
-    channels = _input_channels(network, options, path)
+    channels = input_channels(network, options)
     profiles = []
     for size in tqdm(sizes, desc="Profiling", unit="size", disable=None):
         profiles.append(_measure(network, size, channels, repeats))
@@ -49,13 +49,6 @@ def profile_option_file(
     plotted = plot_profiles(profiles, title, folder / "profile.png")
     print(f"{folder}: profile.json" + (", profile.png" if plotted else "; for a picture: pip install matplotlib"))
     return profiles
-
-
-def _input_channels(network: torch.nn.Module, options: dict[str, Any], path: str) -> int:
-    try:
-        return describe(network, options).in_channels
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; it cannot be profiled") from error
 
 
 def _measure(network: torch.nn.Module, size: tuple[int, int], channels: int, repeats: int) -> Profile:

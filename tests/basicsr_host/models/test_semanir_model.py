@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from basicsr.models import build_model
 
+from semanir_plugin.archs import describe
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.restoration import Restoration
 from tests.conftest import TINY_NETWORK
@@ -169,7 +170,7 @@ def test_an_image_is_restored_as_the_options_say(tmp_path):
     torch.manual_seed(0)
     model.feed_data({"lq": torch.rand(1, 3, 29, 37)})
     model.test()
-    ways = Restoration(multiple_of=8, topk=3, tile=24, tile_overlap=8, self_ensemble=True)
+    ways = Restoration(descriptor=describe(model.net_g), topk=3, tile=24, tile_overlap=8, self_ensemble=True)
     expected = ways.restore(model.net_g_ema, model.lq)
     assert torch.equal(model.output, expected)
     for other in ({"topk": 2}, {"tile": None}, {"tile_overlap": 9}, {"self_ensemble": False}):
