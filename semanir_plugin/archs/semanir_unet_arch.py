@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
+from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
@@ -163,4 +164,4 @@ def _common_multiple(window_sizes: Sequence[int]) -> int:
 
 
 def _apply(stage: nn.Module, x: Tensor, topk: int) -> Tensor:
-    return stage(x.permute(0, 2, 3, 1), topk).permute(0, 3, 1, 2)
+    return rearrange(stage(rearrange(x, "b c h w -> b h w c"), topk), "b h w c -> b c h w")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -137,7 +138,7 @@ class KeySemanticStage(nn.Module):
             for layer in layers:
                 windows = self._run(layer, windows, grid, contexts[shifted])
             out = grid.reverse(windows)
-        return x + self.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + rearrange(self.conv(rearrange(out, "b h w c -> b c h w")), "b c h w -> b h w c")
 
     @property
     def attn(self) -> Attention:
