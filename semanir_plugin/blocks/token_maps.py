@@ -1,4 +1,4 @@
-"""The blocks that go into any network: on token maps of any size, and as residual modules on feature maps."""
+"""Blocks for any network: on token maps of any size, and as residual modules on feature maps."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class MapAttention(nn.Module):
         self.attn = build_attention(kind, dim, window_size, heads, similarity=similarity)
 
     def context(self, x: Tensor) -> Context:
-        """Return what `forward` may be given for maps of the size of `x`, (B, H, W, dim): a dictionary or regions."""
+        """Return the context of `x`, (B, H, W, dim), for `forward` on maps of its size: a dictionary or regions."""
         x = self._pad(x)
         return self._context(x, self.grid(x))
 
@@ -173,7 +173,7 @@ def choose_heads(dim: int) -> int:
 
 
 def choose_topk(topk: int | None, tokens: int) -> int:
-    """Return how many of a window's tokens each query attends to: half of them where nobody says.
+    """Return the keys per query: `topk`, by default half of a window's tokens.
 
     Raises:
         ValueError: It is not positive.

@@ -1,4 +1,4 @@
-"""Cutting token maps into windows, and the regions that a cyclic shift creates."""
+"""Partition token maps into windows, and label the regions that a cyclic shift creates."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["CutWindows", "WindowGrid", "Windows", "shifted_regions", "window_par
 
 
 class Windows(Protocol):
-    """How tokens come to lie in windows: what attention asks to make its context."""
+    """Source of windows of tokens and of their regions, from which attention makes its context."""
 
     def partition(self, x: Tensor) -> Tensor:
         """Return the windows of tokens, (B * windows, N, C)."""
 
     def regions(self, device: torch.device) -> Tensor | None:
-        """Return a label per token, (windows, N): such of different labels must not attend to each other."""
+        """Return a label per token, (windows, N): tokens with different labels must not attend to each other."""
 
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """How windows lie on a token map.
+    """Grid of windows on a token map.
 
     Attributes:
         size: Side of the windows in tokens.
@@ -55,7 +55,7 @@ class WindowGrid:
 
 @dataclass(frozen=True, eq=False)
 class CutWindows:
-    """Windows of tokens that come cut already, (B * windows, N, C).
+    """Windows that a network has partitioned already, (B * windows, N, C).
 
     Attributes:
         labels: (windows, N), see `Windows.regions`; None: every token of a window may attend to every other.
