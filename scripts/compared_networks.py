@@ -12,7 +12,7 @@ from typing import Any
 from bootstrap import ROOT
 
 PHOTO_SIDE = 320  # pixels that common photographs have
-RESTORMER = ("spandrel_extra_arches", "spandrel", "einops")
+RESTORMER = ("spandrel_extra_arches", "spandrel")
 # BasicSR's SwinIR of SemanIR-S's skeleton, as its authors trained it for classical super-resolution.
 SWINIR = {
     **{"type": "SwinIR", "upscale": 4, "img_size": 64, "window_size": 8, "img_range": 1.0, "mlp_ratio": 2},

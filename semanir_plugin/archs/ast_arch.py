@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors_layout
@@ -224,4 +225,4 @@ def _ramp(steps: int, last: float) -> list[float]:
 
 
 def _apply(stage: nn.Module, x: Tensor, topk: int) -> Tensor:
-    return stage(x.permute(0, 2, 3, 1), topk).permute(0, 3, 1, 2)
+    return rearrange(stage(rearrange(x, "b c h w -> b h w c"), topk), "b h w c -> b c h w")

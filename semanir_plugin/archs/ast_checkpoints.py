@@ -1,4 +1,4 @@
-"""AST's weights in the layout of its authors' checkpoints, to and fro.
+"""Convert AST's weights to and from the layout of its authors' checkpoints.
 
 Beside the names, theirs differ in the attention: queries have a linear layer of their own, keys and values share one,
 the position table is flat, and the index into it is stored.
@@ -127,7 +127,7 @@ def infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _stages(levels: int) -> list[str]:
-    """Return what the names in each stage begin with, in the order of `depths`."""
+    """Return the prefix of the names of each stage, in the order of `depths`."""
     encoder, decoder = ([f"{part}layer_{level}.blocks." for level in range(levels)] for part in ("encoder", "decoder"))
     return [*encoder, "conv.blocks.", *decoder]
 

@@ -68,7 +68,7 @@ class MixedArch(nn.Module):
         return {f"{PREFIX}{name}": value for name, value in translated.items()}
 
     def extra_repr(self) -> str:
-        """Show what was changed."""
+        """Show the changes."""
         return "\n".join(map(str, self.changes))
 
 
@@ -96,5 +96,5 @@ def _mix(host: nn.Module, entries: Any, example: Sequence[int] | None) -> tuple[
 
 
 def _is_own(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Whether weights are those of a network whose own names begin as this module's prefix does."""
+    """Tell whether weights are of a network whose own names begin with this module's prefix."""
     return any(name in network.state_dict() for name in state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
@@ -158,10 +159,10 @@ class SemanIR(StagedNetwork):
         return crop_to(x, height * self.upscale, width * self.upscale)
 
     def _body(self, x: Tensor, topk: int) -> Tensor:
-        x = self.norm_first(x.permute(0, 2, 3, 1))  # (B, H, W, C)
+        x = self.norm_first(rearrange(x, "b c h w -> b h w c"))
         for stage in self.stages:
             x = stage(x, topk)
-        return self.norm(x).permute(0, 3, 1, 2)
+        return rearrange(self.norm(x), "b h w c -> b c h w")
 
     @torch.no_grad()
     def _init_as_interpolation(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
@@ -119,7 +120,7 @@ class SemanIRUNet(StagedNetwork):
 
     @torch.no_grad()
     def _init_near_identity(self) -> None:
-        """Let the network add little to its input at first: what it would add is noise, slow to unlearn."""
+        """Let the network add little to its input at first: the noise it would add is slow to unlearn."""
         for parameter, factor in ((self.conv_last.weight, 0.01), (self.conv_last.bias, 0.0)):
             assert parameter is not None
             parameter.mul_(factor)
@@ -153,7 +154,7 @@ class SemanIRUNet(StagedNetwork):
 
 
 def _common_multiple(window_sizes: Sequence[int]) -> int:
-    """Return what image sizes must be a multiple of, so that windows cut every level without a rest."""
+    """Return the multiple that image sizes are padded to, so that windows tile every level without a remainder."""
     sides = [size * 2**level for level, size in enumerate(window_sizes)]  # in pixels of the image
     for level, side in enumerate(sides):
         if side < 1 or max(sides) % side:
@@ -165,4 +166,4 @@ def _common_multiple(window_sizes: Sequence[int]) -> int:
 
 
 def _apply(stage: nn.Module, x: Tensor, topk: int) -> Tensor:
-    return stage(x.permute(0, 2, 3, 1), topk).permute(0, 3, 1, 2)
+    return rearrange(stage(rearrange(x, "b c h w -> b h w c"), topk), "b h w c -> b c h w")

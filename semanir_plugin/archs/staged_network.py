@@ -1,4 +1,4 @@
-"""What the architectures share: top-k strategies, shifts of windows, initialisation, compilation."""
+"""Base of the architectures: top-k strategies, shifts of windows, initialisation, compilation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _compile(stage: nn.Module, index: int, backend: str) -> None:
 
 
 def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:
-    """Say for each layer of each stage whether its windows are shifted.
+    """Return for each layer of each stage whether its windows are shifted.
 
     Raises:
         ValueError: `shift` is not "stage", "layer" or "none".

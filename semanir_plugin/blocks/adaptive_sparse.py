@@ -109,12 +109,12 @@ class AdaptiveSparseLayer(FeedForwardLayer):
         self.context_key = (self.shift, self.attn.similarity)
 
     def grid(self, x: Tensor) -> WindowGrid:
-        """Return where the layer's windows are on (B, H, W, C)."""
+        """Return the grid of the layer's windows on (B, H, W, C)."""
         # Shifted also in an image of a single window, as the authors do.
         return WindowGrid(self.window_size, x.shape[1], x.shape[2], self.shift)
 
     def context(self, x: Tensor, topk: int) -> Context:
-        """Return what `forward` is to be given for maps of the size of `x`, (B, H, W, dim): a dictionary or regions."""
+        """Return the context of `x`, (B, H, W, dim), for `forward` on maps of its size: a dictionary or regions."""
         return self.attn.context(x, self.grid(x), topk)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.linear import Linear
@@ -83,10 +84,9 @@ class KeySemanticAttention(nn.Module):
 
     def forward(self, x: Tensor, semantics: KeySemantics) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), attending only to the keys in `semantics`."""
-        b, n, _ = x.shape
         q, k, v, bias = self.project(x)
         out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=1.0)
-        return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+        return self.proj(rearrange(out, "b h n d -> b n (h d)"))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Return q, k, v and bias of (B, N, C) windows, as `key_semantic_attention` takes them, with a scale of 1."""
@@ -131,10 +131,9 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, regions: Tensor | None = None) -> Tensor:
         """Map (B, N, C) windows to (B, N, C); tokens of different `regions`, (R, N), hardly see each other."""
-        b, n, _ = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
+        q, k, v = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
         out = adaptive_sparse_attention(q, k, v, self.branch_shares(), bias=self.position_table, regions=regions)
-        return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+        return self.proj(rearrange(out, "b h n d -> b n (h d)"))
 
 
 class AdaptiveSparseAttention(WindowAttention):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.linear import Linear
@@ -74,7 +75,7 @@ class FRFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, dim) to (B, H, W, dim)."""
         quarter = self.partial_conv.in_channels
-        refined = self.partial_conv(x[..., :quarter].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        refined = rearrange(self.partial_conv(rearrange(x[..., :quarter], "b h w c -> b c h w")), "b c h w -> b h w c")
         x = torch.cat([refined, x[..., quarter:].to(refined.dtype)], dim=-1)
         return map_row_chunks(_frfn_rows, x, *_parameters(self), width=self.dwconv.out_channels)
 
@@ -125,5 +126,5 @@ def _frfn_rows(
 
 def _depthwise(x: Tensor, inner: slice, weight: Tensor, bias: Tensor) -> Tensor:
     """Convolve each channel of (b, h, W, C) and return the GELU of the inner rows; channels-last needs no copy."""
-    x = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=len(weight))
-    return F.gelu(x.permute(0, 2, 3, 1)[:, inner])
+    x = F.conv2d(rearrange(x, "b h w c -> b c h w"), weight, bias, padding=1, groups=len(weight))
+    return F.gelu(rearrange(x, "b c h w -> b h w c")[:, inner])

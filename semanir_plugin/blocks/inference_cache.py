@@ -1,4 +1,4 @@
-"""What a module computes of its parameters alone, kept while they stay what they are."""
+"""Cache of values computed from a module's parameters alone, kept while the parameters stay the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InferenceCache:
         self._entry: _Entry | None = None
 
     def get(self, sources: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
-        """Return `compute()`, or what it returned when `sources`, all that it reads, had the values they have now.
+        """Return `compute()`, from the cache while `sources`, all tensors that it reads, keep their values.
 
         Nobody may write to the result.
         """

@@ -45,7 +45,7 @@ class ContinuousPositionBias(nn.Module):
             return self.MAXIMUM * torch.sigmoid(self.mlp(self.coordinates)).permute(2, 0, 1)
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return what attention is given: queries and keys, (B, heads, N, D), as they are, and a table of biases."""
+        """Return the inputs of attention: queries and keys, (B, heads, N, D), unchanged, and a table of biases."""
         return q, k, self._cache.get((*self.parameters(), self.coordinates), self._centred_table)
 
     def _centred_table(self) -> Tensor:
@@ -72,7 +72,7 @@ class FactorisedPositionBias(nn.Module):
         waves: Sines, and cosines, of each coordinate.
     """
 
-    # Deviation of what the MLP gives at the start, about: a bias is a sum of `rank` products of two such numbers.
+    # Deviation of the MLP's outputs at the start, about: a bias is a sum of `rank` products of two such numbers.
     INITIAL_FEATURE = 0.1
 
     encoding: Tensor
@@ -90,7 +90,7 @@ class FactorisedPositionBias(nn.Module):
             return torch.stack((F.gelu(self.encoding @ self.inner) @ self.outer).chunk(2, dim=-1))
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return what attention is given: queries and keys, (B, heads, N, D + rank), and no bias beside them."""
+        """Return the inputs of attention: queries and keys, (B, heads, N, D + rank), and no separate bias."""
         of_queries, of_keys = self._cache.get((*self.parameters(), self.encoding), self.features)
         return _append(q, of_queries), _append(k, of_keys), None
 

@@ -1,4 +1,4 @@
-"""Working through a token map some rows at a time, so that what lies between input and output stays in the cache."""
+"""Apply a function to a token map some rows at a time, so that its intermediate results stay in the cache."""
 
 from __future__ import annotations
 

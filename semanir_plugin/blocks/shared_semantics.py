@@ -1,4 +1,4 @@
-"""How layers that know nothing of each other come to share key-semantic dictionaries."""
+"""Share key-semantic dictionaries among layers that were mixed into a network one by one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class SharedSemantics:
         self._of_thread.built = {}
 
     def context(self, attn: Attention, x: Tensor, windows: Windows, topk: int, *, position: Hashable) -> Context:
-        """Return `attn.context(x, windows, topk)`, or what the first to ask with such arguments in this pass got.
+        """Return `attn.context(x, windows, topk)`, cached by position, shape, device, `topk` and similarity.
 
         Args:
             attn: Attention on windows.
             x: Tokens, as they come before `windows.partition`; of a later layer's only shape and device matter.
             windows: Where its windows are.
             topk: Keys per query.
-            position: What tells windows that lie otherwise apart.
+            position: Equal for layers whose windows lie alike.
         """
         if not hasattr(self._of_thread, "built"):
             self.clear()

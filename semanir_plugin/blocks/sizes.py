@@ -1,4 +1,4 @@
-"""Which image sizes a network takes, and the one way to pad to them and crop back."""
+"""Size requirements of networks, and the one way to pad images to them and crop back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SizeRequirements", "crop_to", "pad_to_multiple", "reflect_indices"]
 
 @dataclass(frozen=True)
 class SizeRequirements:
-    """The contract between a network and whoever feeds it.
+    """The image sizes that a network accepts.
 
     Attributes:
         minimum: Smallest height and width in pixels.

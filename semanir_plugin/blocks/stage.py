@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -62,7 +63,7 @@ class KeySemanticLayer(nn.Module):
             nn.init.constant_(norm.weight, self.INITIAL_SCALE)
 
     def forward(self, x: Tensor, grid: WindowGrid, context: Context) -> Tensor:
-        """Map (B, N, C) windows to (B, N, C), given what `attn.context` returned."""
+        """Map (B, N, C) windows to (B, N, C), given the context that `attn.context` returned."""
         x = x + self.norm1(self.attn(x, context))
         return x + self.norm2(self._feed_forward(x, grid))
 
@@ -137,7 +138,7 @@ class KeySemanticStage(nn.Module):
             for layer in layers:
                 windows = self._run(layer, windows, grid, contexts[shifted])
             out = grid.reverse(windows)
-        return x + self.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + rearrange(self.conv(rearrange(out, "b h w c -> b c h w")), "b c h w -> b h w c")
 
     @property
     def attn(self) -> Attention:
@@ -147,7 +148,7 @@ class KeySemanticStage(nn.Module):
         return first.attn
 
     def grid(self, x: Tensor, *, shifted: bool) -> WindowGrid:
-        """Return where the windows of a map (B, H, W, C) are, in the layers that shift them or in the others."""
+        """Return the grid of windows on a map (B, H, W, C), shifted or not."""
         height, width = x.shape[1:3]
         # A single window along an axis already sees all of it.
         half = self.window_size // 2 if shifted else 0

@@ -1,10 +1,11 @@
-"""The blocks that go into any network: on token maps of any size, and as residual modules on feature maps."""
+"""Blocks for any network: on token maps of any size, and as residual modules on feature maps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.blocks.attention import Context, build_attention
@@ -65,7 +66,7 @@ class MapAttention(nn.Module):
         self.attn = build_attention(kind, dim, window_size, heads, similarity=similarity)
 
     def context(self, x: Tensor) -> Context:
-        """Return what `forward` may be given for maps of the size of `x`, (B, H, W, dim): a dictionary or regions."""
+        """Return the context of `x`, (B, H, W, dim), for `forward` on maps of its size: a dictionary or regions."""
         x = self._pad(x)
         return self._context(x, self.grid(x))
 
@@ -93,7 +94,7 @@ class MapAttention(nn.Module):
         return self.attn.context(x, grid, self.topk)
 
     def _pad(self, x: Tensor) -> Tensor:
-        return pad_to_multiple(x.permute(0, 3, 1, 2), self.window_size).permute(0, 2, 3, 1)
+        return rearrange(pad_to_multiple(rearrange(x, "b h w c -> b c h w"), self.window_size), "b c h w -> b h w c")
 
 
 class KeySemanticMapAttention(MapAttention):
@@ -159,10 +160,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch of feature maps to the same shape."""
-        tokens = x.permute(0, 2, 3, 1) if self.channels_first else x
+        tokens = rearrange(x, "b c h w -> b h w c") if self.channels_first else x
         # Under autocast the block may compute in another precision than x has.
         out = (self.scale * self.block(self.norm(tokens))).to(x.dtype)
-        return x + (out.permute(0, 3, 1, 2) if self.channels_first else out)
+        return x + (rearrange(out, "b h w c -> b c h w") if self.channels_first else out)
 
 
 def choose_heads(dim: int) -> int:
@@ -172,7 +173,7 @@ def choose_heads(dim: int) -> int:
 
 
 def choose_topk(topk: int | None, tokens: int) -> int:
-    """Return how many of a window's tokens each query attends to: half of them where nobody says.
+    """Return the keys per query: `topk`, by default half of a window's tokens.
 
     Raises:
         ValueError: It is not positive.

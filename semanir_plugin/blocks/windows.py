@@ -1,4 +1,4 @@
-"""Cutting token maps into windows, and the regions that a cyclic shift creates."""
+"""Partition token maps into windows, and label the regions that a cyclic shift creates."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 __all__ = ["CutWindows", "WindowGrid", "Windows", "shifted_regions", "window_partition", "window_reverse"]
 
 
 class Windows(Protocol):
-    """How tokens come to lie in windows: what attention asks to make its context."""
+    """Source of windows of tokens and of their regions, from which attention makes its context."""
 
     def partition(self, x: Tensor) -> Tensor:
         """Return the windows of tokens, (B * windows, N, C)."""
 
     def regions(self, device: torch.device) -> Tensor | None:
-        """Return a label per token, (windows, N): such of different labels must not attend to each other."""
+        """Return a label per token, (windows, N): tokens with different labels must not attend to each other."""
 
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """How windows lie on a token map.
+    """Grid of windows on a token map.
 
     Attributes:
         size: Side of the windows in tokens.
@@ -54,7 +55,7 @@ class WindowGrid:
 
 @dataclass(frozen=True, eq=False)
 class CutWindows:
-    """Windows of tokens that come cut already, (B * windows, N, C).
+    """Windows that a network has partitioned already, (B * windows, N, C).
 
     Attributes:
         labels: (windows, N), see `Windows.regions`; None: every token of a window may attend to every other.
@@ -75,16 +76,12 @@ def window_partition(x: Tensor, size: int, shift: tuple[int, int] = (0, 0)) -> T
     """Cut (B, H, W, C), H and W multiples of `size`, into (B * windows, size * size, C) after a cyclic shift."""
     if any(shift):
         x = x.roll((-shift[0], -shift[1]), dims=(1, 2))
-    b, h, w, c = x.shape
-    x = x.view(b, h // size, size, w // size, size, c)
-    return x.transpose(2, 3).reshape(-1, size * size, c)  # (B*nW, N, C)
+    return rearrange(x, "b (h i) (w j) c -> (b h w) (i j) c", i=size, j=size)
 
 
 def window_reverse(windows: Tensor, size: int, height: int, width: int, shift: tuple[int, int] = (0, 0)) -> Tensor:
     """Undo `window_partition`: (B * windows, size * size, C) to (B, height, width, C)."""
-    c = windows.shape[-1]
-    x = windows.view(-1, height // size, width // size, size, size, c)
-    x = x.transpose(2, 3).reshape(-1, height, width, c)
+    x = rearrange(windows, "(b h w) (i j) c -> b (h i) (w j) c", h=height // size, w=width // size, i=size)
     return x.roll(shift, dims=(1, 2)) if any(shift) else x
 
 

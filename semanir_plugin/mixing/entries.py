@@ -1,4 +1,4 @@
-"""What a user asks for: where, what and how, one entry of `mix`."""
+"""Parse an entry of `mix`: where, what and how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixing blocks into a network: the one function, and its account of what it did."""
+"""Mix blocks into a network, and report the changes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Mixed:
-    """What `mix` returns.
+    """Result of `mix`.
 
     Attributes:
         network: The network, the one given or its copy.
@@ -105,7 +105,7 @@ def mix(
 
 
 class _Installer:
-    """Carries out plans on one network, and makes what their blocks share."""
+    """Carry out plans on one network, and create the caches that their blocks share."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network

@@ -1,4 +1,4 @@
-"""Which modules of a network a pattern means."""
+"""Match the modules of a network with a pattern."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def match(pattern: str, places: Mapping[str, Place]) -> list[Place]:
 
 
 def nothing_matches(pattern: str, places: Mapping[str, Place]) -> str:
-    """Return what to say of a pattern that means none: a near one, and what there is."""
+    """Return the message for a pattern that matches nothing: a near one, and the known names."""
     fitting = [place for place in places.values() if place.form is not Form.NONE]
     kinds, names = list({place.kind: None for place in fitting}), [place.name for place in fitting]
     deeper = pattern.replace("*", "**")

@@ -1,4 +1,4 @@
-"""Where a block can go in a network: found out by running it once and looking at what passes its modules."""
+"""Find the places for blocks in a network, by running it once and recording the shapes at its modules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRIAL_SIZES = ((32, 48), (64, 96), (128, 192))
 
 
 class Form(Enum):
-    """How a module has its features."""
+    """Layout of a module's features."""
 
     MAP = "map"  # (B, C, H, W)
     MAP_LAST = "map, channels last"  # (B, H, W, C)
@@ -32,7 +32,7 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class Place:
-    """A module of a network, and what passes it.
+    """A module of a network, and the features at it.
 
     Attributes:
         name: As in `named_modules`.
@@ -93,7 +93,7 @@ def find_places(network: nn.Module, example: Sequence[int] | None = None) -> dic
 
 
 def image_size(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
-    """Yield what may be a height and a width among the arguments of a call."""
+    """Yield each candidate for height and width among the arguments of a call."""
     for value in (*arguments, *keywords.values()):
         if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(side, int) for side in value):
             yield int(value[0]), int(value[1])

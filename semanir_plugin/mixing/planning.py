@@ -1,4 +1,4 @@
-"""What is to be done to a network: for each entry and each module that it means, a block that fits there."""
+"""Plan the changes to a network: for each entry and each module that it matches, a block that fits there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plan_all(entries: Sequence[Mapping[str, Any] | MixEntry], places: Mapping[str, Place]) -> list[Plan]:
-    """Return what is to be done.
+    """Return a plan for each block, in the order of entries and modules.
 
     Raises:
         ValueError: An entry is wrong, matches nothing, or asks for a block where it cannot go; or one undoes another.

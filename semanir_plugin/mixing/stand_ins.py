@@ -1,4 +1,4 @@
-"""Modules that stand in a network for others, or behind them, and bring its features to a block's form and back."""
+"""Modules in place of others, or behind them, that convert features to a block's layout and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SequenceSize:
         self.sizes: list[tuple[int, int]] = []
 
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        """Note what may be a height and a width."""
+        """Record the candidates for height and width."""
         self.sizes = list(image_size(arguments, keywords))
 
     def of(self, tokens: int) -> tuple[int, int]:
@@ -61,7 +61,7 @@ class StandIn(nn.Module):
 
 
 class AppendedHook:
-    """Passes what a module returns through a block: a forward hook.
+    """Forward hook that passes a module's output through a block.
 
     Args:
         child: Name of the block in the module.
@@ -75,7 +75,7 @@ class AppendedHook:
         self.size = size
 
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Return what the module shall have returned."""
+        """Return the block's output instead of the module's."""
         return through(module.get_submodule(self.child), output, self.form, self.size)
 
 

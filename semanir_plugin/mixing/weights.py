@@ -14,7 +14,7 @@ __all__ = ["HostWeights", "is_mixed", "load_host_weights", "translate_host_weigh
 
 @dataclass(frozen=True)
 class HostWeights:
-    """What became of the weights of an unmixed network.
+    """Account of the weights of an unmixed network after loading.
 
     Attributes:
         taken: Names of the weights that the mixed network has too.

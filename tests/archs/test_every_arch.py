@@ -1,4 +1,4 @@
-"""What every architecture promises, tried at a tiny size on the sizes its windows do not divide."""
+"""Test the contract of every architecture at a tiny size, on sizes that its windows do not divide."""
 
 from __future__ import annotations
 

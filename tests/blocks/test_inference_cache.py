@@ -13,7 +13,7 @@ from semanir_plugin.blocks.inference_cache import InferenceCache
 
 
 class Bias(nn.Module):
-    """A position bias whose forward is what attention is given; counts how often it was computed."""
+    """Adds a position bias to its input and counts how often the bias was computed."""
 
     def __init__(self):
         super().__init__()

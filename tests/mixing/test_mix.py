@@ -28,7 +28,7 @@ def image(batch=1, height=16, width=24):
 
 
 def train(net, iterations=2):
-    """Train, and return the names of what had a gradient other than zero at the end."""
+    """Train, and return the names of the parameters with a nonzero gradient at the end."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     x = image(2)
     target = F.interpolate(x, scale_factor=2, mode="bicubic")

@@ -1,4 +1,4 @@
-"""Compiles Triton kernels for GPUs that are not here and tells what each needs: registers, spills, shared memory.
+"""Compile Triton kernels for absent GPUs and report the resources of each: registers, spills, shared memory.
 
 An op's `triton_backend.py` has a function `compilations()` that yields every configuration its dispatch can choose as
 (kernel, signature, constexprs, num_warps, num_stages). The signature maps the arguments that are not in `constexprs`
@@ -44,7 +44,7 @@ SPARED_BYTES = 32
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a kernel needs on one architecture.
+    """Resources of a compiled kernel on one architecture.
 
     Attributes:
         name: The kernel and its configuration.
@@ -166,7 +166,7 @@ def loop_length(listing: str) -> int:
 
 
 def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[int, str, Path]:
-    """Return the bytes of shared memory, what ptxas told, and the machine code."""
+    """Return the bytes of shared memory, the report of ptxas, and the machine code."""
     import triton
     from triton import knobs
     from triton.backends.compiler import GPUTarget

@@ -1,4 +1,4 @@
-"""What tests of native kernels share."""
+"""Fixtures of the native kernels' tests."""
 
 from __future__ import annotations
 

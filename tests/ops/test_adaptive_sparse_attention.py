@@ -16,7 +16,7 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 @pytest.fixture
 def device(request) -> str:
-    """Where a test's backend runs: Triton on a GPU where there is one, all else on the CPU."""
+    """Return the device of a test's backend: a GPU for Triton where there is one, else the CPU."""
     backend = request.node.callspec.params.get("backend")
     return "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
 

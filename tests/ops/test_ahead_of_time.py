@@ -29,7 +29,7 @@ def test_configurations_run_without_spills_on_every_gpu(module, cache):
 
 @pytest.fixture(scope="session")
 def wasteful(cache):
-    """What is told of each kernel in `wasteful_kernels`, by its name."""
+    """Return the report on each kernel of `wasteful_kernels`, by its name."""
     told = {}
     for each in compile_module("tests.ops.wasteful_kernels", cache, everything=True):
         told.setdefault(each.name.partition("[")[0], []).append(each)

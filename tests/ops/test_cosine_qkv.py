@@ -22,7 +22,7 @@ def inputs(b, n, heads, d, dtype=torch.float32):
 
 
 def results(backend, qkv, scale, function=cosine_qkv):
-    """Return q, k, v and the gradients of what depends on all of them."""
+    """Return q, k, v and the gradients of a loss on all of them."""
     out = function(qkv, scale, backend=backend)
     total = sum((each * each.detach().cos()).sum() * factor for each, factor in zip(out, (1, 2, 3), strict=True))
     return *out, *torch.autograd.grad(total, (qkv, scale))

@@ -15,7 +15,7 @@ from semanir_plugin.ops.cosine_qkv import choose_backend, triton_backend
 
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch):
-    """What a kernel does not write is NaN."""
+    """Fill new tensors with NaN, so that elements which a kernel leaves unwritten fail."""
     empty = torch.Tensor.new_empty
     monkeypatch.setattr(
         torch.Tensor, "new_empty", lambda x, *size, **options: empty(x, *size, **options).fill_(float("nan"))

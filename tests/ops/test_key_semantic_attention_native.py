@@ -1,4 +1,4 @@
-"""What is particular to the native kernel: its lists, its two ways of exponentials, other processors, threads."""
+"""Test the native kernel's own parts: its lists, its two ways of exponentials, other processors, threads."""
 
 from __future__ import annotations
 

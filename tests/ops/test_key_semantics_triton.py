@@ -38,14 +38,14 @@ FEW = settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck
 
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch):
-    """What a kernel does not write is all ones."""
+    """Fill new tensors with -1, all bits set, so that elements which a kernel leaves unwritten fail."""
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(-1))
 
 
 @pytest.fixture
 def short_rows(monkeypatch):
-    """Rows of 128 similarities count as too long for the registers."""
+    """Treat rows of 128 similarities as too long for the registers."""
     monkeypatch.setattr(triton_backend, "TILES", (triton_backend._Tile(128, 32, 64, 16, 4),))
 
 
@@ -269,7 +269,7 @@ def test_dispatch_knows_what_the_kernel_takes():
 
 
 class Recorder:
-    """Stands in for a kernel and notes what it is launched with."""
+    """Record the arguments of a launch instead of running the kernel."""
 
     def __init__(self, kernel):
         self.names, self.launches = kernel.arg_names, []

@@ -32,7 +32,7 @@ CASES = [*product((*ATTENTION, *ADAPTIVE), BIASES, HEADS), *product(COSINE, ("no
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps what this package's ops are called with, backwards included."""
+    """Record the arguments of this package's ops, backwards included."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Kernels that no GPU runs well, and one that all do: what `ahead_of_time` must tell apart."""
+"""Kernels that no GPU runs well, and one that all do, for `ahead_of_time` to tell apart."""
 
 from __future__ import annotations
 

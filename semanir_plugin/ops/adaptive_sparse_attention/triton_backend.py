@@ -100,7 +100,7 @@ def _launch(kernel: Any, grid: tuple[int, ...], values: dict[str, Any]) -> None:
 def _values(
     q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
 ) -> dict[str, Any]:
-    """Return what all kernels are told, by the names of their arguments."""
+    """Return the arguments that all kernels share, by name."""
     b, h, n, d = q.shape
     return {
         **_rows("p_q", "s_q", q),
@@ -115,7 +115,7 @@ def _values(
 
 
 def _rows(pointer: str, stride: str, x: Tensor) -> dict[str, Any]:
-    """Return how a kernel is told of a (B, H, N, D) tensor; copied only where the elements of a row lie apart."""
+    """Return the pointer and stride arguments of a (B, H, N, D) tensor; copied only if its rows are not contiguous."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     return {pointer: x, **{f"{stride}{axis}": x.stride(i) for i, axis in enumerate("bhn")}}
 

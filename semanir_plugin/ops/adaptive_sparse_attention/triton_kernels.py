@@ -65,7 +65,7 @@ def _load_vector(p_x, i_b, i_h, o_n, H, N):
 
 @triton.jit
 def _store_vector(p_x, b_x, i_b, i_h, o_n, H, N):
-    """Store what `_load_vector` loads."""
+    """Store (rows,) of one window and head of a (B, H, N) tensor, the counterpart of `_load_vector`."""
     tl.store(p_x + (tl.cast(i_b, tl.int64) * H + i_h) * N + o_n, b_x, mask=o_n < N)
 
 
@@ -92,7 +92,7 @@ def _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS: tl.constexpr):
 
 @triton.jit
 def _fit(b_w, b_x, b_bound):
-    """Return fp32 weights of at most `b_bound` as factors of the rows b_x, and what to multiply the product by.
+    """Return fp32 weights of at most `b_bound` in the dtype of the rows b_x, and the factor that undoes the scaling.
 
     Squared scores and their gradients outgrow fp16, which ends at 65504, the square of 256: beside fp16 rows, weights
     that may come near it are scaled down. The bound is one number or, for factors from the left, (rows, 1).

@@ -1,1 +1,1 @@
-"""What several ops share: how kernels are dispatched and launched, layouts of tensors, forms of a bias."""
+"""Helpers of several ops: dispatch and launch of kernels, layouts of tensors, forms of a bias."""

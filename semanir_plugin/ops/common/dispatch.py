@@ -1,4 +1,4 @@
-"""Which of an op's backends runs."""
+"""Select the backend that runs an op."""
 
 from __future__ import annotations
 

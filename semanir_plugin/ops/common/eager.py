@@ -1,4 +1,4 @@
-"""Whether the values of tensors may decide what is done next."""
+"""Check whether Python code may branch on the values of tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["values_may_decide"]
 
 
 def values_may_decide(tensors: Sequence[Tensor]) -> bool:
-    """Tell whether looking at values is free and right: on a CPU, and in no trace, which would keep the decision.
+    """Tell whether code may branch on tensors' values: on a CPU, and in no trace, which would keep the branch.
 
     Elsewhere the program would wait for the device. Within `torch.vmap` and the like one tensor stands for many.
     """

@@ -1,4 +1,4 @@
-"""How the fast paths lay out what they return."""
+"""Memory layout of the tensors that fast paths return."""
 
 from __future__ import annotations
 

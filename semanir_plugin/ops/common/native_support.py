@@ -47,7 +47,7 @@ def why_not(source: Path, device: torch.device, dtype: torch.dtype) -> str | Non
 def constant(function: Function) -> Function:
     """Let torch.compile call a function when it traces, instead of tracing it, and take the result for constant.
 
-    What torch.compiler.assume_constant_result does, without importing the compiler, and Triton with it, at once.
+    The same as torch.compiler.assume_constant_result, without importing the compiler, and Triton with it, at once.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -142,7 +142,7 @@ def _private_folder() -> Path:
 
 
 def _compile(compiler: str, source: Path, target: Path) -> str | None:
-    """Compile `source` into `target`, which appears complete or not at all; return what went wrong."""
+    """Compile `source` into `target`, which appears whole or not at all; return the error message, None on success."""
     handle, name = tempfile.mkstemp(suffix=".so", dir=target.parent)
     os.close(handle)
     partial, error = Path(name), ""

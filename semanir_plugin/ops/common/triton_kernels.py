@@ -1,4 +1,4 @@
-"""What kernels of several ops are made of.
+"""Device functions that the kernels of several ops call.
 
 Names of sizes, in all of them: BM rows of a tile that a program keeps, BN those that it meets one after another, BD the
 width of rows, a power of two, of which D are there.
@@ -35,7 +35,7 @@ def load_rows(p_x, o_n, s_n, N, D, BD: tl.constexpr):
 
 @triton.jit
 def store_rows(p_x, o_n, b_x, s_n, N, D, BD: tl.constexpr):
-    """Store what `load_rows` loads."""
+    """Store rows of D numbers, the counterpart of `load_rows`."""
     o_d = tl.arange(0, BD)
     m_rows = (o_n < N)[:, None] & (o_d < D)[None, :]
     tl.store(p_x + o_n[:, None] * s_n + o_d[None, :], b_x.to(p_x.dtype.element_ty), mask=m_rows)

@@ -1,4 +1,4 @@
-"""Whether Triton kernels can run here, and why not; and what the kernels of several ops agree on."""
+"""Check whether Triton kernels can run here; sizes, alignment and precision that the kernels of all ops share."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def precision() -> str:
 
 
 def padded_width(d: int) -> int:
-    """Return the width that kernels read rows of `d` at: a power of two, of 16 or more."""
+    """Return the padded width at which kernels read rows of `d` numbers: a power of two, at least 16."""
     return max(ALIGNED, 1 << (d - 1).bit_length())
 
 

@@ -1,4 +1,4 @@
-"""How the gradient of a bias is cut into tiles of pairs of tokens, and put together again."""
+"""Split the gradient of a bias into tiles of pairs of tokens, and join them again."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class BiasTiles:
         return cls(side, size, min(side, size // columns) if side else 1, columns)
 
     def constants(self) -> dict[str, int]:
-        """Return what the kernel is told of them."""
+        """Return the kernel's compile-time constants for these tiles."""
         return {"BM": self.size, "ROWS": self.rows, "COLUMNS": self.columns}
 
     def down(self, n: int) -> int:
-        """Return how many tiles follow one another down a window of n tokens."""
+        """Return the number of tiles down a window of n tokens."""
         return -(-self.side // self.rows) if self.side else -(-n // self.size)
 
     @property
     def across(self) -> int:
-        """How many stand side by side in a window."""
+        """The number of tiles side by side in a window."""
         return -(-self.side // self.columns)
 
     def tasks(self, n: int) -> int:
@@ -50,7 +50,7 @@ class BiasTiles:
         return (2 * self.down(n) - 1) * self.across**2 if self.side else self.down(n) ** 2
 
     def join(self, x: Tensor, n: int) -> Tensor:
-        """Sum what belongs to one entry: (H, tasks, S, S) to (H, N, N) or (H, 2 * side - 1, 2 * side - 1)."""
+        """Sum tiles by entry of the bias: (H, tasks, S, S) to (H, N, N) or (H, 2 * side - 1, 2 * side - 1)."""
         tiles = self.down(n)
         if self.side:
             return self._join_table(x.unflatten(1, (2 * tiles - 1, self.across, self.across)))

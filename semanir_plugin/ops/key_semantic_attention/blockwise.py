@@ -144,7 +144,7 @@ attend_op.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _add_rows(x: Tensor, block: _Block, head: int, rows: Tensor) -> None:
-    """Add (windows, U, D) to what `_Block.rows` reads."""
+    """Add (windows, U, D) to the rows of `x` that `_Block.rows` returns."""
     target = x[block.windows, head]
     if block.keys is None:
         target += rows
@@ -153,7 +153,7 @@ def _add_rows(x: Tensor, block: _Block, head: int, rows: Tensor) -> None:
 
 
 def _add_columns(bias: Tensor, block: _Block, columns: Tensor) -> None:
-    """Add (N, U) to what `_Block.columns` reads."""
+    """Add (N, U) to the columns of `bias` that `_Block.columns` returns."""
     if block.keys is None:
         bias += columns
     else:

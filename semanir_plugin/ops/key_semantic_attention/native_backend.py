@@ -69,7 +69,7 @@ def _is_read_as_table(bias: Tensor, tokens: int) -> bool:
 
 @native_support.constant
 def _ask(function: str, *sizes: int) -> int:
-    """Return what a function of the kernels says of how they are laid out."""
+    """Return the answer of a C function that describes the kernels' layout."""
     return getattr(native_support.load(SOURCE), function)(*sizes)
 
 

@@ -23,7 +23,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, KeySemantics, Tensor | None, float], 
 def attend_contained(
     attend: Attend, q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float
 ) -> Tensor:
-    """Return what `attend` does, but with NaN in the rows of queries that chose a key or value which is not finite.
+    """Run `attend` with NaN and infinity confined to the queries that chose such keys or values.
 
     No gradient flows through such rows, nor to such keys and values.
     """

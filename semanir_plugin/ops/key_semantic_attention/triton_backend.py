@@ -112,7 +112,7 @@ def _constants(d: int, dv: int, side: int) -> dict[str, Any]:
 
 
 def _arguments(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> dict[str, Any]:
-    """Return what all kernels of attention are given."""
+    """Return the arguments that all kernels of attention share, by name."""
     b, h, n, d = q.shape
     rows = {"q": aligned_rows(q), "k": aligned_rows(k), "v": aligned_rows(v)}
     constants = _constants(d, v.shape[3], 0 if bias is None or not is_table(bias, n) else (bias.shape[1] + 1) // 2)

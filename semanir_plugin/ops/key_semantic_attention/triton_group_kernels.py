@@ -1,4 +1,4 @@
-"""Triton kernels that list, for each group of tokens, what any of them is paired with, and the bits of the pairs.
+"""Triton kernels that list, for each group of tokens, all tokens paired with any of them, and the bits of the pairs.
 
 They read a packed mask, (B, N, W): bit j % 32 of word j // 32 of row i says that token i is paired with j.
 """
@@ -68,7 +68,7 @@ def key_semantic_attention_list_kernel(p_packed, p_order, p_lists, p_counts, N, 
 
 @triton.jit
 def key_semantic_attention_pack_kernel(p_packed, p_order, p_lists, p_counts, p_bits, N, W, T):
-    """Gather the bits of a group's tokens and 32 listed ones: one program per 32 of all that may be listed."""
+    """Gather the bits of a group's tokens and 32 listed ones: one program per 32 of the tokens that may be listed."""
     i_w = tl.program_id(0) % (T * (GROUP // 32))
     i_g = (tl.program_id(0) // (T * (GROUP // 32))).to(tl.int64)
     count = tl.load(p_counts + i_g)

@@ -1,4 +1,4 @@
-"""Groups of like queries, and what each of them has to meet: found once per dictionary, for all heads and layers."""
+"""Groups of like queries and the keys each group needs: found once per dictionary, for all heads and layers."""
 
 from __future__ import annotations
 

@@ -458,7 +458,7 @@ def _load_table(p_bias, i_h, SIDE: tl.constexpr, ENTRIES: tl.constexpr):
 def _add_bias(
     b_s, p_bias, b_table, i_h, o_row, o_column, scale, N, SIDE: tl.constexpr, ENTRIES: tl.constexpr
 ):  # fmt: skip
-    """Return scaled scores with the bias, and what is left to multiply them by: without a bias, the scale."""
+    """Return scores and their factor: scaled scores plus bias, and 1; without a bias the scores, and the scale."""
     if p_bias is None:
         factor = scale * LOG2_E
     else:

@@ -14,7 +14,7 @@ __all__ = ["KeySemantics"]
 
 
 class KeySemantics:
-    """Which keys each query of a window attends to.
+    """The keys that each query of a window attends to.
 
     Made from whichever form the builder has; the others are derived when first asked for, and kept, because all layers
     of a stage share the dictionary.
@@ -53,7 +53,7 @@ class KeySemantics:
 
     @property
     def device(self) -> torch.device:
-        """Where the dictionary lives."""
+        """The device of the tensors."""
         return self._device
 
     def mask(self) -> Tensor:
@@ -95,7 +95,7 @@ class KeySemantics:
         return torch.where(ordered < n, ordered, ordered[..., :1])
 
     def shared(self, name: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what `make` returned when first asked for `name`: what a backend derives once for all layers."""
+        """Return the value cached under `name`, made by `make` on first use: derived once for all layers."""
         if name not in self._shared:
             self._shared[name] = make()
         return self._shared[name]

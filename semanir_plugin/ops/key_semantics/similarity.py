@@ -1,4 +1,4 @@
-"""How similar the tokens of a window are, in chunks of windows that fit in a cache or at least in memory."""
+"""Similarities of the tokens of a window, in chunks of windows that fit in a cache or at least in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["comparable", "each_chunk", "similarities"]
 
 
 def comparable(x: Tensor, cosine: bool) -> Tensor:
-    """Return features whose products are compared: in fp32 at least, normalised if `cosine`."""
+    """Return the features to take inner products of: in fp32 at least, normalised if `cosine`."""
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     return F.normalize(x, dim=-1) if cosine else x
 

@@ -34,7 +34,7 @@ INTERPRETED_PROGRAMS = 3
 
 @dataclass(frozen=True)
 class _Tile:
-    """How much of a window a program takes.
+    """Tile sizes of one program, for windows up to a number of tokens.
 
     Attributes:
         tokens: The longest window.
@@ -62,7 +62,7 @@ TILES = (
 
 @dataclass(frozen=True)
 class _Launch:
-    """A kernel and what it is compiled for."""
+    """A kernel and its compile-time configuration."""
 
     kernel: Any
     signature: dict[str, str]
@@ -84,7 +84,7 @@ def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool) -> _Launch:
 
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, int], int, int]]:
-    """Yield whatever can be launched: kernel, signature, constexprs, warps and stages."""
+    """Yield every configuration that can be launched: kernel, signature, constexprs, warps and stages."""
     for dtype in TYPES:
         for tile in TILES:
             for roomy in (True, False) if dtype == torch.float32 else (True,):
