@@ -221,12 +221,12 @@ def raw_inputs(window: int, side: int, features: str, data: Path | None) -> Any:
     import torch
     import torch.nn.functional as F
 
-    from semanir_plugin.blocks.windows import partition_windows
+    from semanir_plugin.blocks.windows import window_partition
     from semanir_plugin.evaluation.profiling.attention_inputs import AttentionInputs, read_photo
 
     torch.manual_seed(0)
     projected = F.conv2d(read_photo(side, side, data), torch.randn(CHANNELS, 3, 3, 3) / 5, padding=1)
-    tokens = partition_windows(projected.permute(0, 2, 3, 1), window)
+    tokens = window_partition(projected.permute(0, 2, 3, 1), window)
     q, k, v = (torch.randn(len(tokens), HEADS, window**2, WIDTH) for _ in range(3))
     bias = torch.randn(HEADS, 2 * window - 1, 2 * window - 1)
     return AttentionInputs(tokens, None, q * WIDTH**-0.5, k, v, bias)
@@ -461,7 +461,7 @@ def make_table(rows: Sequence[dict[str, Any]], backend: str) -> Iterator[str]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw time against k, inference and training, for the largest window of the first features measured."""
+    """Plot time against k, inference and training, for the largest window of the first features measured."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -302,5 +302,5 @@ def install_torch(venv: Environment, torch: str, pins: dict[str, str]) -> None:
         venv.pip_install(f"{torch_pin}+cpu")
     except SetupError:  # the usual case: PyPI has no CPU build
         venv.pip_install("--extra-index-url", TORCH_CPU_INDEX, f"{torch_pin}+cpu", f"{vision_pin}+cpu")
-    else:  # PyPI's CUDA build of torchvision, which semanir_plugin.compat makes importable beside a CPU torch
+    else:  # PyPI's CUDA build of torchvision, which semanir_plugin makes importable beside a CPU torch
         venv.pip_install("--no-deps", vision_pin)

@@ -127,7 +127,7 @@ def report(test: list[Path], total_iter: int, seconds: float) -> None:
         print(f"  {label:26s} PSNR {each['psnr']:.2f} dB   SSIM {each['ssim']:.4f}")
     print(f"  {'gain':26s}      {ours['psnr'] - bicubic['psnr']:+.2f} dB        {ours['ssim'] - bicubic['ssim']:+.4f}")
     picture = Path("results/demo_SemanIR_SRx4/comparison.png")
-    draw_comparison(test).save(picture)
+    plot_comparison(test).save(picture)
     print(f"Comparison picture: {picture.resolve()}")
     print(f"Done in {seconds:.0f} s.")
 
@@ -138,8 +138,8 @@ def read_scores(name: str) -> dict[str, float]:
     return next(iter(scores.values()))
 
 
-def draw_comparison(test: list[Path]) -> Any:
-    """Draw LR, bicubic, ours and HR of every kept-out photograph."""
+def plot_comparison(test: list[Path]) -> Any:
+    """Plot LR, bicubic, ours and HR of every kept-out photograph."""
     import numpy as np
     from PIL import Image
 

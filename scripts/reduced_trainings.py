@@ -103,7 +103,7 @@ def run_task(task: str, args: argparse.Namespace) -> str:
     seconds = time.monotonic() - start
     basicsr("test", degraded)
     basicsr("test", test)
-    print(f"Comparison picture: {draw_comparison(task).resolve()}", flush=True)
+    print(f"Comparison picture: {plot_comparison(task).resolve()}", flush=True)
     before, after = read_scores(f"reduced_{task}_input"), read_scores(f"reduced_{task}_test")
     cells = [f"{each['psnr']:.2f} / {each['ssim']:.4f}".rjust(16) for each in (before, after)]
     gain = after["psnr"] - before["psnr"]
@@ -208,8 +208,8 @@ def basicsr(subcommand: str, opt: Path) -> None:
     subprocess.run([sys.executable, "-m", "semanir_plugin.cli", subcommand, "-opt", str(opt)], check=True)
 
 
-def draw_comparison(task: str) -> Path:
-    """Draw input, result and truth of the first three images of the test set; return where."""
+def plot_comparison(task: str) -> Path:
+    """Plot input, result and truth of the first three images of the test set; return where."""
     import numpy as np
     from PIL import Image
 

@@ -41,10 +41,10 @@ def test_no_damaged_bit_is_loaded(tmp_path):
     path = tmp_path / "a.pth"
     save_atomic(CONTENT, path)
     whole = path.read_bytes()
-    draw = random.Random(0)
+    rng = random.Random(0)
     first = whole.index(CONTENT["weight"].numpy().tobytes())
-    positions = [*draw.sample(range(len(whole)), 600), *range(first, first + 140)]
-    refused = [why for position in positions if (why := refusal(path, flipped(whole, position, draw.randrange(8))))]
+    positions = [*rng.sample(range(len(whole)), 600), *range(first, first + 140)]
+    refused = [why for position in positions if (why := refusal(path, flipped(whole, position, rng.randrange(8))))]
     assert len(refused) >= 140, "each byte of the tensor"
     assert all(re.search("damaged|refused", why) for why in refused)
     assert not any("\n" in why for why in refused)

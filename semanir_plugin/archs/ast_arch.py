@@ -51,7 +51,7 @@ class AST(StagedNetwork):
         ffn: Another name of `token_mlp`, that of the other architectures here.
         attn: Kind of attention of bottleneck and decoder: "assa", as published, "key_semantic" (SemanIR's) or "window"
             (Swin's).
-        topk: With key-semantic attention, keys per query; or several, of which training draws one per forward pass and
+        topk: With key-semantic attention, keys per query; or several: training samples one per forward pass,
             evaluation takes the largest.
         similarity: With key-semantic attention, what makes two tokens alike: "dot" or "cosine".
         drop_path_rate: Largest probability of leaving out a residual branch in training, at the bottleneck; it grows
@@ -107,12 +107,12 @@ class AST(StagedNetwork):
             at, stage_dims, num_heads, _drop_path_rates(depths, drop_path_rate), strict=True
         ):
             shift = windows[level] // 2 if img_size // 2**level > windows[level] else 0
-            attention = Attention(attn, windows[level], heads, shift) if len(stages) >= levels else None
+            attention = Attention(attn, windows[level], heads, shift, similarity) if len(stages) >= levels else None
             layers = [
                 _layer(dim, attention, index, mlp_ratio=mlp_ratio, ffn=ffn, drop_path=rate)
                 for index, rate in enumerate(rates)
             ]
-            stages.append(AdaptiveSparseStage(layers, similarity=similarity, use_checkpoint=use_checkpoint))
+            stages.append(AdaptiveSparseStage(layers, use_checkpoint=use_checkpoint))
 
         self.conv_first = nn.Conv2d(dd_in, embed_dim, 3, padding=1)
         self.encoder = nn.ModuleList(stages[:levels])
@@ -144,7 +144,7 @@ class AST(StagedNetwork):
                 f"the network takes images of {self.dd_in} channels, got {x.shape[1]}; set in_chans and dd_in"
             )
         height, width = x.shape[-2:]
-        topk = self.choose_topk(topk)
+        topk = self.sample_topk(topk)
         image = pad_to_multiple(x, self.descriptor.size.multiple_of)
         # Channels last throughout: maps and tokens are views of each other.
         features = self.conv_first(image.contiguous(memory_format=torch.channels_last))
@@ -178,21 +178,27 @@ class AST(StagedNetwork):
 
 
 class Attention(NamedTuple):
-    """Attention of a stage: its kind, side of its windows, heads, and by how much every second layer shifts them."""
+    """Attention of a stage: its kind, side of its windows, heads, every second layer's shift, similarity of tokens."""
 
     kind: str
     window_size: int
     num_heads: int
     shift: int
+    similarity: Similarity
 
 
 def _layer(dim: int, attention: Attention | None, index: int, **options: Any) -> FeedForwardLayer:
     """Return the layer of that index in a stage."""
     if attention is None:
         return FeedForwardLayer(dim, **options)
-    shift = attention.shift * (index % 2)
     return AdaptiveSparseLayer(
-        dim, attention.window_size, attention.num_heads, shift=shift, attn=attention.kind, **options
+        dim,
+        attention.window_size,
+        attention.num_heads,
+        shift=attention.shift * (index % 2),
+        attn=attention.kind,
+        similarity=attention.similarity,
+        **options,
     )
 
 

@@ -46,7 +46,7 @@ class SemanIR(StagedNetwork):
         img_range: Range that images are scaled to inside the network, 1 or 255.
         upsampler: "pixelshuffle" (classical) or "pixelshuffledirect" (lightweight).
         resi_connection: "1conv" or "3conv".
-        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+        topk: Keys per query; or several: training samples one per forward pass, evaluation takes the largest.
         similarity: "dot", as published, or "cosine".
         shift: "stage": the windows of every second stage are shifted, one dictionary per stage; "layer": those of every
             second layer, two dictionaries per stage; "none".
@@ -149,7 +149,7 @@ class SemanIR(StagedNetwork):
         """
         self.descriptor.size.check(x)
         height, width = x.shape[-2:]
-        topk = self.choose_topk(topk)
+        topk = self.sample_topk(topk)
         x = pad_to_multiple(x, self.descriptor.size.multiple_of)
         x = (x - self.mean) * self.img_range
         shallow = self.conv_first(x)

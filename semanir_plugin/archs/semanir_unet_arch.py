@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.position_bias import PositionBias
-from semanir_plugin.blocks.resampling import EnlargingConv
+from semanir_plugin.blocks.resampling import Downsample, Upsample
 from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
@@ -38,7 +37,7 @@ class SemanIRUNet(StagedNetwork):
         head_dim: Channels of an attention head.
         window_sizes: Side of the windows of each level, in its pixels.
         mlp_ratio: Hidden channels of the MLPs, as a multiple of the level's channels.
-        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+        topk: Keys per query; or several: training samples one per forward pass, evaluation takes the largest.
             Windows of fewer tokens offer all they have.
         similarity: "dot", as published, or "cosine".
         shift: "stage": the windows of every second stage are shifted; "layer": those of every second layer; "none".
@@ -108,9 +107,9 @@ class SemanIRUNet(StagedNetwork):
 
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.encoder = nn.ModuleList(stages[: levels - 1])
-        self.downs = nn.ModuleList(ShrinkingConv(dim, 2 * dim) for dim in dims[:-1])
+        self.downs = nn.ModuleList(Downsample(dim, 2 * dim) for dim in dims[:-1])
         self.bottom = stages[levels - 1]
-        self.ups = nn.ModuleList(EnlargingConv(dim, dim // 2, 2) for dim in dims[:0:-1])
+        self.ups = nn.ModuleList(Upsample(dim, dim // 2, 2) for dim in dims[:0:-1])
         self.reductions = nn.ModuleList(nn.Conv2d(2 * dim, dim, 1) for dim in dims[-2:0:-1])
         self.decoder = nn.ModuleList(stages[levels:-1])
         self.refinement = stages[-1]
@@ -136,7 +135,7 @@ class SemanIRUNet(StagedNetwork):
             (B, in_chans, H, W), in about [0, 1].
         """
         height, width = x.shape[-2:]
-        topk = self.choose_topk(topk)
+        topk = self.sample_topk(topk)
         image = pad_to_multiple(x, self.descriptor.size.multiple_of)
         features, skips = self.conv_first(image), []
         for stage, down in zip(self.encoder, self.downs, strict=True):
@@ -151,23 +150,6 @@ class SemanIRUNet(StagedNetwork):
             features = _apply(stage, features, topk)
         features = _apply(self.refinement, features, topk)
         return crop_to(image + self.conv_last(features), height, width)
-
-
-class ShrinkingConv(nn.Module):
-    """A 3x3 convolution, and a pixel unshuffle that halves the size.
-
-    Args:
-        in_chans: Input channels.
-        out_chans: Output channels, a multiple of 4.
-    """
-
-    def __init__(self, in_chans: int, out_chans: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_chans, out_chans // 4, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_chans, 2 * H, 2 * W) to (B, out_chans, H, W)."""
-        return F.pixel_unshuffle(self.conv(x), 2)
 
 
 def _common_multiple(window_sizes: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
+from semanir_plugin.blocks.attention import get_attention
 from semanir_plugin.blocks.feed_forward import init_linear
 
 __all__ = ["Shift", "StagedNetwork", "check_positive", "shift_pattern"]
@@ -23,10 +24,10 @@ class StagedNetwork(nn.Module):
 
     Args:
         attn: Kind of attention.
-        topk: Keys per query; or several, of which training draws one per forward pass and evaluation takes the largest.
+        topk: Keys per query; or several: training samples one per forward pass, evaluation takes the largest.
 
     Raises:
-        ValueError: `topk` is not a positive int or a list of them.
+        ValueError: There is no such kind, or `topk` is not a positive int or a list of them.
     """
 
     descriptor: NetworkDescriptor
@@ -36,10 +37,10 @@ class StagedNetwork(nn.Module):
         choices = tuple(topk) if isinstance(topk, Sequence) else (topk,)
         if not choices or any(not isinstance(k, int) or k < 1 for k in choices):
             raise ValueError(f"topk must be a positive int or a list of them, got {topk!r}")
-        self.topk = choices if attn == "key_semantic" else None
+        self.topk = choices if get_attention(attn).builds_dictionary else None
 
-    def choose_topk(self, topk: int | None) -> int:
-        """Return the keys per query for one pass: what was asked for, else by the strategy of the constructor."""
+    def sample_topk(self, topk: int | None) -> int:
+        """Return the keys per query of one pass: `topk`, else in training one of the choices, else the largest."""
         if topk is not None:
             return topk
         choices = self.topk or (1,)

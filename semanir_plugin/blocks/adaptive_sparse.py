@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semanir_plugin.blocks.attention import KeySemanticAttention, build_attention
+from semanir_plugin.blocks.attention import Context, build_attention
 from semanir_plugin.blocks.feed_forward import build_feed_forward
-from semanir_plugin.blocks.shared_semantics import build_in_windows
 from semanir_plugin.blocks.windows import WindowGrid
-from semanir_plugin.ops import KeySemantics
 from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = ["AdaptiveSparseLayer", "AdaptiveSparseStage", "DropPath", "FeedForwardLayer"]
@@ -54,14 +52,21 @@ class FeedForwardLayer(nn.Module):
         ValueError: There is no such kind.
     """
 
+    # Layers of a stage that have equal keys share a context.
+    context_key: Hashable = None
+
     def __init__(self, dim: int, *, mlp_ratio: float = 4.0, ffn: str = "frfn", drop_path: float = 0.0) -> None:
         super().__init__()
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = build_feed_forward(ffn, dim, mlp_ratio)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, semantics: KeySemantics | None = None) -> Tensor:
-        """Map (B, H, W, dim) to the same shape; without attention, there is no use for `semantics`."""
+    def context(self, x: Tensor, topk: int) -> Context:
+        """Return None: without attention, there is no use for a context."""
+        return None
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Map (B, H, W, dim) to the same shape."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -74,6 +79,7 @@ class AdaptiveSparseLayer(FeedForwardLayer):
         num_heads: Attention heads.
         shift: By how many tokens the windows are shifted.
         attn: Kind of attention: "assa", "key_semantic" or "window".
+        similarity: What makes two tokens alike, of key-semantic attention.
         mlp_ratio: Hidden channels of the feed-forward network, as a multiple of `dim`.
         ffn: Kind of feed-forward network: "frfn", "leff" or "mlp".
         drop_path: Probability of leaving out a residual branch in training.
@@ -90,6 +96,7 @@ class AdaptiveSparseLayer(FeedForwardLayer):
         *,
         shift: int = 0,
         attn: str = "assa",
+        similarity: Similarity = "dot",
         mlp_ratio: float = 4.0,
         ffn: str = "frfn",
         drop_path: float = 0.0,
@@ -98,57 +105,50 @@ class AdaptiveSparseLayer(FeedForwardLayer):
         self.window_size = window_size
         self.shift = (shift, shift)
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = build_attention(attn, dim, window_size, num_heads)
+        self.attn = build_attention(attn, dim, window_size, num_heads, similarity=similarity)
+        self.context_key = (self.shift, self.attn.similarity)
 
     def grid(self, x: Tensor) -> WindowGrid:
         """Return where the layer's windows are on (B, H, W, C)."""
         # Shifted also in an image of a single window, as the authors do.
         return WindowGrid(self.window_size, x.shape[1], x.shape[2], self.shift)
 
-    def forward(self, x: Tensor, semantics: KeySemantics | None = None) -> Tensor:
-        """Map (B, H, W, dim), H and W multiples of the window, to the same shape.
+    def context(self, x: Tensor, topk: int) -> Context:
+        """Return what `forward` is to be given for maps of the size of `x`, (B, H, W, dim): a dictionary or regions."""
+        return self.attn.context(x, self.grid(x), topk)
 
-        Args:
-            x: Tokens.
-            semantics: The dictionary of the layer's windows, for key-semantic attention.
-        """
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Map (B, H, W, dim), H and W multiples of the window, to the same shape."""
         grid = self.grid(x)
-        keys = semantics if isinstance(self.attn, KeySemanticAttention) else grid.regions(x.device)
-        x = x + self.drop_path(grid.merge(self.attn(grid.partition(self.norm1(x)), keys)))
-        return super().forward(x)
+        x = x + self.drop_path(grid.reverse(self.attn(grid.partition(self.norm1(x)), context)))
+        return super().forward(x, context)
 
 
 class AdaptiveSparseStage(nn.Module):
-    """Layers in turn; those with key-semantic attention share dictionaries, built from the stage's input.
+    """Layers in turn; those that attend alike in the same windows share a context, made from the stage's input.
 
     Args:
         layers: What it consists of.
-        similarity: What makes two tokens alike, see `build_key_semantics`.
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
     """
 
-    def __init__(
-        self, layers: Sequence[FeedForwardLayer], *, similarity: Similarity = "dot", use_checkpoint: bool = False
-    ) -> None:
+    def __init__(self, layers: Sequence[FeedForwardLayer], *, use_checkpoint: bool = False) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.similarity = similarity
         self.use_checkpoint = use_checkpoint
 
     def forward(self, x: Tensor, topk: int = 1) -> Tensor:
         """Map (B, H, W, C) to the same shape, with `topk` keys per query where there are dictionaries."""
         out = x
-        dictionaries: dict[tuple[int, int], KeySemantics] = {}
+        contexts: dict[Hashable, Context] = {}
         for layer in self.layers:
-            semantics = None
-            if isinstance(layer, AdaptiveSparseLayer) and isinstance(layer.attn, KeySemanticAttention):
-                if layer.shift not in dictionaries:
-                    dictionaries[layer.shift] = build_in_windows(x, layer.grid(x), topk, self.similarity)
-                semantics = dictionaries[layer.shift]
-            out = self._run(layer, out, semantics)
+            assert isinstance(layer, FeedForwardLayer)
+            if layer.context_key not in contexts:
+                contexts[layer.context_key] = layer.context(x, topk)
+            out = self._run(layer, out, contexts[layer.context_key])
         return out
 
-    def _run(self, layer: nn.Module, x: Tensor, semantics: KeySemantics | None) -> Tensor:
+    def _run(self, layer: nn.Module, x: Tensor, context: Context) -> Tensor:
         if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(layer, x, semantics, use_reentrant=False)
-        return layer(x, semantics)
+            return checkpoint(layer, x, context, use_reentrant=False)
+        return layer(x, context)

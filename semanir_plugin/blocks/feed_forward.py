@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semanir_plugin.blocks.bands import map_bands
 from semanir_plugin.blocks.linear import Linear
+from semanir_plugin.blocks.row_chunking import map_row_chunks
 from semanir_plugin.ops.linear import linear
 
 __all__ = ["FEED_FORWARDS", "FRFN", "LeFF", "Mlp", "build_feed_forward", "init_linear"]
@@ -45,7 +45,7 @@ class LeFF(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, dim) to (B, H, W, dim)."""
-        return map_bands(_leff_rows, x, *_parameters(self), width=self.dwconv.out_channels)
+        return map_row_chunks(_leff_rows, x, *_parameters(self), width=self.dwconv.out_channels)
 
 
 class FRFN(nn.Module):
@@ -76,7 +76,7 @@ class FRFN(nn.Module):
         quarter = self.partial_conv.in_channels
         refined = self.partial_conv(x[..., :quarter].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         x = torch.cat([refined, x[..., quarter:].to(refined.dtype)], dim=-1)
-        return map_bands(_frfn_rows, x, *_parameters(self), width=self.dwconv.out_channels)
+        return map_row_chunks(_frfn_rows, x, *_parameters(self), width=self.dwconv.out_channels)
 
 
 # By the names that options give them.

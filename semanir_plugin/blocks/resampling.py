@@ -1,4 +1,4 @@
-"""Heads that turn features into a larger image."""
+"""Upsample and Downsample by pixel shuffles, and the heads that turn features into a larger image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["EnlargingConv", "PixelShuffleDirectHead", "PixelShuffleHead", "bilinear_kernel", "upsampling_steps"]
+__all__ = [
+    "Downsample",
+    "PixelShuffleDirectHead",
+    "PixelShuffleHead",
+    "Upsample",
+    "bilinear_kernel",
+    "upsampling_steps",
+]
 
 NEGATIVE_SLOPE = 0.01
 
@@ -25,7 +32,7 @@ def upsampling_steps(scale: int) -> list[int]:
 
 
 class PixelShuffleHead(nn.Module):
-    """Classical SR head: convolution to `hidden`, LeakyReLU, enlarging convolutions, convolution to the image.
+    """Classical SR head: convolution to `hidden`, LeakyReLU, upsampling, convolution to the image.
 
     Args:
         dim: Channels of the features.
@@ -37,7 +44,7 @@ class PixelShuffleHead(nn.Module):
     def __init__(self, dim: int, out_chans: int, scale: int, *, hidden: int = 64) -> None:
         super().__init__()
         self.conv_before = nn.Conv2d(dim, hidden, 3, padding=1)
-        self.upsample = nn.Sequential(*(EnlargingConv(hidden, hidden, step) for step in upsampling_steps(scale)))
+        self.upsample = nn.Sequential(*(Upsample(hidden, hidden, step) for step in upsampling_steps(scale)))
         self.conv_last = nn.Conv2d(hidden, out_chans, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,14 +59,14 @@ class PixelShuffleHead(nn.Module):
         both_signs = torch.cat([torch.eye(c), -torch.eye(c)])  # LeakyReLU(x) - LeakyReLU(-x) = (1 + slope) x
         _set_leading_filters(self.conv_before, both_signs, torch.eye(3)[1:2])
         for step in self.upsample.children():
-            assert isinstance(step, EnlargingConv)
+            assert isinstance(step, Upsample)
             step.init_as_interpolation(2 * c)
         self.conv_last.weight.zero_()
         _set_leading_filters(self.conv_last, both_signs.T / (1 + NEGATIVE_SLOPE), torch.eye(3)[1:2])
 
 
-class EnlargingConv(nn.Module):
-    """A 3x3 convolution to scale ** 2 times the channels, and a pixel shuffle of them to `scale` times the size.
+class Upsample(nn.Module):
+    """A 3x3 convolution to scale ** 2 times the channels, and a pixel shuffle to `scale` times the size (SwinIR).
 
     Args:
         in_chans: Input channels.
@@ -82,8 +89,25 @@ class EnlargingConv(nn.Module):
         _set_leading_filters(self.conv, torch.eye(channels), bilinear_kernel(self.scale))
 
 
-class PixelShuffleDirectHead(EnlargingConv):
-    """Lightweight SR head: one enlarging convolution.
+class Downsample(nn.Module):
+    """A 3x3 convolution to a quarter of `out_chans`, and a pixel unshuffle that halves the size (Restormer).
+
+    Args:
+        in_chans: Input channels.
+        out_chans: Output channels, a multiple of 4.
+    """
+
+    def __init__(self, in_chans: int, out_chans: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, out_chans // 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_chans, 2 * H, 2 * W) to (B, out_chans, H, W)."""
+        return F.pixel_unshuffle(self.conv(x), 2)
+
+
+class PixelShuffleDirectHead(Upsample):
+    """Lightweight SR head: one upsampling step.
 
     Args:
         dim: Channels of the features.

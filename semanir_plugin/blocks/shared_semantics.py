@@ -1,29 +1,16 @@
-"""Key-semantic dictionaries of token maps, and how several layers come to share them."""
+"""How layers that know nothing of each other come to share key-semantic dictionaries."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from torch import Tensor
 
-from semanir_plugin.blocks.windows import WindowGrid
-from semanir_plugin.ops import KeySemantics, build_key_semantics
-from semanir_plugin.ops.key_semantics import Similarity
+from semanir_plugin.blocks.attention import Attention, Context
+from semanir_plugin.blocks.windows import Windows
 
-__all__ = ["SharedSemantics", "build_in_windows"]
-
-
-def build_in_windows(x: Tensor, grid: WindowGrid, topk: int, similarity: Similarity = "dot") -> KeySemantics:
-    """Build the dictionary of each window of a token map.
-
-    Args:
-        x: (B, H, W, C), as large as the grid.
-        grid: Where the windows are.
-        topk: Keys per query.
-        similarity: What makes two tokens alike, see `build_key_semantics`.
-    """
-    return build_key_semantics(grid.partition(x), topk, regions=grid.regions(x.device), similarity=similarity)
+__all__ = ["SharedSemantics"]
 
 
 class SharedSemantics:
@@ -40,14 +27,23 @@ class SharedSemantics:
         """Forget the dictionaries of the last pass."""
         self._of_thread.built = {}
 
-    def get(self, position: Hashable, build: Callable[[], KeySemantics]) -> KeySemantics:
-        """Return the dictionary of a window position, built if this is the first time."""
+    def context(self, attn: Attention, x: Tensor, windows: Windows, topk: int, *, position: Hashable) -> Context:
+        """Return `attn.context(x, windows, topk)`, or what the first to ask with such arguments in this pass got.
+
+        Args:
+            attn: Attention on windows.
+            x: Tokens, as they come before `windows.partition`; of a later layer's only shape and device matter.
+            windows: Where its windows are.
+            topk: Keys per query.
+            position: What tells windows that lie otherwise apart.
+        """
         if not hasattr(self._of_thread, "built"):
             self.clear()
-        built: dict[Hashable, KeySemantics] = self._of_thread.built
-        if position not in built:
-            built[position] = build()
-        return built[position]
+        built: dict[Hashable, Context] = self._of_thread.built
+        key = (position, x.shape[:-1], x.device, topk, attn.similarity)
+        if key not in built:
+            built[key] = attn.context(x, windows, topk)
+        return built[key]
 
     def __reduce__(self) -> tuple[type[SharedSemantics], tuple[()]]:
         # A copy of a network has passes of its own.

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semanir_plugin.blocks.attention import build_attention
+from semanir_plugin.blocks.attention import Attention, Context, build_attention
 from semanir_plugin.blocks.feed_forward import Mlp, build_feed_forward
 from semanir_plugin.blocks.position_bias import PositionBias
-from semanir_plugin.blocks.shared_semantics import build_in_windows
 from semanir_plugin.blocks.windows import WindowGrid
-from semanir_plugin.ops import KeySemantics
 from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = ["KeySemanticLayer", "KeySemanticStage", "residual_conv"]
@@ -31,6 +29,7 @@ class KeySemanticLayer(nn.Module):
         shifted: Whether the layer's windows are shifted by half their size.
         attn: Kind of attention: "key_semantic", "assa" or "window".
         position_bias: "table" or "factorised", of key-semantic attention.
+        similarity: What makes two tokens alike, of key-semantic attention.
         ffn: Kind of feed-forward network: "mlp", "frfn" or "leff".
     """
 
@@ -48,32 +47,35 @@ class KeySemanticLayer(nn.Module):
         shifted: bool,
         attn: str = "key_semantic",
         position_bias: PositionBias = "table",
+        similarity: Similarity = "dot",
         ffn: str = "mlp",
     ) -> None:
         super().__init__()
         self.shifted = shifted
-        self.attn = build_attention(attn, dim, window_size, num_heads, position_bias=position_bias)
+        self.attn = build_attention(
+            attn, dim, window_size, num_heads, position_bias=position_bias, similarity=similarity
+        )
         self.norm1 = nn.LayerNorm(dim)
         self.mlp = build_feed_forward(ffn, dim, mlp_ratio)
         self.norm2 = nn.LayerNorm(dim)
         for norm in (self.norm1, self.norm2):
             nn.init.constant_(norm.weight, self.INITIAL_SCALE)
 
-    def forward(self, x: Tensor, grid: WindowGrid, keys: KeySemantics | Tensor | None) -> Tensor:
-        """Map (B, N, C) windows to (B, N, C); `keys` are what the attention may look at: a dictionary or regions."""
-        x = x + self.norm1(self.attn(x, keys))
+    def forward(self, x: Tensor, grid: WindowGrid, context: Context) -> Tensor:
+        """Map (B, N, C) windows to (B, N, C), given what `attn.context` returned."""
+        x = x + self.norm1(self.attn(x, context))
         return x + self.norm2(self._feed_forward(x, grid))
 
     def _feed_forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         if isinstance(self.mlp, Mlp):  # sees each token alone
             return self.mlp(x)
-        return grid.partition(self.mlp(grid.merge(x)))
+        return grid.partition(self.mlp(grid.reverse(x)))
 
 
 class KeySemanticStage(nn.Module):
     """Layers on windows, closed by a convolution and a residual (SemanIR, section 3.1).
 
-    One dictionary is built from the stage's input for each window position that its layers use, and shared by them.
+    Attention makes its context, such as a dictionary, from the stage's input; layers whose windows lie alike share it.
 
     Args:
         dim: Channels.
@@ -107,8 +109,6 @@ class KeySemanticStage(nn.Module):
         super().__init__()
         self.use_checkpoint = use_checkpoint
         self.window_size = window_size
-        self.similarity = similarity
-        self.attn = attn
         self.layers = nn.ModuleList(
             KeySemanticLayer(
                 dim,
@@ -118,6 +118,7 @@ class KeySemanticStage(nn.Module):
                 shifted=each,
                 attn=attn,
                 position_bias=position_bias,
+                similarity=similarity,
                 ffn=ffn,
             )
             for each in shifted
@@ -127,16 +128,23 @@ class KeySemanticStage(nn.Module):
     def forward(self, x: Tensor, topk: int) -> Tensor:
         """Map (B, H, W, C), H and W multiples of the window, to the same shape, with `topk` keys per query."""
         out = x
-        keys: dict[bool, KeySemantics | Tensor | None] = {}
+        contexts: dict[bool, Context] = {}
         for shifted, layers in groupby(self.layers, key=lambda layer: layer.shifted):
             grid = self.grid(x, shifted=shifted)
-            if shifted not in keys:
-                keys[shifted] = self._choose_keys(x, topk, grid)
+            if shifted not in contexts:
+                contexts[shifted] = self.attn.context(x, grid, topk)
             windows = grid.partition(out)
             for layer in layers:
-                windows = self._run(layer, windows, grid, keys[shifted])
-            out = grid.merge(windows)
+                windows = self._run(layer, windows, grid, contexts[shifted])
+            out = grid.reverse(windows)
         return x + self.conv(out.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    @property
+    def attn(self) -> Attention:
+        """The attention of the first layer; contexts that it makes suit all layers."""
+        first = self.layers[0]
+        assert isinstance(first, KeySemanticLayer)
+        return first.attn
 
     def grid(self, x: Tensor, *, shifted: bool) -> WindowGrid:
         """Return where the windows of a map (B, H, W, C) are, in the layers that shift them or in the others."""
@@ -146,15 +154,10 @@ class KeySemanticStage(nn.Module):
         shift = (half if height > self.window_size else 0, half if width > self.window_size else 0)
         return WindowGrid(self.window_size, height, width, shift)
 
-    def _choose_keys(self, x: Tensor, topk: int, grid: WindowGrid) -> KeySemantics | Tensor | None:
-        if self.attn == "key_semantic":
-            return build_in_windows(x, grid, topk, self.similarity)
-        return grid.regions(x.device)
-
-    def _run(self, layer: nn.Module, windows: Tensor, *given: WindowGrid | KeySemantics | Tensor | None) -> Tensor:
+    def _run(self, layer: nn.Module, windows: Tensor, grid: WindowGrid, context: Context) -> Tensor:
         if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(layer, windows, *given, use_reentrant=False)
-        return layer(windows, *given)
+            return checkpoint(layer, windows, grid, context, use_reentrant=False)
+        return layer(windows, grid, context)
 
 
 def residual_conv(dim: int, kind: str) -> nn.Module:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from semanir_plugin.blocks.attention import KeySemanticAttention, WindowAttention, build_attention
+from semanir_plugin.blocks.attention import Context, build_attention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp, build_feed_forward
-from semanir_plugin.blocks.shared_semantics import SharedSemantics, build_in_windows
+from semanir_plugin.blocks.shared_semantics import SharedSemantics
 from semanir_plugin.blocks.sizes import pad_to_multiple
 from semanir_plugin.blocks.windows import WindowGrid
-from semanir_plugin.ops import KeySemantics
 from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = [
@@ -33,33 +32,55 @@ class MapAttention(nn.Module):
 
     Args:
         dim: Channels.
-        kind: Kind of attention: "assa" or "window".
+        kind: Kind of attention: "assa", "window" or "key_semantic".
         num_heads: Attention heads; by default as many as make them about 32 wide.
         window_size: Side of the windows in tokens. Maps are padded by reflection to a multiple.
         shift: By how many tokens the windows are shifted, along axes that have several.
+        topk: Of key-semantic attention, keys per query; by default half of a window.
+        similarity: Of key-semantic attention, what makes two tokens alike, "dot" or "cosine".
 
     Raises:
-        ValueError: There is no such kind, `dim` is not a multiple of `num_heads`, or `shift` not below `window_size`.
+        ValueError: There is no such kind, `dim` is not a multiple of `num_heads`, `shift` is not below `window_size`,
+            or `topk` not positive.
     """
 
-    attn: KeySemanticAttention | WindowAttention
-
     def __init__(
-        self, dim: int, *, kind: str = "assa", num_heads: int | None = None, window_size: int = 8, shift: int = 0
+        self,
+        dim: int,
+        *,
+        kind: str = "assa",
+        num_heads: int | None = None,
+        window_size: int = 8,
+        shift: int = 0,
+        topk: int | None = None,
+        similarity: Similarity = "dot",
     ) -> None:
         super().__init__()
         if window_size < 1 or not 0 <= shift < window_size:
             raise ValueError(f"shift must be at least 0 and below window_size, got {shift} and {window_size}")
         self.window_size = window_size
         self.shift = shift
-        self.attn = build_attention(kind, dim, window_size, choose_heads(dim) if num_heads is None else num_heads)
+        self.topk = choose_topk(topk, window_size**2)
+        heads = choose_heads(dim) if num_heads is None else num_heads
+        self.attn = build_attention(kind, dim, window_size, heads, similarity=similarity)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, dim) to the same shape."""
+    def context(self, x: Tensor) -> Context:
+        """Return what `forward` may be given for maps of the size of `x`, (B, H, W, dim): a dictionary or regions."""
+        x = self._pad(x)
+        return self._context(x, self.grid(x))
+
+    def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        """Map (B, H, W, dim) to the same shape.
+
+        Args:
+            x: Tokens.
+            context: What `context` returned for a map of this size; by default for `x`.
+        """
         height, width = x.shape[1:3]
         x = self._pad(x)
         grid = self.grid(x)
-        return grid.merge(self.attn(grid.partition(x), grid.regions(x.device)))[:, :height, :width]
+        context = self._context(x, grid) if context is None else context
+        return grid.reverse(self.attn(grid.partition(x), context))[:, :height, :width]
 
     def grid(self, x: Tensor) -> WindowGrid:
         """Return where the windows of a padded map (B, H, W, dim) are."""
@@ -67,6 +88,9 @@ class MapAttention(nn.Module):
         # A single window along an axis already sees all of it.
         shift = (self.shift if height > self.window_size else 0, self.shift if width > self.window_size else 0)
         return WindowGrid(self.window_size, height, width, shift)
+
+    def _context(self, x: Tensor, grid: WindowGrid) -> Context:
+        return self.attn.context(x, grid, self.topk)
 
     def _pad(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x.permute(0, 3, 1, 2), self.window_size).permute(0, 2, 3, 1)
@@ -99,37 +123,21 @@ class KeySemanticMapAttention(MapAttention):
         similarity: Similarity = "dot",
         shared: SharedSemantics | None = None,
     ) -> None:
-        super().__init__(dim, kind="key_semantic", num_heads=num_heads, window_size=window_size, shift=shift)
-        self.topk = choose_topk(topk, window_size**2)
-        self.similarity = similarity
+        super().__init__(
+            dim,
+            kind="key_semantic",
+            num_heads=num_heads,
+            window_size=window_size,
+            shift=shift,
+            topk=topk,
+            similarity=similarity,
+        )
         self.shared = shared
 
-    def build(self, x: Tensor) -> KeySemantics:
-        """Build the dictionary of a map (B, H, W, dim), which maps of that size may be given in `forward`."""
-        x = self._pad(x)
-        return build_in_windows(x, self.grid(x), self.topk, self.similarity)
-
-    def forward(self, x: Tensor, semantics: KeySemantics | None = None) -> Tensor:
-        """Map (B, H, W, dim) to the same shape.
-
-        Args:
-            x: Tokens.
-            semantics: What `build` returned for a map of this size; by default the shared one, or one of `x`.
-        """
-        height, width = x.shape[1:3]
-        x = self._pad(x)
-        grid = self.grid(x)
-        if semantics is None:
-            semantics = self._find(x, grid)
-        return grid.merge(self.attn(grid.partition(x), semantics))[:, :height, :width]
-
-    def _find(self, x: Tensor, grid: WindowGrid) -> KeySemantics:
-        def build() -> KeySemantics:
-            return build_in_windows(x, grid, self.topk, self.similarity)
-
+    def _context(self, x: Tensor, grid: WindowGrid) -> Context:
         if self.shared is None:
-            return build()
-        return self.shared.get((grid, len(x), self.topk, self.similarity, x.device), build)
+            return super()._context(x, grid)
+        return self.shared.context(self.attn, x, grid, self.topk, position=grid)
 
 
 class ResidualBlock(nn.Module):

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["WindowGrid", "merge_windows", "partition_windows", "shifted_regions"]
+__all__ = ["CutWindows", "WindowGrid", "Windows", "shifted_regions", "window_partition", "window_reverse"]
+
+
+class Windows(Protocol):
+    """How tokens come to lie in windows: what attention asks to make its context."""
+
+    def partition(self, x: Tensor) -> Tensor:
+        """Return the windows of tokens, (B * windows, N, C)."""
+
+    def regions(self, device: torch.device) -> Tensor | None:
+        """Return a label per token, (windows, N): such of different labels must not attend to each other."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,11 @@ class WindowGrid:
 
     def partition(self, x: Tensor) -> Tensor:
         """Cut (B, height, width, C) into windows, (B * windows, N, C)."""
-        return partition_windows(x, self.size, self.shift)
+        return window_partition(x, self.size, self.shift)
 
-    def merge(self, windows: Tensor) -> Tensor:
+    def reverse(self, windows: Tensor) -> Tensor:
         """Undo `partition`."""
-        return merge_windows(windows, self.size, self.height, self.width, self.shift)
+        return window_reverse(windows, self.size, self.height, self.width, self.shift)
 
     def regions(self, device: torch.device) -> Tensor | None:
         """Return `shifted_regions`, (windows, N), or None where nothing is shifted."""
@@ -41,7 +52,26 @@ class WindowGrid:
         return shifted_regions(self.height, self.width, self.size, self.shift, device)
 
 
-def partition_windows(x: Tensor, size: int, shift: tuple[int, int] = (0, 0)) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class CutWindows:
+    """Windows of tokens that come cut already, (B * windows, N, C).
+
+    Attributes:
+        labels: (windows, N), see `Windows.regions`; None: every token of a window may attend to every other.
+    """
+
+    labels: Tensor | None = None
+
+    def partition(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def regions(self, device: torch.device) -> Tensor | None:
+        """Return the labels."""
+        return self.labels
+
+
+def window_partition(x: Tensor, size: int, shift: tuple[int, int] = (0, 0)) -> Tensor:
     """Cut (B, H, W, C), H and W multiples of `size`, into (B * windows, size * size, C) after a cyclic shift."""
     if any(shift):
         x = x.roll((-shift[0], -shift[1]), dims=(1, 2))
@@ -50,8 +80,8 @@ def partition_windows(x: Tensor, size: int, shift: tuple[int, int] = (0, 0)) -> 
     return x.transpose(2, 3).reshape(-1, size * size, c)  # (B*nW, N, C)
 
 
-def merge_windows(windows: Tensor, size: int, height: int, width: int, shift: tuple[int, int] = (0, 0)) -> Tensor:
-    """Undo `partition_windows`: (B * windows, size * size, C) to (B, height, width, C)."""
+def window_reverse(windows: Tensor, size: int, height: int, width: int, shift: tuple[int, int] = (0, 0)) -> Tensor:
+    """Undo `window_partition`: (B * windows, size * size, C) to (B, height, width, C)."""
     c = windows.shape[-1]
     x = windows.view(-1, height // size, width // size, size, size, c)
     x = x.transpose(2, 3).reshape(-1, height, width, c)
@@ -68,4 +98,4 @@ def shifted_regions(height: int, width: int, size: int, shift: tuple[int, int], 
     row = (torch.arange(height, device=device) >= height - shift[0]).long()
     column = (torch.arange(width, device=device) >= width - shift[1]).long()
     labels = 2 * row[:, None] + column[None, :]
-    return partition_windows(labels[None, :, :, None], size).squeeze(-1)
+    return window_partition(labels[None, :, :, None], size).squeeze(-1)

@@ -20,7 +20,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "curves",
-        help="draw losses and validation scores of trainings",
+        help="plot losses and validation scores of trainings",
         description="Draw losses and validation scores against the iteration, of one training or several.",
         epilog=EPILOG,
     )
@@ -32,16 +32,16 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw the picture."""
+    """Plot the picture."""
     from pathlib import Path
 
     from semanir_plugin.evaluation.pictures import check_picture_path
-    from semanir_plugin.evaluation.training_curves import draw_training
+    from semanir_plugin.evaluation.training_curves import plot_training
     from semanir_plugin.evaluation.training_logs import read_runs
 
     output = Path(args.output)
     check_picture_path(output)
     runs = read_runs([Path(log) for log in args.logs], args.names)
-    draw_training(runs, output)
+    plot_training(runs, output)
     count = len({name for run in runs for name in run.series})
     print(f"{output}: {count:,} curves of {len(runs):,} run{'s' if len(runs) > 1 else ''}")

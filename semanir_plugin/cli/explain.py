@@ -48,7 +48,7 @@ def _whole(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw the picture."""
+    """Plot the picture."""
     from pathlib import Path
 
     from semanir_plugin.evaluation.explain import ExplainArguments, explain

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from semanir_plugin.archs import describe
-from semanir_plugin.blocks.bands import map_bands
+from semanir_plugin.blocks.row_chunking import map_row_chunks
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, build_key_semantics, key_semantic_attention
 
 __all__ = ["count_by_module", "count_flops", "count_parameters", "swapped"]
@@ -155,14 +155,14 @@ def _pool(x: Tensor, output_size: Any) -> Tensor:
 
 
 def _map_whole(function: Callable[..., Tensor], x: Tensor, *parameters: Tensor, width: int) -> Tensor:
-    return function(x, slice(None), *parameters)  # bands compute their borders twice, and hide what they do
+    return function(x, slice(None), *parameters)  # chunks compute their borders twice, and hide what they do
 
 
 STAND_INS: dict[Callable[..., Any], Callable[..., Any]] = {
     build_key_semantics: _build,
     key_semantic_attention: _attend,
     adaptive_sparse_attention: _attend_to_all,
-    map_bands: _map_whole,
+    map_row_chunks: _map_whole,
     adaptive_avg_pool2d: _pool,
 }
 

@@ -16,18 +16,19 @@ from tqdm import tqdm
 from semanir_plugin.archs import describe
 from semanir_plugin.blocks import KeySemanticStage
 from semanir_plugin.blocks.sizes import pad_to_multiple, reflect_indices
+from semanir_plugin.blocks.windows import CutWindows
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.pictures import check_picture_path, save_figure
 from semanir_plugin.inference.images import decode_image
 from semanir_plugin.inference.loading import load
-from semanir_plugin.ops import build_key_semantics
+from semanir_plugin.ops import KeySemantics
 from semanir_plugin.option_files import load_options
 from semanir_plugin.pixels import FloatImage, to_uint8
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Choice", "ExplainArguments", "choose_topks", "draw_explanation", "explain", "explain_pixel", "find_part"]
+__all__ = ["Choice", "ExplainArguments", "choose_topks", "explain", "explain_pixel", "find_part", "plot_explanation"]
 
 PANEL = 2.1  # inches
 WINDOW_COLOUR, PIXEL_COLOUR = "#e69f00", "#0072b2"  # of the colour-blind-safe Okabe-Ito palette
@@ -59,7 +60,7 @@ class ExplainArguments:
 
 
 def explain(args: ExplainArguments) -> str:
-    """Draw what a pixel attends to, and return in words what was read of the image.
+    """Plot what a pixel attends to, and return in words what was read of the image.
 
     Raises:
         UserError: The image, the pixel, the weights or the options are not right, or the picture cannot be written.
@@ -79,7 +80,7 @@ def explain(args: ExplainArguments) -> str:
     except ValueError as error:  # the image is too small for the network
         raise UserError(f"{args.image}: {one_line(error)}; choose a larger one") from error
     shown = to_uint8(seen).repeat(3 // seen.shape[2], axis=-1)
-    draw_explanation(shown, explanation, args.output, at=at, corner=(rows.start, columns.start))
+    plot_explanation(shown, explanation, args.output, at=at, corner=(rows.start, columns.start))
     if seen.shape == image.shape:
         return "the whole image"
     return f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"
@@ -212,7 +213,7 @@ def _run(network: nn.Module, image: Tensor, at: tuple[int, int], size: torch.Siz
 
 def _key_semantic_stages(network: nn.Module) -> list[KeySemanticStage]:
     stages = [module for module in network.modules() if isinstance(module, KeySemanticStage)]
-    return [stage for stage in stages if stage.attn == "key_semantic"]
+    return [stage for stage in stages if stage.attn.builds_dictionary]
 
 
 def _choose(stage: KeySemanticStage, x: Tensor, topk: int, at: tuple[int, int], side: int, number: int) -> Choice:
@@ -224,7 +225,9 @@ def _choose(stage: KeySemanticStage, x: Tensor, topk: int, at: tuple[int, int], 
     regions = grid.regions(x.device)
     regions = None if regions is None else regions[window : window + 1]
     features = grid.partition(x)[window : window + 1]
-    chosen = build_key_semantics(features, topk, regions=regions, similarity=stage.similarity).mask()[0, query]
+    semantics = stage.attn.context(features, CutWindows(regions), topk)
+    assert isinstance(semantics, KeySemantics)
+    chosen = semantics.mask()[0, query]
     allowed = torch.ones_like(chosen) if regions is None else regions[0] == regions[0, query]
     return Choice(number, topk, any(grid.shift), side, *_to_map(tokens[window], allowed, chosen, x.shape[2], side))
 
@@ -238,7 +241,7 @@ def _to_map(tokens: Tensor, allowed: Tensor, chosen: Tensor, width: int, side: i
     return int(top) * side, int(left) * side, keys
 
 
-def draw_explanation(
+def plot_explanation(
     image: NDArray[np.uint8],
     explanation: Sequence[Sequence[Choice]],
     path: Path,
@@ -246,7 +249,7 @@ def draw_explanation(
     at: tuple[int, int],
     corner: tuple[int, int] = (0, 0),
 ) -> None:
-    """Draw a row for each stage: the image, the window that the pixel lies in, and the keys chosen with each k.
+    """Plot a row for each stage: the image, the window that the pixel lies in, and the keys chosen with each k.
 
     Args:
         image: (H, W, 3) RGB, what the network was given, before padding.
@@ -267,16 +270,16 @@ def draw_explanation(
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize="medium")
     for row, choices in zip(grid, explanation, strict=True):
-        _draw_image(row[0], image, at, choices[0])
-        _draw_window(row[1], image, at, choices[0])
+        _plot_image(row[0], image, at, choices[0])
+        _plot_window(row[1], image, at, choices[0])
         for axes, choice in zip(row[2:], choices, strict=True):
-            _draw_window(axes, image, at, choice, only_keys=True)
+            _plot_window(axes, image, at, choice, only_keys=True)
     where = f"pixel at row {at[0] + corner[0]}, column {at[1] + corner[1]}"
     figure.suptitle(f"What the {where} (blue) attends to in its window: orange")
     save_figure(figure, path)
 
 
-def _draw_image(axes: Axes, image: NDArray[np.uint8], at: tuple[int, int], choice: Choice) -> None:
+def _plot_image(axes: Axes, image: NDArray[np.uint8], at: tuple[int, int], choice: Choice) -> None:
     axes.imshow(image)
     _outline(axes, choice.box, WINDOW_COLOUR)
     axes.plot(at[1], at[0], marker="s", markersize=4, color=PIXEL_COLOUR, markeredgecolor="white", markeredgewidth=0.8)
@@ -284,7 +287,7 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8], at: tuple[int, int], choic
     axes.set_ylabel(f"stage {choice.stage}")
 
 
-def _draw_window(
+def _plot_window(
     axes: Axes, image: NDArray[np.uint8], at: tuple[int, int], choice: Choice, *, only_keys: bool = False
 ) -> None:
     top, left, height, width = choice.box

@@ -91,14 +91,14 @@ def most_detailed_crop(image: Pixels, size: int | tuple[int, int]) -> tuple[int,
 
 
 def compare_crops(comparisons: Sequence[Comparison], *, crop: int = 72, zoom: int = 4) -> Image.Image:
-    """Draw one row per photograph: the whole of it, then the same crop of every version, enlarged and captioned.
+    """Plot one row per photograph: the whole of it, then the same crop of every version, enlarged and captioned.
 
     Args:
         comparisons: The rows; all with as many versions.
         crop: Side of the crop in pixels of the reference; smaller references use their shorter side.
         zoom: Enlargement of the crop.
     """
-    rows = [_draw_row(each, crop, zoom) for each in comparisons]
+    rows = [_plot_row(each, crop, zoom) for each in comparisons]
     picture = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:
@@ -107,7 +107,7 @@ def compare_crops(comparisons: Sequence[Comparison], *, crop: int = 72, zoom: in
     return picture
 
 
-def _draw_row(comparison: Comparison, crop: int, zoom: int) -> Image.Image:
+def _plot_row(comparison: Comparison, crop: int, zoom: int) -> Image.Image:
     height, width = comparison.reference.shape[:2]
     side = crop * zoom
     crop = min(crop, height, width)

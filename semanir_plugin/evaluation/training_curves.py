@@ -14,7 +14,7 @@ from semanir_plugin.evaluation.training_logs import TrainingRun
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_training"]
+__all__ = ["plot_training"]
 
 # Of the colour-blind-safe Okabe-Ito palette; lines differ in their strokes too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -28,8 +28,8 @@ SMOOTHED = 100  # a loss of more points is drawn as the mean of its neighbourhoo
 SIGNS = {"psnr": 1, "ssim": 1, "lpips": -1, "niqe": -1}  # 1: more is better; by how a metric's name starts
 
 
-def draw_training(runs: Sequence[TrainingRun], path: Path) -> None:
-    """Draw a panel for each loss, then for each metric of each validation set, with all runs.
+def plot_training(runs: Sequence[TrainingRun], path: Path) -> None:
+    """Plot a panel for each loss, then for each metric of each validation set, with all runs.
 
     Losses are drawn on a logarithmic scale; of scores, the best is marked and told in the legend.
 
@@ -50,17 +50,17 @@ def draw_training(runs: Sequence[TrainingRun], path: Path) -> None:
     figure = Figure(figsize=(4.6 * columns, height * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
-        draw = _draw_loss if name.startswith("losses/") else _draw_score
+        plot = _plot_loss if name.startswith("losses/") else _plot_score
         for index, run in enumerate(runs):
             if name in run.series:
-                draw(axes, name, run, index)
+                plot(axes, name, run, index)
         _finish(axes, name, below=below)
     for axes in panels[len(names) :]:
         axes.remove()
     save_figure(figure, path)
 
 
-def _draw_loss(axes: Axes, name: str, run: TrainingRun, index: int) -> None:
+def _plot_loss(axes: Axes, name: str, run: TrainingRun, index: int) -> None:
     iterations, values = _points(run, name)
     colour, stroke = COLOURS[index % len(COLOURS)], STROKES[index % len(STROKES)]
     width = len(values) // SMOOTHED
@@ -81,7 +81,7 @@ def _smooth(values: np.ndarray, width: int) -> np.ndarray:
         return (sums[stop] - sums[start]) / (counts[stop] - counts[start])
 
 
-def _draw_score(axes: Axes, name: str, run: TrainingRun, index: int) -> None:
+def _plot_score(axes: Axes, name: str, run: TrainingRun, index: int) -> None:
     iterations, values = _points(run, name)
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     sign, known, label = _sign(name), np.isfinite(values), run.name

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from semanir_plugin.blocks.attention import KeySemanticAttention, WindowAttention
+from semanir_plugin.blocks.attention import Attention
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
 from semanir_plugin.blocks.token_maps import ResidualBlock, choose_topk
 from semanir_plugin.mixing.entries import MixEntry
@@ -156,12 +156,10 @@ class _Installer:
         return StandIn(plan.block, plan.place.form, size)
 
     def _on_windows(self, plan: Plan, around: nn.Module) -> WindowsStandIn:
-        options = plan.entry.options
-        assert isinstance(plan.block, KeySemanticAttention | WindowAttention)
+        assert isinstance(plan.block, Attention)
         return WindowsStandIn(
             plan.block,
-            topk=choose_topk(options.get("topk"), plan.place.tokens),
-            similarity=options.get("similarity", "dot"),
+            topk=choose_topk(plan.entry.options.get("topk"), plan.place.tokens),
             shared=self._shared_of(plan),
             position=getattr(around, "shift_size", None),
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from semanir_plugin.blocks.attention import build_attention
+from semanir_plugin.blocks.attention import ATTENTIONS, build_attention
 from semanir_plugin.blocks.feed_forward import init_linear
 from semanir_plugin.blocks.token_maps import BLOCKS, ResidualBlock, choose_heads, choose_topk
 from semanir_plugin.mixing.entries import MixEntry
@@ -17,8 +17,6 @@ from semanir_plugin.mixing.patterns import match, nothing_matches, some
 from semanir_plugin.mixing.places import Form, Place
 
 __all__ = ["Plan", "plan_all"]
-
-ATTENTIONS = ("key_semantic", "assa", "window")
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,8 @@ def _plan(label: str, entry: MixEntry, place: Place, matched: Sequence[Place], p
     attention = entry.what in ATTENTIONS
     _check_form(entry, place, attention=attention)
     on_windows = attention and place.form is Form.WINDOWS
-    shared_by = _find_owner(entry, place, matched, places) if entry.what == "key_semantic" else None
+    shares = attention and ATTENTIONS[entry.what].builds_dictionary
+    shared_by = _find_owner(entry, place, matched, places) if shares else None
     try:
         block = _build_on_windows(entry, place) if on_windows else _build(entry, place)
     except (ValueError, TypeError) as error:
@@ -132,7 +131,8 @@ def _build(entry: MixEntry, place: Place) -> nn.Module:
 def _build_on_windows(entry: MixEntry, place: Place) -> nn.Module:
     heads = entry.options.get("num_heads") or getattr(place.module, "num_heads", None) or choose_heads(place.dim)
     choose_topk(entry.options.get("topk"), place.tokens)
-    return build_attention(entry.what, place.dim, isqrt(place.tokens), heads)
+    similarity = entry.options.get("similarity", "dot")
+    return build_attention(entry.what, place.dim, isqrt(place.tokens), heads, similarity=similarity)
 
 
 def _find_owner(entry: MixEntry, place: Place, matched: Sequence[Place], places: Mapping[str, Place]) -> str | None:

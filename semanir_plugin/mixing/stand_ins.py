@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from semanir_plugin.blocks.attention import KeySemanticAttention, WindowAttention
+from semanir_plugin.blocks.attention import Attention
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
+from semanir_plugin.blocks.windows import CutWindows
 from semanir_plugin.mixing.places import Form, image_size
-from semanir_plugin.ops import build_key_semantics
-from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = ["SequenceSize", "StandIn", "WindowsStandIn"]
 
@@ -100,7 +99,6 @@ class WindowsStandIn(nn.Module):
     Args:
         attn: Attention on windows.
         topk: Of key-semantic attention, keys per query.
-        similarity: What makes two tokens alike, "dot" or "cosine".
         shared: Dictionaries shared with other layers; without, each pass builds its own.
         position: What tells the window positions of layers that share apart: by how much the windows are shifted; None:
             whether there is a mask.
@@ -108,17 +106,15 @@ class WindowsStandIn(nn.Module):
 
     def __init__(
         self,
-        attn: KeySemanticAttention | WindowAttention,
+        attn: Attention,
         *,
         topk: int = 1,
-        similarity: Similarity = "dot",
         shared: SharedSemantics | None = None,
         position: int | None = None,
     ) -> None:
         super().__init__()
         self.mixed = attn
         self.topk = topk
-        self.similarity = similarity
         self.shared = shared
         self.position = position
 
@@ -129,17 +125,11 @@ class WindowsStandIn(nn.Module):
             x: (B * R, N, C).
             mask: (R, N, N), 0 where a query, first, and a key come from one region of the image.
         """
-        regions = None if mask is None or self.position == 0 else region_labels(mask)
-        if isinstance(self.mixed, WindowAttention):
-            return self.mixed(x, regions)
-
-        def build() -> Any:
-            return build_key_semantics(x, self.topk, regions=regions, similarity=self.similarity)
-
+        windows = CutWindows(None if mask is None or self.position == 0 else region_labels(mask))
         if self.shared is None:
-            return self.mixed(x, build())
+            return self.mixed(x, self.mixed.context(x, windows, self.topk))
         position = self.position if self.position is not None else mask is not None
-        return self.mixed(x, self.shared.get((position, x.shape[:2], x.device, self.topk, self.similarity), build))
+        return self.mixed(x, self.shared.context(self.mixed, x, windows, self.topk, position=position))
 
 
 def region_labels(mask: Tensor) -> Tensor:

@@ -150,15 +150,15 @@ def test_keys_are_those_of_the_stage_and_only_key_semantic_attention_chooses(mak
 
 
 @pytest.mark.parametrize("name", [name for name, options in TINY.items() if "topk" in options])
-def test_topk_is_drawn_in_training_and_largest_in_evaluation(name):
+def test_topk_is_sampled_in_training_and_largest_in_evaluation(name):
     def make(**more):
         return ours()[name](**{**TINY[name], **more})
 
     net = make(topk=[2, 5, 9])
     assert isinstance(net, StagedNetwork)
-    assert {net.choose_topk(None) for _ in range(50)} == {2, 5, 9}
-    assert net.eval().choose_topk(None) == 9
-    assert net.choose_topk(7) == 7
+    assert {net.sample_topk(None) for _ in range(50)} == {2, 5, 9}
+    assert net.eval().sample_topk(None) == 9
+    assert net.sample_topk(7) == 7
     x = torch.rand(1, 3, 16, 24)
     assert torch.equal(net(x), net(x, topk=9))
     assert not torch.equal(net(x), net(x, topk=2))

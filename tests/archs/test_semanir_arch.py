@@ -74,7 +74,7 @@ def test_shift_strategies(shift, expected):
     assert pattern == expected
 
 
-def test_topk_is_drawn_in_training_and_largest_in_evaluation(monkeypatch):
+def test_topk_is_sampled_in_training_and_largest_in_evaluation(monkeypatch):
     net = SemanIR(upscale=2, **{**TINY, "topk": [4, 8, 12]})
     seen = []
     for stage in net.stages:

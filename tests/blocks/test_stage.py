@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semanir_plugin.blocks import KeySemanticStage
+from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, KeySemanticStage
 from semanir_plugin.blocks.stage import residual_conv
 from semanir_plugin.ops import build_key_semantics
 
@@ -92,14 +92,34 @@ def test_a_factorised_bias_equals_the_dense_one_of_its_features():
 @pytest.mark.parametrize(("shifted", "built"), [([False] * 3, 1), ([True] * 3, 1), ([False, True, False, True], 2)])
 def test_dictionaries_are_built_once_per_window_position(monkeypatch, shifted, built):
     calls = []
-
-    def spy(*args, **kwargs):
-        calls.append(args)
-        return build_key_semantics(*args, **kwargs)
-
-    monkeypatch.setattr("semanir_plugin.blocks.shared_semantics.build_key_semantics", spy)
+    monkeypatch.setattr("semanir_plugin.blocks.attention.build_key_semantics", spy_on(build_key_semantics, calls))
     stage(shifted)(torch.randn(1, 8, 8, 8), 5)
     assert len(calls) == built
+
+
+def test_layers_that_attend_alike_in_the_same_windows_share_a_context(monkeypatch):
+    layers = [
+        FeedForwardLayer(8),
+        *(AdaptiveSparseLayer(8, 4, 2, shift=shift, attn="key_semantic") for shift in (0, 2, 0)),
+        AdaptiveSparseLayer(8, 4, 2, shift=2),
+        AdaptiveSparseLayer(8, 4, 2, attn="key_semantic", similarity="cosine"),
+    ]
+    x = torch.randn(1, 8, 12, 8)
+    expected = x
+    for layer in layers:
+        expected = layer(expected, layer.context(x, 5))
+    made = []
+    monkeypatch.setattr(AdaptiveSparseLayer, "context", spy_on(AdaptiveSparseLayer.context, made))
+    assert torch.equal(AdaptiveSparseStage(layers)(x, 5), expected)
+    assert [call[0] for call in made] == [layers[1], layers[2], layers[4], layers[5]]
+
+
+def spy_on(function, calls):
+    def spy(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    return spy
 
 
 def test_a_single_window_is_not_shifted():

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from semanir_plugin.blocks import BLOCKS, KeySemanticMapAttention, MapAttention, ResidualBlock, SharedSemantics
+from semanir_plugin.blocks import (
+    BLOCKS,
+    KeySemanticAttention,
+    KeySemanticMapAttention,
+    MapAttention,
+    ResidualBlock,
+    SharedSemantics,
+)
+from semanir_plugin.blocks.attention import build_attention
 from semanir_plugin.blocks.token_maps import choose_heads
+from semanir_plugin.blocks.windows import CutWindows
 from semanir_plugin.ops import build_key_semantics
 
 SIZES = [(8, 12), (7, 5), (13, 17), (1, 3)]
@@ -84,8 +93,8 @@ def test_window_attention_is_plain_softmax_attention():
 def test_a_dictionary_may_be_given():
     block = KeySemanticMapAttention(8, num_heads=2, window_size=4, topk=3)
     x, other = torch.randn(2, 6, 9, 8), torch.randn(2, 6, 9, 8)
-    assert torch.equal(block(x, block.build(x)), block(x))
-    assert not torch.equal(block(x, block.build(other)), block(x))
+    assert torch.equal(block(x, block.context(x)), block(x))
+    assert not torch.equal(block(x, block.context(other)), block(x))
 
 
 def test_layers_share_what_the_first_has_built_until_it_is_cleared():
@@ -93,26 +102,48 @@ def test_layers_share_what_the_first_has_built_until_it_is_cleared():
     first, second = (KeySemanticMapAttention(8, num_heads=2, window_size=4, topk=3, shared=shared) for _ in range(2))
     x, other = torch.randn(1, 8, 8, 8), torch.randn(1, 8, 8, 8)
     first(x)
-    assert torch.equal(second(other), second(other, first.build(x)))
+    alone = KeySemanticMapAttention(8, num_heads=2, window_size=4, topk=3)
+    assert torch.equal(second(other), second(other, alone.context(x)))
     shared.clear()
-    assert torch.equal(second(other), second(other, second.build(other)))
+    assert torch.equal(second(other), second(other, alone.context(other)))
     wider = torch.randn(1, 8, 12, 8)  # other windows have a dictionary of their own
-    assert torch.equal(second(wider), second(wider, second.build(wider)))
+    assert torch.equal(second(wider), second(wider, alone.context(wider)))
 
 
 def test_threads_share_nothing():
-    shared, built = SharedSemantics(), []
+    attn, shared = KeySemanticAttention(8, 2, 1), SharedSemantics()
 
-    def build():
-        built.append(1)
-        return build_key_semantics(torch.randn(1, 4, 2), 1)
+    def ask():
+        return shared.context(attn, torch.randn(1, 4, 8), CutWindows(), 1, position="here")
 
-    shared.get("here", build)
-    thread = threading.Thread(target=lambda: shared.get("here", build))
-    thread.start()
-    thread.join()
-    shared.get("here", build)
-    assert len(built) == 2
+    first = ask()
+    with ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(ask).result()
+    assert ask() is first
+    assert elsewhere is not first
+
+
+def test_what_contexts_differ_by_is_not_shared():
+    shared, x = SharedSemantics(), torch.randn(1, 16, 8)
+    dot, cosine = (KeySemanticAttention(8, 4, 1, similarity=each) for each in ("dot", "cosine"))
+
+    def ask(attn, topk=2, position=0):
+        return shared.context(attn, x, CutWindows(), topk, position=position)
+
+    contexts = [ask(dot), ask(cosine), ask(dot, topk=3), ask(dot, position=1)]
+    assert len({id(each) for each in contexts}) == 4
+    assert ask(KeySemanticAttention(8, 4, 1)) is contexts[0]
+
+
+def test_attention_asks_for_its_own_context():
+    x, labels = torch.randn(2, 4, 8), torch.tensor([[0, 0, 1, 1]])
+    for windows in (CutWindows(), CutWindows(labels)):
+        regions = windows.regions(x.device)
+        for kind in ("assa", "window"):
+            assert build_attention(kind, 8, 2, 1).context(x, windows, 3) is regions
+        semantics = build_attention("key_semantic", 8, 2, 1, similarity="cosine").context(x, windows, 1)
+        expected = build_key_semantics(x, 1, regions=regions, similarity="cosine")
+        assert torch.equal(semantics.mask(), expected.mask())
 
 
 @pytest.mark.parametrize("channels_first", [True, False])

@@ -8,7 +8,14 @@ from basicsr.archs import build_network
 from torch import nn
 
 from semanir_plugin.archs import AST, SemanIR
-from semanir_plugin.blocks import AdaptiveSparseLayer, KeySemanticStage, attention, bands, feed_forward
+from semanir_plugin.blocks import (
+    AdaptiveSparseLayer,
+    AdaptiveSparseStage,
+    KeySemanticStage,
+    attention,
+    feed_forward,
+    row_chunking,
+)
 from semanir_plugin.evaluation.cost import STAND_INS, count_by_module, count_flops, count_parameters
 
 HEIGHT, WIDTH = 16, 24
@@ -108,13 +115,13 @@ def test_a_key_semantic_stage_by_hand(topk, keys):
 
 
 def test_an_adaptive_sparse_layer_by_hand(monkeypatch):
-    monkeypatch.setattr(bands, "BAND_ELEMENTS", 1000)  # many bands, whose borders are computed twice
+    monkeypatch.setattr(row_chunking, "CHUNK_ELEMENTS", 1000)  # many chunks, whose borders are computed twice
     dim, side, hidden = 16, 8, 64
-    layer = AdaptiveSparseLayer(dim, side, 4, shift=4, mlp_ratio=4.0)
+    stage = AdaptiveSparseStage([AdaptiveSparseLayer(dim, side, 4, shift=4, mlp_ratio=4.0)])
     attention = 2 * PIXELS * side**2 * dim + 4 * PIXELS * dim * dim
     refining = PIXELS * (9 * (dim // 4) ** 2 + 2 * dim * hidden + 9 * hidden + hidden * dim)
     norms = 2 * 5 * PIXELS * dim
-    assert count_flops(OnPixels(layer), (HEIGHT, WIDTH), channels=dim) == attention + refining + norms
+    assert count_flops(OnPixels(stage), (HEIGHT, WIDTH), channels=dim) == attention + refining + norms
 
 
 def test_operations_by_module_add_up():
@@ -179,7 +186,7 @@ def test_a_compiled_network_costs_as_much():
 def test_the_ops_are_back_even_after_a_failure():
     with pytest.raises(RuntimeError, match="size of tensor"):
         count_flops(SemanIR(**TINY), (8, 8), channels=2)
-    in_place = attention.key_semantic_attention, attention.adaptive_sparse_attention, feed_forward.map_bands
+    in_place = attention.key_semantic_attention, attention.adaptive_sparse_attention, feed_forward.map_row_chunks
     assert all(function in STAND_INS for function in in_place)
 
 

@@ -13,7 +13,7 @@ from basicsr.archs import build_network
 
 from semanir_plugin.blocks import KeySemanticStage
 from semanir_plugin.cli import main
-from semanir_plugin.evaluation.explain import Choice, choose_topks, draw_explanation, explain_pixel, find_part
+from semanir_plugin.evaluation.explain import Choice, choose_topks, explain_pixel, find_part, plot_explanation
 from semanir_plugin.inference.checkpoints import save_weights
 
 COLUMNAR = {
@@ -62,7 +62,7 @@ def expected_keys(stage, x, topk, token):
         for column in range(width):
             if window_of((row, column)) == window_of(token):
                 a, b = x[0, token[0], token[1]], x[0, row, column]
-                if stage.similarity == "cosine":
+                if stage.attn.similarity == "cosine":
                     a, b = a / a.norm(), b / b.norm()
                 alike.append((-float(a @ b), row, column))
     return {(row, column) for _, row, column in sorted(alike)[:topk]}, {each[1:] for each in alike}
@@ -126,16 +126,16 @@ def test_the_part_holds_the_pixel_and_keeps_the_windows(at, length, side, multip
 def figures(monkeypatch):
     from matplotlib.figure import Figure
 
-    drawn, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: drawn.append(self) or save(self, *args, **kw))
-    return drawn
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: figures.append(self) or save(self, *args, **kw))
+    return figures
 
 
 def test_the_picture_marks_pixel_window_and_keys(tmp_path, figures):
     keys = np.zeros((4, 8), bool)
     keys[1, 2] = keys[3, 7] = True
     choice = Choice(1, 2, shifted=True, token_side=2, top=26, left=32, keys=keys)
-    draw_explanation(PHOTO, [[choice], [choice]], tmp_path / "x.png", at=(29, 40), corner=(64, 128))
+    plot_explanation(PHOTO, [[choice], [choice]], tmp_path / "x.png", at=(29, 40), corner=(64, 128))
     panels = figures[0].axes
     assert [axes.get_title() for axes in panels] == ["image", "window", "k = 2", "", "", ""]
     assert "row 93, column 168" in figures[0].get_suptitle()
@@ -171,7 +171,7 @@ def run(files, *arguments, image="photo.png", at="17,20", output="out.png"):
     return main(["explain", str(files / image), "--at", at, "-o", str(files / output), *map(str, arguments)])
 
 
-def test_the_command_draws(files, capsys, figures):
+def test_the_command_plots(files, capsys, figures):
     assert run(files, "--model", files / "net.safetensors") == 0
     assert capsys.readouterr().out == f"{files / 'out.png'}: the whole image\n"
     assert [axes.get_title() for axes in figures[0].axes[:4]] == ["image", "window", "k = 3", "k = 20"]

@@ -10,7 +10,7 @@ import pytest
 
 from semanir_plugin.cli import main
 from semanir_plugin.evaluation import training_curves
-from semanir_plugin.evaluation.training_curves import draw_training
+from semanir_plugin.evaluation.training_curves import plot_training
 from semanir_plugin.evaluation.training_logs import TrainingRun, read_run, read_runs
 from tests.conftest import ROOT, tiny_overrides
 
@@ -142,9 +142,9 @@ def test_what_training_writes_is_read(sr_data, tmp_path, monkeypatch, capsys):
 def figures(monkeypatch):
     from matplotlib.figure import Figure
 
-    drawn, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: drawn.append(self) or save(self, *args, **kw))
-    return drawn
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: figures.append(self) or save(self, *args, **kw))
+    return figures
 
 
 def test_the_picture_has_a_panel_for_each_series_with_all_runs(tmp_path, figures):
@@ -155,7 +155,7 @@ def test_the_picture_has_a_panel_for_each_series_with_all_runs(tmp_path, figures
         "two", {"metrics/A/lpips": {5: 0.5, 10_000: 0.25}, "metrics/B/psnr_y": {1: 21.0}, "losses/l_pix": {1: 1.0}}
     )
     three = TrainingRun("three", {"metrics/B/other": {1: 1.0}})
-    draw_training([one, two, three], tmp_path / "x.png")
+    plot_training([one, two, three], tmp_path / "x.png")
     panels = {(axes.get_title(), axes.get_ylabel()): axes for axes in figures[0].axes}
     loss, psnr, lpips, other = panels.values()
     assert list(panels) == [
@@ -184,7 +184,7 @@ def test_the_picture_has_a_panel_for_each_series_with_all_runs(tmp_path, figures
 def test_long_losses_are_smoothed_over_their_neighbourhood(tmp_path, figures):
     values = np.random.default_rng(0).random(450)
     values[200] = np.nan
-    draw_training([TrainingRun("one", {"losses/l_pix": dict(enumerate(values))})], tmp_path / "x.svg")
+    plot_training([TrainingRun("one", {"losses/l_pix": dict(enumerate(values))})], tmp_path / "x.svg")
     raw, smooth = figures[0].axes[0].get_lines()
     assert np.array_equal(raw.get_ydata(), values, equal_nan=True)
     assert figures[0].axes[0].get_legend().get_texts()[0].get_text() == "one, mean of 9 values"
@@ -223,7 +223,7 @@ def test_legends_of_many_runs_do_not_cover_the_curves(count, below, tmp_path, mo
     figures = []
     monkeypatch.setattr(training_curves, "save_figure", lambda figure, path: figures.append(figure))
     series = {"losses/l_pix": {1: 0.5, 2: 0.4}, "metrics/Set5/psnr": {1: 25.0, 2: 26.0}}
-    draw_training([TrainingRun(f"run {index}", series) for index in range(count)], tmp_path / "x.png")
+    plot_training([TrainingRun(f"run {index}", series) for index in range(count)], tmp_path / "x.png")
     figures[0].savefig(tmp_path / "x.png")
     for axes in figures[0].axes:
         legend, panel, words = axes.get_legend().get_window_extent(), axes.bbox, axes.xaxis.label.get_window_extent()

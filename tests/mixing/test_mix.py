@@ -112,7 +112,7 @@ def test_layers_share_dictionaries_by_window_position(monkeypatch, share, built)
         calls.append(1)
         return build_key_semantics(*args, **kwargs)
 
-    monkeypatch.setattr("semanir_plugin.mixing.stand_ins.build_key_semantics", spy)
+    monkeypatch.setattr("semanir_plugin.blocks.attention.build_key_semantics", spy)
     alone = share in (False, "SwinTransformerBlock")
     for passes in (1, 2):
         net(image(height=16, width=20))

@@ -15,29 +15,29 @@ from semanir_plugin.ops.common import native_support
 CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g")
 
 
-def attend(draw: random.Random) -> None:
+def attend(rng: random.Random) -> None:
     """Forward and backward of the attention on a window, or a few, of any size."""
-    n, width = draw.choice([1, 2, 7, 16, 31, 33, 64, 65, 100, 144, 200, 256]), draw.choice([1, 3, 8, 15, 16, 17, 33])
-    b, h, values = draw.randint(1, 3), draw.randint(1, 3), draw.choice([width, width + 16, 5])
-    regions = torch.randint(0, 3, (1, n)) if draw.random() < 0.4 else None
-    x = torch.randn(b, n, draw.choice([1, 5, 16, 17]))
-    semantics = build_key_semantics(x, draw.randint(1, n), regions=regions, backend="native")
+    n, width = rng.choice([1, 2, 7, 16, 31, 33, 64, 65, 100, 144, 200, 256]), rng.choice([1, 3, 8, 15, 16, 17, 33])
+    b, h, values = rng.randint(1, 3), rng.randint(1, 3), rng.choice([width, width + 16, 5])
+    regions = torch.randint(0, 3, (1, n)) if rng.random() < 0.4 else None
+    x = torch.randn(b, n, rng.choice([1, 5, 16, 17]))
+    semantics = build_key_semantics(x, rng.randint(1, n), regions=regions, backend="native")
     q, k = (torch.randn(b, n, h, width).transpose(1, 2).requires_grad_() for _ in range(2))
     v = torch.randn(b, h, n, values, requires_grad=True)
-    if draw.random() < 0.3:
+    if rng.random() < 0.3:
         with torch.no_grad():
             k[0, 0, 0, 0], v[0, 0, -1, -1], q[0, 0, n // 2, 0] = torch.nan, torch.inf, -torch.inf
     side = round(n**0.5)
     shapes = [None, (n, n), (2 * side - 1, 2 * side - 1) if side * side == n else None]
-    shape, scale = draw.choice(shapes), draw.choice([0.1, 1.0, 60.0])
+    shape, scale = rng.choice(shapes), rng.choice([0.1, 1.0, 60.0])
     bias = None if shape is None else torch.randn(h, *shape, requires_grad=True)
     key_semantic_attention(q, k, v, semantics, bias=bias, scale=scale, backend="native").sum().backward()
 
 
-def split(draw: random.Random) -> None:
+def split(rng: random.Random) -> None:
     """Forward and backward of the heads of cosine attention."""
-    h, width = draw.randint(1, 3), draw.choice([1, 5, 16, 30])
-    qkv = torch.randn(2, draw.randint(1, 70), 3 * h * width, requires_grad=True)
+    h, width = rng.randint(1, 3), rng.choice([1, 5, 16, 30])
+    qkv = torch.randn(2, rng.randint(1, 70), 3 * h * width, requires_grad=True)
     sum(each.sum() for each in cosine_qkv(qkv, torch.rand(h, requires_grad=True), backend="native")).backward()
 
 

@@ -7,7 +7,15 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["DatasetOptions", "Problem", "check_range", "draw", "draw_whole", "pick_options", "read_options"]
+__all__ = [
+    "DatasetOptions",
+    "Problem",
+    "check_range",
+    "pick_options",
+    "read_options",
+    "sample_integer",
+    "sample_uniform",
+]
 
 Problem = tuple[str, str]  # an option, and what is wrong with it
 
@@ -50,11 +58,11 @@ def check_range(name: str, value: Any, *, least: float, most: float, training: b
         yield name, f"{name} must be one number where images are scored, not {value}; add a dataset for each"
 
 
-def draw(value: float | Sequence[float]) -> float:
-    """Draw uniformly from [low, high], with Python's global generator; one number is itself."""
+def sample_uniform(value: float | Sequence[float]) -> float:
+    """Sample uniformly from [low, high], with Python's global generator; one number is itself."""
     return random.uniform(*value) if isinstance(value, Sequence) else value
 
 
-def draw_whole(value: int | Sequence[int]) -> int:
-    """Draw a whole number of [low, high], both included; one number is itself."""
+def sample_integer(value: int | Sequence[int]) -> int:
+    """Sample an integer of [low, high], both included; one number is itself."""
     return random.randint(*value) if isinstance(value, Sequence) else value

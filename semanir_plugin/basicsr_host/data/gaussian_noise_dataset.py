@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, draw
+from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, sample_uniform
 from semanir_plugin.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.inference.images import Channels
 from semanir_plugin.pixels import FloatImage
@@ -56,4 +56,5 @@ class GaussianNoiseDataset(CleanImageDataset):
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:
         """Add noise."""
         seed = None if self.training else self.options.noise_seed
-        return add_gaussian_noise(clean, draw(self.options.sigma), seed=seed, order=self.options.noise_order), clean
+        sigma = sample_uniform(self.options.sigma)
+        return add_gaussian_noise(clean, sigma, seed=seed, order=self.options.noise_order), clean

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, draw_whole
+from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, sample_integer
 from semanir_plugin.degradations.jpeg import compress_jpeg
 from semanir_plugin.inference.images import Channels
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
@@ -50,4 +50,4 @@ class JPEGDataset(CleanImageDataset):
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:
         """Round and compress."""
         pixels = to_uint8(clean)
-        return to_float(compress_jpeg(pixels, draw_whole(self.options.quality))), to_float(pixels)
+        return to_float(compress_jpeg(pixels, sample_integer(self.options.quality))), to_float(pixels)

@@ -20,7 +20,7 @@ from semanir_plugin.basicsr_host.engine.run import (
     open_run_folder,
     start_run,
 )
-from semanir_plugin.basicsr_host.engine.topk_curve import Point, draw_curve, format_table, measure_curve, write_csv
+from semanir_plugin.basicsr_host.engine.topk_curve import Point, format_table, measure_curve, plot_curve, write_csv
 
 __all__ = ["test"]
 
@@ -83,5 +83,5 @@ def _report(run: Run, points: Sequence[Point]) -> None:
     run.logger.info(f"Keys per query:\n{table}")
     (folder / "topk.md").write_text(f"{table}\n", encoding="utf-8")
     write_csv(points, folder / "topk.csv")
-    if not draw_curve(points, folder / "topk.png"):
+    if not plot_curve(points, folder / "topk.png"):
         run.logger.warning("topk.png is not drawn: it needs matplotlib (pip install matplotlib).")

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from semanir_plugin.basicsr_host.data.sharing import share_of_loader
 
-__all__ = ["Point", "draw_curve", "format_table", "measure_curve", "write_csv"]
+__all__ = ["Point", "format_table", "measure_curve", "plot_curve", "write_csv"]
 
 SECONDS = "seconds_per_image"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe-Ito, safe for all eyes
@@ -105,8 +105,8 @@ def write_csv(points: Sequence[Point], path: Path) -> None:
     path.write_text(text.getvalue(), encoding="utf-8")
 
 
-def draw_curve(points: Sequence[Point], path: Path) -> bool:
-    """Draw each value against k, a row of panels for each test set; without matplotlib do nothing and return False."""
+def plot_curve(points: Sequence[Point], path: Path) -> bool:
+    """Plot each value against k, a row of panels for each test set; without matplotlib do nothing and return False."""
     if find_spec("matplotlib") is None:
         return False
     from matplotlib.figure import Figure

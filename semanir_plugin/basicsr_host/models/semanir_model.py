@@ -129,7 +129,7 @@ class SemanIRModel(SharedValidation):
         Raises:
             UserError: Too many steps in a row were not.
         """
-        net_kwargs = self._draw_topk(current_iter)
+        net_kwargs = self._sample_topk(current_iter)
         self._mix_up(current_iter)
         self.losses.clear()
         parts = list(zip(self.lq.chunk(self.accumulation_steps), self.gt.chunk(self.accumulation_steps), strict=True))
@@ -151,8 +151,8 @@ class SemanIRModel(SharedValidation):
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
-    def _draw_topk(self, current_iter: int) -> dict[str, int]:
-        """Draw one k for the whole network, the same on every process and after a resume."""
+    def _sample_topk(self, current_iter: int) -> dict[str, int]:
+        """Sample one k for the whole network, the same on every process and after a resume."""
         choices = self.descriptor.topk
         if choices is None:
             return {}

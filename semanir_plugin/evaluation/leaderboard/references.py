@@ -32,10 +32,10 @@ def write_references(cache: Cache, test_set: TestSet, indices: Iterable[int]) ->
     for index in indices:
         name = test_set.found[index].name
         if cache.load(key, name) is None:
-            cache.save(key, name, {}, _draw(test_set.sample(index), test_set))
+            cache.save(key, name, {}, _render(test_set.sample(index), test_set))
 
 
-def _draw(sample: Sample, test_set: TestSet) -> dict[str, Image]:
+def _render(sample: Sample, test_set: TestSet) -> dict[str, Image]:
     enlarged = sample.input.repeat(test_set.scale, axis=0).repeat(test_set.scale, axis=1)
     pictures: dict[str, FloatImage] = {"input": enlarged, "truth": sample.truth}
     paths = reference_paths(test_set, sample.name)

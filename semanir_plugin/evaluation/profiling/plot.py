@@ -11,7 +11,7 @@ from semanir_plugin.evaluation.profiling.ops import OpCost
 from semanir_plugin.evaluation.profiling.profile import Profile
 from semanir_plugin.evaluation.profiling.stages import StageCost
 
-__all__ = ["draw_profiles"]
+__all__ = ["plot_profiles"]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe-Ito, safe for all eyes
 
@@ -23,8 +23,8 @@ PANELS: tuple[tuple[str, Callable[[StageCost], float | None]], ...] = (
 )
 
 
-def draw_profiles(profiles: Sequence[Profile], title: str, path: Path) -> bool:
-    """Draw what each part costs, a bar for each size, and below each backend's time for the attention of an image.
+def plot_profiles(profiles: Sequence[Profile], title: str, path: Path) -> bool:
+    """Plot what each part costs, a bar for each size, and below each backend's time for the attention of an image.
 
     Without matplotlib do nothing and return False.
     """
@@ -37,14 +37,14 @@ def draw_profiles(profiles: Sequence[Profile], title: str, path: Path) -> bool:
     figure = Figure(figsize=(13, sum(heights[: 1 + bool(backends)])), layout="constrained")
     figure.suptitle(title)
     top, *bottom = figure.subfigures(1 + bool(backends), 1, height_ratios=heights[: 1 + bool(backends)], squeeze=False)
-    _draw_stages(top[0], profiles)
+    _plot_stages(top[0], profiles)
     if bottom:
-        _draw_backends(bottom[0][0], profiles, backends)
+        _plot_backends(bottom[0][0], profiles, backends)
     figure.savefig(path, dpi=130)
     return True
 
 
-def _draw_stages(figure: Any, profiles: Sequence[Profile]) -> None:
+def _plot_stages(figure: Any, profiles: Sequence[Profile]) -> None:
     names = [cost.name for cost in profiles[0].stages[:-1]]
     for axes, (label, value) in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True):
         same = label.startswith("parameters")  # at every size
@@ -55,7 +55,7 @@ def _draw_stages(figure: Any, profiles: Sequence[Profile]) -> None:
             axes.legend(title="input", loc="best")
 
 
-def _draw_backends(figure: Any, profiles: Sequence[Profile], backends: Sequence[str]) -> None:
+def _plot_backends(figure: Any, profiles: Sequence[Profile], backends: Sequence[str]) -> None:
     axes = figure.subplots(1, 1)
     rows = [[_time_of(profile.ops, backend) for backend in backends] for profile in profiles]
     chosen = {cost.backend for profile in profiles for cost in profile.ops if cost.chosen}
@@ -66,7 +66,7 @@ def _draw_backends(figure: Any, profiles: Sequence[Profile], backends: Sequence[
 
 
 def _bars(axes: Any, rows: Sequence[Sequence[float]], names: Sequence[str], labels: Sequence[str]) -> None:
-    """Draw a group of horizontal bars for each name, one of each row, from top to bottom."""
+    """Plot a group of horizontal bars for each name, one of each row, from top to bottom."""
     thickness = 0.8 / len(rows)
     for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
         places = [place + (index - (len(rows) - 1) / 2) * thickness for place in range(len(names))]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from semanir_plugin.archs import describe
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.profiling.plot import draw_profiles
+from semanir_plugin.evaluation.profiling.plot import plot_profiles
 from semanir_plugin.evaluation.profiling.profile import Profile, format_profile, profile_network, write_json
 from semanir_plugin.inference.devices import choose_device
 from semanir_plugin.inference.loading import build_network
@@ -46,8 +46,8 @@ def profile_option_file(
     about = {"option_file": path, "network_g": options, **_machine(place)}
     write_json(profiles, about, folder / "profile.json")
     title = f"{options['type']} of {Path(path).name} on {about['device']}"
-    drawn = draw_profiles(profiles, title, folder / "profile.png")
-    print(f"{folder}: profile.json" + (", profile.png" if drawn else "; for a picture: pip install matplotlib"))
+    plotted = plot_profiles(profiles, title, folder / "profile.png")
+    print(f"{folder}: profile.json" + (", profile.png" if plotted else "; for a picture: pip install matplotlib"))
     return profiles
 
 

@@ -27,14 +27,14 @@ def noise(sample):
     return (sample["lq"] - sample["gt"]).numpy()
 
 
-def draw(seed, shape):
+def sample_noise(seed, shape):
     np.random.seed(seed)
     return np.random.normal(0, 25 / 255, shape)
 
 
 def test_every_image_is_scored_on_the_same_realisation(build):
     dataset = build(sigma=25)
-    expected = draw(0, (40, 30, 3))[..., ::-1].transpose(2, 0, 1)  # drawn for BGR, the tensor is RGB
+    expected = sample_noise(0, (40, 30, 3))[..., ::-1].transpose(2, 0, 1)  # drawn for BGR, the tensor is RGB
     for index in range(2):
         np.testing.assert_allclose(noise(dataset[index]), expected, atol=1e-6)
 
@@ -43,13 +43,13 @@ def test_every_image_is_scored_on_the_same_realisation(build):
     ("options", "seed", "step"), [({"noise_order": "rgb"}, 0, 1), ({"noise_seed": 7}, 7, -1)], ids=str
 )
 def test_other_realisations(build, options, seed, step):
-    expected = draw(seed, (40, 30, 3))[..., ::step].transpose(2, 0, 1)
+    expected = sample_noise(seed, (40, 30, 3))[..., ::step].transpose(2, 0, 1)
     np.testing.assert_allclose(noise(build(sigma=25, **options)[0]), expected, atol=1e-6)
 
 
 def test_gray(build):
     dataset = build(sigma=25, num_channels=1)
-    np.testing.assert_allclose(noise(dataset[0])[0], draw(0, (40, 30, 1))[..., 0], atol=1e-6)
+    np.testing.assert_allclose(noise(dataset[0])[0], sample_noise(0, (40, 30, 1))[..., 0], atol=1e-6)
     assert dataset[0]["gt"][0, 0, 0] == 0, "luma, not the Y of YCbCr, in which black is 16"
 
 

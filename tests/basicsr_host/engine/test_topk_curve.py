@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from semanir_plugin.basicsr_host.engine import topk_curve
-from semanir_plugin.basicsr_host.engine.topk_curve import Point, draw_curve, format_table, measure_curve, write_csv
+from semanir_plugin.basicsr_host.engine.topk_curve import Point, format_table, measure_curve, plot_curve, write_csv
 from semanir_plugin.cli import main
 from tests.conftest import ROOT, tiny_overrides
 
@@ -45,7 +45,7 @@ def test_the_plot_has_a_panel_for_each_value_of_each_set(tmp_path, monkeypatch):
 
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: figures.append(self) or save(self, *args, **kw))
-    assert draw_curve(POINTS, tmp_path / "x.png")
+    assert plot_curve(POINTS, tmp_path / "x.png")
     panels = {(axes.get_title(), axes.get_ylabel()): axes for axes in figures[0].axes}
     names = ("psnr", "ssim", "seconds per image")
     assert list(panels) == [(dataset, name) for dataset in ("Set5", "Urban100") for name in names]
@@ -61,7 +61,7 @@ def test_the_plot_has_a_panel_for_each_value_of_each_set(tmp_path, monkeypatch):
 
 def test_no_plot_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setattr(topk_curve, "find_spec", lambda name: None)
-    assert not draw_curve(POINTS, tmp_path / "x.png")
+    assert not plot_curve(POINTS, tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
 
 

@@ -96,8 +96,8 @@ def test_precision_that_cannot_be_is_named(tmp_path, amp, message):
         build_model(options(tmp_path, train={"amp": amp}))
 
 
-def test_topk_is_drawn_per_iteration_and_again_the_same(tmp_path, monkeypatch):
-    def draws():
+def test_topk_is_sampled_per_iteration_and_again_the_same(tmp_path, monkeypatch):
+    def sampled():
         model, seen = build_model(options(tmp_path, network={"topk": [4, 8, 12]})), []
         forward = model.net_g.forward
         monkeypatch.setattr(model.net_g, "forward", lambda x, topk: seen.append(topk) or forward(x, topk))
@@ -107,8 +107,8 @@ def test_topk_is_drawn_per_iteration_and_again_the_same(tmp_path, monkeypatch):
             model.optimize_parameters(step)
         return seen
 
-    first = draws()
-    assert first == draws()
+    first = sampled()
+    assert first == sampled()
     assert set(first) == {4, 8, 12}
     assert first[::2] == first[1::2], "one k for all parts of a batch"
 

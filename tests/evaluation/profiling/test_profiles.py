@@ -13,7 +13,7 @@ from semanir_plugin.evaluation.cost import count_flops, count_parameters
 from semanir_plugin.evaluation.profiling import clock
 from semanir_plugin.evaluation.profiling import ops as op_profile
 from semanir_plugin.evaluation.profiling.ops import profile_ops
-from semanir_plugin.evaluation.profiling.plot import draw_profiles
+from semanir_plugin.evaluation.profiling.plot import plot_profiles
 from semanir_plugin.evaluation.profiling.profile import format_profile, profile_network
 from semanir_plugin.evaluation.profiling.stages import find_stages, profile_stages
 from tests.conftest import TINY_NETWORK
@@ -196,7 +196,7 @@ def test_the_picture(profiles, tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    assert draw_profiles(profiles, "SemanIR", tmp_path / "profile.png")
+    assert plot_profiles(profiles, "SemanIR", tmp_path / "profile.png")
     stages, ops = figures[0].subfigs
     assert [axes.get_xlabel() for axes in stages.axes] == [
         *("parameters (millions)", "operations (GFLOPs)", "time (ms)", "peak memory (MiB)")
