@@ -16,7 +16,7 @@ from basicsr.models import build_model
 from basicsr.utils import img2tensor, set_random_seed
 
 from semanir_plugin import __version__
-from semanir_plugin.basicsr_host.data.sr_pairs import find_images
+from semanir_plugin.basicsr_host.data.pairing import find_images
 from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
 from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
