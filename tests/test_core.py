@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+REPOSITORY = Path(__file__).resolve().parents[1]
+IN_REPOSITORY = (REPOSITORY / "semanir_plugin").is_dir()  # scripts/test_core.py runs a copy of this file elsewhere
+PICTURE = REPOSITORY / "docs" / "images" if IN_REPOSITORY else Path(__file__).parent
 
 # All that the core takes beside torch; PyYAML, tqdm and tifffile only where they are used.
 ALONE = """
@@ -29,12 +32,14 @@ PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in hos
 from semanir_plugin.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+OPTIONS = "network_g: {type: SemanIR, embed_dim: 8, depths: [1], num_heads: [2], window_size: 8, topk: 12}\n"
 PARTS = ("ops", "blocks", "mixing", "archs", "degradations", "metrics", "losses", "inference")
 
 
 def run(code, *arguments, cwd):
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)} if IN_REPOSITORY else dict(os.environ)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 def python(code, *arguments, cwd):
@@ -43,9 +48,9 @@ def python(code, *arguments, cwd):
 
 
 @pytest.fixture
-def photo(tmp_path, photos):
+def photo(tmp_path):
     path = tmp_path / "photo.png"
-    Image.open(photos["coffee.png"]).crop((100, 100, 164, 164)).save(path)
+    Image.open(PICTURE / "semanir_mini_x4.jpg").crop((40, 40, 104, 104)).save(path)
     return path
 
 
@@ -76,17 +81,18 @@ def test_every_module_of_the_core_can_be_imported(tmp_path, part):
     [
         ["restore", "photo.png", "-o", "out", "--model", "semanir-mini-x4", "--tile", "48", "--tile-overlap", "16"],
         ["explain", "photo.png", "--at", "30,20", "--model", "semanir-mini-x4", "-o", "explained.png"],
-        ["profile", "-opt", ROOT / "options" / "test_SemanIR_mini_SRx4.yml", "--size", "32x32", "-o", "profiles"],
+        ["profile", "-opt", "net.yml", "--size", "32x32", "-o", "profiles"],
         ["--help"],
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_commands_that_need_no_host(tmp_path, photo, arguments):
+    (tmp_path / "net.yml").write_text(OPTIONS)
     python(WITHOUT_HOST, *arguments, cwd=tmp_path)
 
 
 def test_what_needs_the_host_says_how_to_install_it(tmp_path):
-    done = run(WITHOUT_HOST, "train", "-opt", ROOT / "options" / "train_SemanIR_SRx4.yml", cwd=tmp_path)
+    done = run(WITHOUT_HOST, "train", "-opt", "net.yml", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("basicsr train: BasicSR is not installed; run: pip install")
     assert done.stderr.count("\n") == 1
