@@ -58,7 +58,8 @@ def test_a_photograph_is_restored_in_three_lines(tmp_path, photo):
     code = (
         "import semanir_plugin\n"
         "net = semanir_plugin.load('semanir-mini-x4')\n"
-        "net.restore('photo.png').save('restored.png')"
+        "net.restore('photo.png').save('restored.png')\n"
+        "assert 'torch._dynamo' not in sys.modules, 'a second is lost in importing the compiler'"
     )
     python(ALONE + code, cwd=tmp_path)
     small = Image.open(tmp_path / "restored.png").resize((64, 64), Image.Resampling.BOX)
