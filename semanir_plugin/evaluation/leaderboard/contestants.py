@@ -91,8 +91,7 @@ class WeightsOptions(RestorationOptions):
         Raises:
             UserError: There is no such file, or it says nothing of its network.
         """
-        path = find_weights(self.weights)
-        network, entry = describe_weights(path)
+        network, path, entry = describe_weights(find_weights(self.weights))
         rest = {key: value for key, value in asdict(self).items() if key != "weights"}
         return NetworkOptions(network_g=network, checkpoint=str(path), param_key=entry, **rest)
 
