@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-IN_REPOSITORY = (REPOSITORY / "semanir_plugin").is_dir()  # scripts/test_core.py runs a copy of this file elsewhere
+IN_REPOSITORY = (REPOSITORY / "semanir_plugin").is_dir()  # scripts/check_core.py runs a copy of this file elsewhere
 PICTURE = REPOSITORY / "docs" / "images" if IN_REPOSITORY else Path(__file__).parent
 
 # All that the core takes beside torch; PyYAML, tqdm and tifffile only where they are used.

@@ -16,7 +16,7 @@ from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.staged_network import StagedNetwork, check_positive
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
-from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
+from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
 

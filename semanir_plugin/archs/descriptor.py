@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from semanir_plugin.blocks.sizes import SizeRequirements
+from semanir_plugin.blocks.padding import SizeRequirements
 from semanir_plugin.errors import one_line
 
 __all__ = ["NetworkDescriptor", "describe", "input_channels", "topk_choices"]

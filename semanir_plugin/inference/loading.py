@@ -13,9 +13,9 @@ from torch import nn
 from semanir_plugin.archs import describe
 from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layout
 from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
 from semanir_plugin.inference.devices import choose_device
-from semanir_plugin.inference.recognition import recognize
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import find_weights
 from semanir_plugin.registry import ARCHS

@@ -30,7 +30,7 @@ from semanir_plugin.basicsr_host.data.sub_images import SubImages
 from semanir_plugin.degradations import downsample_bicubic, least_side
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.images import decode_pixels
-from semanir_plugin.names import can_name_file
+from semanir_plugin.path_safety import can_name_file
 from semanir_plugin.pixels import to_float, to_uint8
 
 __all__ = ["write_lmdbs"]

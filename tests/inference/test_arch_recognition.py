@@ -6,8 +6,8 @@ from basicsr.archs import build_network
 
 from semanir_plugin.archs import describe
 from semanir_plugin.errors import UserError
+from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.loading import load
-from semanir_plugin.inference.recognition import recognize
 from semanir_plugin.inference.restorer import Restorer
 
 SWINIR = {"type": "SwinIR", "embed_dim": 12, "depths": [2, 1], "num_heads": [2, 3], "mlp_ratio": 2, "window_size": 8}
