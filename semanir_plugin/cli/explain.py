@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from semanir_plugin.cli.messages import warnings_on_terminal
 from semanir_plugin.cli.parser import Subparsers
 
 EPILOG = """\
@@ -53,15 +54,16 @@ def run(args: argparse.Namespace) -> None:
 
     from semanir_plugin.evaluation.explain import ExplainArguments, explain
 
-    shown = explain(
-        ExplainArguments(
-            image=Path(args.image),
-            at=args.at,
-            output=Path(args.output),
-            model=args.model,
-            opt=args.opt,
-            topks=args.topk,
-            part=args.part,
+    with warnings_on_terminal():
+        shown = explain(
+            ExplainArguments(
+                image=Path(args.image),
+                at=args.at,
+                output=Path(args.output),
+                model=args.model,
+                opt=args.opt,
+                topks=args.topk,
+                part=args.part,
+            )
         )
-    )
     print(f"{args.output}: {shown}")

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import Literal
 
+from semanir_plugin.cli.messages import warnings_on_terminal
 from semanir_plugin.cli.parser import Subparsers
 
 EPILOG = """\
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from semanir_plugin.inference.restore_files import RestoreArguments, restore_files
 
     given = {name: value for name, value in vars(args).items() if name not in ("input", "run", "subcommand")}
-    restored, failed = restore_files(RestoreArguments(inputs=args.input, **given))
+    with warnings_on_terminal():
+        restored, failed = restore_files(RestoreArguments(inputs=args.input, **given))
     print(f"{args.output}: {restored:,} restored" + (f", {failed:,} could not be" if failed else ""))
     return 1 if failed else 0
 

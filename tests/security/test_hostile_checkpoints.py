@@ -146,7 +146,7 @@ def test_who_trusts_an_old_pickle_names_it_and_is_warned(witness, hostile, photo
     assert not witness.exists()
     monkeypatch.setenv("SEMANIR_UNPICKLE", "other.pth:hostile.pth")
     assert main(["restore", photo, "-o", "out.png", "--model", "hostile.pth"]) == 2, "it has no weights"
-    assert "hostile.pth: SEMANIR_UNPICKLE names it, so the code in it is executed" in capsys.readouterr().err
+    assert "WARNING: hostile.pth: SEMANIR_UNPICKLE names it, so the code in it is executed" in capsys.readouterr().err
     assert witness.exists()
     witness.unlink()
 
