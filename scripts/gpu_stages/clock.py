@@ -30,7 +30,7 @@ HEAD_START = 4_000_000
 
 def median_ms(run: Callable[[], Any], runs: int, device: str) -> float:
     """Return the median time of a call in milliseconds, on a GPU without the host's part."""
-    if device == "cpu":  # a rehearsal needs no warming up
+    if device == "cpu":  # a dry run needs no warming up
         return statistics.median(_cpu_ms(run) for _ in range(runs))
     run()
     run()
@@ -84,7 +84,7 @@ def measure_rates(device: str, dtype: torch.dtype) -> Rates:
     elements = 1 << (28 if device == "cuda" else 16)
     copied = torch.empty(2, elements, device=device)
     copied_per_ms = 8 * elements / median_ms(lambda: copied[0].copy_(copied[1]), 10, device)
-    if device == "cpu":  # a rehearsal
+    if device == "cpu":  # a dry run
         side = 256
         a = torch.randn(side, side, dtype=dtype)
         flops_per_ms = 2 * side**3 / median_ms(lambda: a @ a, 10, device)

@@ -39,7 +39,7 @@ class Network:
         recipe: Option file whose `network_g` it is.
         patch: Side of its inputs, as a multiple of `Sizes.patch`.
         changes: To the recipe's network.
-        small: Changes with which a CPU rehearses.
+        small: Changes of a dry run on a CPU.
     """
 
     recipe: str

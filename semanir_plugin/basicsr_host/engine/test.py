@@ -11,7 +11,7 @@ from basicsr.data import build_dataloader
 from torch.utils.data import DataLoader
 
 from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes
-from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
+from semanir_plugin.basicsr_host.engine.dry_run import dry_run
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
     RunArguments,
@@ -45,7 +45,7 @@ def test(args: RunArguments) -> Scores:
     loaders = [build_dataloader(build_guarded_dataset(each), each) for each in sets]
     model = build_run_model(run)
     for loader in loaders:
-        rehearse(model, loader.dataset.first_sample())
+        dry_run(model, loader.dataset.first_sample())
     if not run.opt["path"].get("pretrain_network_g") and any(True for _ in model.net_g.parameters()):
         run.logger.warning("path.pretrain_network_g is not set: untrained weights are scored.")
     open_run_folder(run)

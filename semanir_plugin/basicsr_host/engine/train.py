@@ -23,9 +23,9 @@ from semanir_plugin.basicsr_host.data.seeding import derive_seed, seed_all
 from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset, collate
 from semanir_plugin.basicsr_host.engine.batches import Batches
 from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes, read_timeout
+from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
 from semanir_plugin.basicsr_host.engine.log import quiet_writer_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
-from semanir_plugin.basicsr_host.engine.rehearsal import rehearse, rehearse_patch
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
     RunArguments,
@@ -70,9 +70,9 @@ def train(args: RunArguments) -> bool:
     model = build_run_model(run)
     datasets: list[Any] = [loader.dataset for loader in train_loaders]
     if datasets:
-        rehearse(model, datasets[0].first_sample())
+        dry_run(model, datasets[0].first_sample())
     for dataset in datasets:
-        rehearse_patch(model, dataset.first_sample())
+        dry_run_patch(model, dataset.first_sample())
     if state:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)

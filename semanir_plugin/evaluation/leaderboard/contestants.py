@@ -17,7 +17,7 @@ from basicsr.utils import img2tensor, set_random_seed
 
 from semanir_plugin import __version__
 from semanir_plugin.basicsr_host.data.sr_pairs import find_images
-from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
+from semanir_plugin.basicsr_host.engine.dry_run import dry_run
 from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
@@ -273,7 +273,7 @@ class Network(Contestant):
         def restore(sample: Sample, test_set: TestSet) -> FloatImage:
             if test_set.name not in seen:  # a crop shows what does not fit together
                 lq, gt = img2tensor([sample.input, sample.truth])
-                rehearse(model, {"lq": lq, "gt": gt})
+                dry_run(model, {"lq": lq, "gt": gt})
                 seen.add(test_set.name)
             return _restore(model, sample.input)
 

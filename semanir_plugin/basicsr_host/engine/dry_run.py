@@ -13,7 +13,7 @@ from basicsr.utils import tensor2img
 
 from semanir_plugin.errors import UserError, one_line
 
-__all__ = ["rehearse", "rehearse_patch"]
+__all__ = ["dry_run", "dry_run_patch"]
 
 # Side of the LQ crop, and of the smallest one that metrics can do with.
 CROP = 64
@@ -24,7 +24,7 @@ _CHANNEL_CURES = {  # by what the dataset gives
 }
 
 
-def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
+def dry_run(model: Any, sample: Mapping[str, Any]) -> None:
     """Restore a crop of a sample and, where it has a ground truth, compare sizes and try losses and metrics.
 
     Models that are no SRModel, and samples without an LQ image, are left alone.
@@ -65,11 +65,11 @@ def _wrong_channels(model: Any, lq: torch.Tensor) -> str:
     return f"it takes {4 - channels} channels, not {channels}; {_CHANNEL_CURES[channels]}"
 
 
-def rehearse_patch(model: Any, sample: Mapping[str, Any]) -> None:
+def dry_run_patch(model: Any, sample: Mapping[str, Any]) -> None:
     """Pass a whole training sample through the network, which is as it will be in training: nothing pads it.
 
     Args:
-        model: A built model; others than in `rehearse` are left alone.
+        model: A built model; others than in `dry_run` are left alone.
         sample: One sample of a phase of the training.
 
     Raises:
