@@ -23,7 +23,7 @@ from semanir_plugin.evaluation.pictures import most_detailed_crop
 __all__ = ["write_page"]
 
 FILES = Path(__file__).parent / "page_files"
-SCRIPTS = ("elements.js", "columns.js", "table.js", "plot.js", "slider.js", "viewer.js", "start.js")
+SCRIPTS = ("elements.js", "columns.js", "table.js", "plot.js", "slider.js", "viewer.js", "main.js")
 
 QUALITY = 92
 DETAIL = 48
