@@ -1,4 +1,4 @@
-"""What keeps `import basicsr` from succeeding on a current stack, each repaired for the length of that import."""
+"""Import repairs: what `import basicsr` needs on a current stack, put in place for the length of that import."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _import_torchvision() -> None:
 
 
 def _resolves(name: str) -> bool:
-    """Whether `module:attribute` can be imported, without being told that it soon cannot."""
+    """Return whether `module:attribute` can be imported without a deprecation warning."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)

@@ -276,7 +276,7 @@ def _has_end(path: Path) -> bool:
 
 
 def _is_below(name: str) -> bool:
-    """Whether a name from a list stays in its folder, or in one below it: results are called by it, too."""
+    """Return whether a listed name stays in its folder or one below it; results are named after it, too."""
     return all(can_name_file(part) for part in name.split("/"))
 
 
@@ -285,7 +285,7 @@ def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:
 
 
 def fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
-    """Whether the GT, which BasicSR crops when it validates, is larger by a margin but not by another factor."""
+    """Return whether the GT, which BasicSR crops in validation, exceeds `scale` times the LQ by a margin only."""
     margins = [g - x * scale for g, x in zip(gt, lq, strict=True)]
     return min(margins) >= 0 and any(round(g / x) == scale for g, x in zip(gt, lq, strict=True))
 

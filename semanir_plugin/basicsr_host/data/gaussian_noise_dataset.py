@@ -50,7 +50,7 @@ class GaussianNoiseDataset(CleanImageDataset):
 
     @property
     def channels(self) -> Channels:
-        """How images are decoded."""
+        """The channels that images are decoded to; see `decode_image`."""
         return "color" if self.options.num_channels == 3 else "gray"
 
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:

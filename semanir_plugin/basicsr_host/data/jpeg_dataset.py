@@ -44,7 +44,7 @@ class JPEGDataset(CleanImageDataset):
 
     @property
     def channels(self) -> Channels:
-        """How images are decoded."""
+        """The channels that images are decoded to; see `decode_image`."""
         return "color" if self.options.num_channels == 3 else "y"
 
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:

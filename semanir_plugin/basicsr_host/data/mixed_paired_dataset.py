@@ -109,7 +109,7 @@ class MixedPairedDataset(Dataset[dict[str, Any]]):
 
     @property
     def file_client(self) -> list[Any]:
-        """What the sources are read with; to set it to None closes all."""
+        """The file clients of the sources; setting None closes all of them."""
         return [each.file_client for each in self.sets]
 
     @file_client.setter
@@ -126,7 +126,7 @@ class MixedPairedDataset(Dataset[dict[str, Any]]):
 
 
 def _count_samples(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:
-    """Return how many samples of an epoch are of each source: all its pairs, and more by weight."""
+    """Return the number of samples per epoch from each source: all its pairs, and more by weight."""
     known = [weight for weight in weights if weight is not None]
     if not known:
         return list(sizes)

@@ -14,7 +14,7 @@ from semanir_plugin.errors import UserError
 __all__ = ["UNREADABLE", "TolerantDataset", "collate"]
 
 UNREADABLE = "unreadable"
-"""Where samples and batches have what was passed over for them: a list of `image`, its files, and `reason`."""
+"""Key of samples and batches for the images skipped for them: a list of `image`, its files, and `reason`."""
 
 
 class TolerantDataset(Dataset[dict[str, Any]]):

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others, unless `dist_params.timeout` says otherwise."""
+"""Time that a process waits for the others, where `dist_params.timeout` is not set."""
 
 # What gloo says when another process does not answer; it has no class of its own for that.
 _LOST = re.compile(r"connection (closed|reset) by peer|broken pipe|timed out", re.IGNORECASE)
@@ -41,7 +41,7 @@ class LostProcessError(RuntimeError):
 
 
 def read_timeout(options: Mapping[str, Any]) -> timedelta:
-    """Return how long a process is to wait for the others before it takes them for lost: `dist_params.timeout`."""
+    """Return the time after which a process gives up on the others: `dist_params.timeout`, in minutes, or `TIMEOUT`."""
     minutes = (options.get("dist_params") or {}).get("timeout")
     return TIMEOUT if minutes is None else timedelta(minutes=minutes)
 

@@ -1,4 +1,4 @@
-"""One small pass of everything that the first iteration or image will need, before anything is written."""
+"""Dry run: one small pass of everything that the first iteration or image needs, before anything is written."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def dry_run(model: Any, sample: Mapping[str, Any]) -> None:
 
 
 def _wrong_channels(model: Any, lq: torch.Tensor) -> str:
-    """Return what to do where an image of another number of channels passes; else nothing."""
+    """Return the remedy if the network takes another number of channels, else an empty string."""
     channels = lq.shape[1]
     try:
         model.feed_data({"lq": lq[:, :1].expand(-1, 4 - channels, -1, -1)})

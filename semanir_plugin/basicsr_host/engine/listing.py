@@ -1,4 +1,4 @@
-"""What option files can name: architectures, blocks, datasets, losses and metrics, with their arguments."""
+"""Listing of the names that option files can use: architectures, blocks, datasets, losses, metrics; with arguments."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entry:
 
 
 def list_entries(kind: str) -> list[Entry]:
-    """Return what there is of a kind, one of `KINDS`, by name."""
+    """Return the entries of a kind, one of `KINDS`, sorted by name."""
     return sorted(
         (
             Entry(name.removesuffix("_basicsr"), _about(target), tuple(_arguments(target)))

@@ -33,7 +33,7 @@ Recipes often write them as floats (`!!float 5e3`). What `COUNT_LISTS` names may
 COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters", "topk"}
 
 FILE_KEYS = ("dataroot", "meta_info", "lq_cache")
-"""What options of datasets that are paths start with."""
+"""Prefixes of the dataset options that are paths."""
 
 
 def resolve_options(

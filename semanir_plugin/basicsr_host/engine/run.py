@@ -1,4 +1,4 @@
-"""What training and testing have in common: from the command's arguments to datasets, a model and a folder."""
+"""Run set-up, shared by training and testing: from the command's arguments to datasets, a model and a folder."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class Section:
             raise self.error(f"{key} must be a whole number of at least {least}, not {value!r}", at=key)
 
     def look_up(self, kind: str, table: Table, key: str = "type") -> Any:
-        """Return what the section's `type` names in a registry or table."""
+        """Return the entry of a registry or table that the section's `type` names."""
         self.require(key)
         # The registry's own look-up falls back to the suffix under which BasicSR registers what others may replace.
         known = {name.removesuffix("_basicsr"): target for name, target in sorted(table, reverse=True)}
@@ -242,7 +242,7 @@ def _is_count(value: Any, least: int) -> bool:
 
 
 def _uses_extra_keywords(target: Callable) -> bool:
-    """Whether a constructor or function reads the `**kwargs` it takes; several of BasicSR's swallow them."""
+    """Return whether a constructor or function reads the `**kwargs` it takes; several of BasicSR's ignore them."""
     parameters = inspect.signature(target).parameters.values()
     name = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
     body = _parse_source(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
@@ -382,7 +382,7 @@ def _check_patch_sizes(section: Section, scale: int) -> None:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return what may be missing, one value or a list of them as a list."""
+    """Return a list of values, given as a list, as a single value, or as None for an empty one."""
     return [] if value is None else value if isinstance(value, list) else [value]
 
 

@@ -281,7 +281,7 @@ class TrainingLoop:
             self._save(current_iter)
 
     def _is_due(self, current_iter: int) -> bool:
-        """Whether a checkpoint is due by iterations or, where there is one process and so one clock, by time."""
+        """Return whether a checkpoint is due by iterations or, where there is one process and so one clock, by time."""
         log_opt = self.opt["logger"]
         seconds = None if self.opt["dist"] else log_opt.get("save_checkpoint_seconds")
         late = seconds is not None and time.monotonic() - self.saved_at >= seconds

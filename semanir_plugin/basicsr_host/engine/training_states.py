@@ -86,7 +86,7 @@ def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
 
 
 def is_finished(opt: dict[str, Any], iteration: int) -> bool:
-    """Whether an iteration is the last one, and what follows it is done too: a run may be killed between them."""
+    """Return whether an iteration is the last one and its final weights are saved: a run may be killed in between."""
     latest, state = Path(opt["path"]["models"], "net_g_latest.pth"), _states(opt) / f"{iteration}.state"
     if iteration < opt["train"]["total_iter"] or not state.is_file():
         return iteration == opt["train"]["total_iter"]

@@ -34,7 +34,7 @@ class FiniteSteps:
         self.in_a_row: list[dict[str, Any]] = []
 
     def allow(self, losses: Iterable[Tensor], gradients: list[Tensor]) -> bool:
-        """Whether all of a step is finite; this waits for the device once."""
+        """Return whether a step's losses and gradients are finite; waits for the device once."""
         values = [loss.float() for loss in losses]
         if gradients:
             values += [norm.float() for norm in torch._foreach_norm(gradients)]

@@ -1,4 +1,4 @@
-"""How SemanIR, and any other BasicSR architecture that maps one image to one, is trained and tested."""
+"""Training and testing of SemanIR, and of any other BasicSR architecture that maps one image to one."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ class SemanIRModel(SharedValidation):
 
     @cached_property
     def restoration(self) -> Restoration:
-        """How images are restored, as the section `val` says; of several `topk` with the largest."""
+        """The settings of the section `val` for restoring images; of several `topk`, the largest."""
         chosen = {key: value for key, value in (self.opt.get("val") or {}).items() if value is not None}
         options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
         if isinstance(options.get("topk"), list):
@@ -216,7 +216,7 @@ class SemanIRModel(SharedValidation):
 
     @cached_property
     def descriptor(self) -> NetworkDescriptor:
-        """What the network takes and gives."""
+        """The network's scale, channels and sizes."""
         return describe(self.get_bare_model(self.net_g), self.opt["network_g"])
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
@@ -243,7 +243,7 @@ class SemanIRModel(SharedValidation):
             self.save_network(self.net_g, "net_g", label)
 
     def training_state(self) -> dict[str, Any]:
-        """Return what a training state holds beyond the host's optimisers and schedulers."""
+        """Return the entries of a training state beyond the host's optimisers and schedulers."""
         scaler = getattr(self.optim_wrapper, "loss_scaler", None)
         best = {
             dataset: {name: {**record, "val": float(record["val"])} for name, record in metrics.items()}
