@@ -1,4 +1,4 @@
-"""What a network costs before it is run: its parameters, and its operations by PyTorch's counter."""
+"""Count a network's parameters, and by PyTorch's counter its operations, before it is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pixels one pixel looks at: the key-semantic dictionaries of a network's stages, drawn over its input."""
+"""Plot the pixels that one pixel attends to: the key-semantic dictionaries of a network's stages, over its input."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _read_image(path: Path, at: tuple[int, int], *, gray: bool) -> FloatImage:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the token of a pixel may look at in one stage, and what it chose.
+    """Window and chosen keys of a pixel's token in one stage.
 
     Attributes:
         stage: Number of the stage, from 1.

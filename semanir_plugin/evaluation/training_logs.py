@@ -25,7 +25,7 @@ _SCORE = re.compile(rf"^\t # ([^:]+): {_NUMBER}")
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training wrote down.
+    """Losses and validation scores that a training logged.
 
     Attributes:
         name: The run's.

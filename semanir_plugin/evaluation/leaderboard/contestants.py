@@ -1,4 +1,4 @@
-"""What a leaderboard compares: networks, folders of results made elsewhere, and classical methods."""
+"""Methods that a leaderboard compares: networks, folders of results made elsewhere, and classical methods."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Restore = Callable[[FloatImage], FloatImage]
 
 @dataclass(frozen=True, kw_only=True)
 class RestorationOptions:
-    """How a network of either kind restores.
+    """Options for restoring images by a network, of an option file or of shipped weights.
 
     Attributes:
         topk: Keys per query, for networks with a `topk`; None: the network's own choice.
@@ -178,7 +178,7 @@ class Contestant(ABC):
         """
 
     def variant(self, test_set: TestSet) -> str:
-        """Return what `prepare` is to load for a test set, of those that differ between test sets."""
+        """Return the checkpoint path for this test set; empty where there is none."""
         return ""
 
     @abstractmethod
@@ -217,7 +217,7 @@ class Folder(Contestant):
         return hash_files([self._find(test_set, each.name) for each in test_set.found])
 
     def prepare(self, variant: str) -> Restorer:
-        """Return what reads them."""
+        """Return a restorer that reads the results."""
 
         def restore(sample: Sample, test_set: TestSet) -> FloatImage:
             path = self._find(test_set, sample.name)
@@ -250,7 +250,7 @@ class Network(Contestant):
         return hash_files([Path(checkpoint)] if checkpoint else [], f"seed {self.settings['manual_seed']}")
 
     def variant(self, test_set: TestSet) -> str:
-        """Return the path of the checkpoint; nothing where weights are random."""
+        """Return the checkpoint path for this test set; empty where weights are random."""
         level = "" if test_set.level is None else f"{test_set.level:g}"
         return os.path.expanduser((self.options.checkpoint or "").replace("{}", level))
 

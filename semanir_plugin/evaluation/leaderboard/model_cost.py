@@ -1,4 +1,4 @@
-"""What a contestant costs: parameters, multiply-adds, time and memory, at a stated size of the input."""
+"""Measure a contestant's cost: parameters, multiply-adds, time and memory, at a stated size of the input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_COST: dict[str, Any] = dict.fromkeys(
 
 @dataclass(frozen=True, kw_only=True)
 class CostOptions:
-    """How cost is measured, in an option file.
+    """Option schema of a leaderboard's section `cost`.
 
     Attributes:
         size: Height and width of the input.

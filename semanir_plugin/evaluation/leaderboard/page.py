@@ -158,7 +158,7 @@ def _versions(results: Mapping[str, Any], test_set: str, image: str) -> dict[str
 
 
 def _encode_versions(versions: Mapping[str, str], folder: Path, missing: list[str]) -> Picture | None:
-    """Return what is shown of an image, versions as data URLs; add to `missing` what is unreadable or of another size.
+    """Return an image's crops for the page, as data URLs; add to `missing` the files unreadable or of another size.
 
     Without a readable truth, or anything to compare it with, there is no picture.
     """

@@ -1,4 +1,4 @@
-"""How the field scores each task: named, versioned, and the one place where the details that move numbers are written.
+"""Scoring protocols of the field, one per task: named, versioned, and the only place for details that move numbers.
 
 A protocol's version goes up whenever its numbers may change; results of another version are computed again.
 """
@@ -58,7 +58,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How images are read, degraded and scored.
+    """Protocol by which images are read, degraded and scored.
 
     Attributes:
         name: By which option files name it.
@@ -101,7 +101,7 @@ class Protocol:
         return "" if self.condition is None or level is None else _LABELS[self.condition].format(level)
 
     def crop(self, height: int, width: int, scale: int) -> tuple[int, int]:
-        """Return what of a ground truth's height and width is scored."""
+        """Return the height and width to which a ground truth is cropped before it is scored."""
         multiple = scale if self.multiple_of == "scale" else self.multiple_of
         return height // multiple * multiple, width // multiple * multiple
 

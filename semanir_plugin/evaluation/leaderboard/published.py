@@ -1,4 +1,4 @@
-"""What papers report, as rows beside those that are measured: facts to cite, marked as such wherever they are shown."""
+"""Published results, as rows beside those measured: figures to cite, marked as such wherever they are shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _METRICS = ("psnr", "ssim")
 def published_rows(
     protocol: Protocol, test_sets: Sequence[TestSet], scale: int, wanted: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return what was published by a protocol on test sets, as rows of a leaderboard.
+    """Return published results by a protocol on test sets, as rows of a leaderboard.
 
     Args:
         protocol: By whose details the figures were made, as far as papers tell.

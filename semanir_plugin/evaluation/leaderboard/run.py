@@ -230,6 +230,6 @@ class _Computation:
 
 
 def _count_gpus(asked: Any) -> int:
-    """Return how many GPUs each process uses, 1 or none."""
+    """Return the number of GPUs each process uses, 1 or 0."""
     available = torch.cuda.device_count()
     return min(1, available if asked in (None, "auto") else min(int(asked), available))

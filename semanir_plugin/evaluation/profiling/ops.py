@@ -1,4 +1,4 @@
-"""What the attention of a network costs by each backend that can run here."""
+"""Profile the attention of a network by each backend that can run here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OPS = (
 
 @dataclass(frozen=True)
 class OpCost:
-    """What one backend makes of the calls of one shape in a network.
+    """Cost of one backend on a network's calls of one shape.
 
     Attributes:
         op: Name of the function.

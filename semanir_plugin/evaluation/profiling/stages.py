@@ -1,4 +1,4 @@
-"""What each part of a network costs: parameters, operations, time and memory."""
+"""Profile each part of a network: parameters, operations, time and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a part of a network costs, for one image.
+    """Cost of a part of a network, for one image.
 
     Attributes:
         name: Of the module; "(rest)" is what lies between them, "total" the network.
@@ -91,7 +91,7 @@ def profile_stages(network: nn.Module, size: tuple[int, int], *, channels: int, 
 
 
 def _rest(costs: list[StageCost], total: StageCost) -> StageCost:
-    """Return what the total has beyond the parts; memory of parts does not add up."""
+    """Return the cost of the total beyond the parts; None for memory, which does not add up."""
     return StageCost(
         REST,
         "",
