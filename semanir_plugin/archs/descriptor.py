@@ -1,4 +1,4 @@
-"""What a network takes and gives, told by itself or observed: scale, channels, sizes, top-k."""
+"""Descriptor of a network, declared by itself or observed: scale, channels, sizes, top-k."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def _resize_axis(image: FloatImage, scale: float, axis: int) -> FloatImage:
 
 @lru_cache(maxsize=32)
 def bicubic_taps(length: int, scale: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return what pixels of a line contribute to each pixel of the resized line, and how much.
+    """Return the weights and positions of the pixels of a line that make each pixel of the resized line.
 
     The kernel is that of Keys, "Cubic convolution interpolation for digital image processing" (1981), with a = -1/2.
     Beyond its ends a line goes on as in a mirror, the pixel at the end being repeated.

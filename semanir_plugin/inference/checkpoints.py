@@ -1,4 +1,4 @@
-"""What a file of weights holds, in our format and in those of others.
+"""Checkpoint formats: reading and writing weights, in our format and in those of others.
 
 Ours have, beside the weights, the options of their network under the key that option files have for it, `network_g`,
 and under `semanir_plugin` a format and the version that wrote them: plain values, which `torch.load` reads with
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 def describe_network(options: Mapping[str, Any], key: str = "network_g") -> dict[str, Any]:
-    """Return what a file holds beside its weights: the options of their network, as plain values, and our versions.
+    """Return a checkpoint's metadata: its network's options, as plain values, and the versions of format and package.
 
     Raises:
         TypeError: An option is no plain value.

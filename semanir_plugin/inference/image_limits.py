@@ -1,4 +1,4 @@
-"""How large an image may be: a file of some kilobytes can stand for gigabytes of equal pixels."""
+"""Limits on the size of images: a file of some kilobytes can stand for gigabytes of equal pixels."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class PhotographRestoration:
         return self.restore(photograph, held=held, progress=progress)
 
     def _check_whole(self, photograph: Photograph, suffix: str) -> int:
-        """Return how many bytes of a result are held that is written as a whole."""
+        """Return the bytes of memory for a result that is written as a whole; raise ValueError where it cannot be."""
         scale, (height, width, colours) = self.restoration.descriptor.scale, photograph.pixels.shape
         height, width = scale * height, scale * width
         check_writable((height, width, colours + (photograph.alpha is not None)), suffix)

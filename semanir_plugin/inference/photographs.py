@@ -31,7 +31,7 @@ FORMATS = {
     **{".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG"},
     **{".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"},
 }
-"""What can be read and written, by the suffix of its files."""
+"""Formats that can be read and written, by suffix."""
 
 # Lossy formats: visibly no loss, at a size that a photograph may have. 4:4:4 keeps what was restored of the colours.
 QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}

@@ -1,4 +1,4 @@
-"""Which of BasicSR's architectures a file of bare weights is of, found out from the names and shapes of the weights.
+"""Recognise which of BasicSR's architectures bare weights belong to, by their names and shapes.
 
 Known are the four that most published files are of: SwinIR, RRDBNet (ESRGAN, Real-ESRGAN), SRVGGNetCompact and EDSR.
 What leaves no trace in the weights is as in the published ones, and stands in the functions below.
@@ -129,7 +129,7 @@ def _pixel_shuffles(state: State) -> int:
 
 
 def _count(state: State, prefix: str) -> int:
-    """Return how many modules of a list have weights."""
+    """Return the number of modules of a list that have weights."""
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
 

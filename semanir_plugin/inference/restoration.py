@@ -1,4 +1,4 @@
-"""How a network restores an image of any size: whole or in tiles, once or eight ways."""
+"""Restore an image of any size by a network: whole or in tiles, once or as a self-ensemble."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Restoration:
     def _tiling(
         self, forward: Restore, source: TileSource, device: torch.device, held: int | None = None
     ) -> dict[str, Any]:
-        """Return what `restore_tiled` is to be told."""
+        """Return the keyword arguments of `restore_tiled`."""
         limits: dict[str, Any] = {"overlap": self.tile_overlap, "multiple_of": self.multiple_of, "device": device}
         return {"tile": self._choose_tile(forward, source, held, limits), **limits}
 

@@ -96,7 +96,7 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
 
 
 def _show_on(bar: Any, number: int) -> Progress:
-    """Return what moves a bar of photographs by the tiles of one of them."""
+    """Return a progress callback that advances a bar of photographs by the tiles of one of them."""
 
     def show(done: int, total: int) -> None:
         bar.set_postfix_str(f"tile {done:,} of {total:,}", refresh=False)
@@ -130,7 +130,7 @@ def _write(photograph: PhotographInBands, target: Path) -> None:
 
 
 def _prepare(args: RestoreArguments) -> PhotographRestoration:
-    """Return what restores photographs as the flags say.
+    """Load the model and return the restoration that the flags ask for.
 
     Raises:
         UserError: The model is not right, or flags do not go with it.

@@ -1,4 +1,4 @@
-"""Which photographs are restored, and what the results are called: settled before any work."""
+"""Plan of the photographs to restore and the names of their results, made before any work."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan_jobs(
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> list[Job]:
-    """Return what is to be done, in the order of names.
+    """Return the photographs to restore and their targets, in the order of names.
 
     Args:
         inputs: Files, folders, or patterns such as `scans/*.png`; of folders and patterns the images are taken.

@@ -81,7 +81,7 @@ class Restorer:
         topk: int | None = None,
         self_ensemble: bool = False,
     ) -> PhotographRestoration:
-        """Return what restores photographs in a certain way.
+        """Return a restoration of photographs with these settings.
 
         Args:
             tile: Side of the tiles in pixels of the image; "auto": as large as half of the free memory allows; None:

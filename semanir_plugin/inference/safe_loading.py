@@ -64,7 +64,7 @@ def _check_packing(path: str | Path) -> None:
 
 
 def _damaged_part(path: str | Path) -> str | None:
-    """Return what of a checkpoint differs from the checksum written with it, if anything does; torch does not look."""
+    """Return the part of a checkpoint that differs from its stored checksum, if any does; torch does not check."""
     if not zipfile.is_zipfile(path):  # torch's format before 1.6 has no checksums
         return None
     try:

@@ -208,7 +208,7 @@ class _Canvas:
         place.addcmul_(tile.to(place), self.row_shares[row][:, None] * self.column_shares[column])
 
     def finished(self, height: int, width: int) -> Tensor:
-        """Return what no later tile changes, without what was added to the image's `height` and `width`."""
+        """Return the rows that no later tile changes, without the padding beyond the image's `height` and `width`."""
         stop = min(self._next_start(), height)
         return crop_to(self.pixels, (stop - self.rows.starts[self.row]) * self.scale, width * self.scale)
 

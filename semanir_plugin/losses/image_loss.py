@@ -1,4 +1,4 @@
-"""What losses between two images have in common, in the manner of BasicSR's."""
+"""Base class of losses between two images, in the manner of BasicSR's."""
 
 from __future__ import annotations
 
