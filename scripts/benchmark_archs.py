@@ -127,7 +127,7 @@ def measure(name: str, turns: int, device: str, data: Path | None) -> Iterator[d
 
 
 def prepare(name: str, contestant: str, device: str, data: Path | None) -> Callable[[], Any]:
-    """Return what is measured, ready to run."""
+    """Return the call to measure: a training step or a restoration, with its network and image."""
     comparison = COMPARISONS[name]
     each = comparison.contestants[contestant]
     net, image = each.build().to(device), make_image(*comparison.size, data).to(device)

@@ -105,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def make_setup(recipe: Path, args: argparse.Namespace, device: str) -> dict[str, Any]:
-    """Return what a process needs to know to train the recipe's network.
+    """Return the settings that a process needs to train the recipe's network.
 
     Raises:
         UserError: Of the data no such patches can be made.

@@ -108,7 +108,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def options_of(args: argparse.Namespace) -> list[str]:
-    """Return what the processes of stages are told."""
+    """Return the command-line options that the stages' processes take over."""
     paths = {"--data": args.data, "--start": args.start}
     options = [word for name, path in paths.items() if path is not None for word in (name, str(path))]
     return [*options, *(["--dry-run"] if args.dry_run else [])]

@@ -39,7 +39,7 @@ Options = dict[str, Any]
 
 
 def with_window(side: int) -> Callable[[Options], Options]:
-    """Return what changes the window's side, and keeps the share of keys that are attended to."""
+    """Return a variant with windows of another side and the same share of keys that are attended to."""
     return lambda net: {"window_size": side, "topk": net["topk"] * side**2 // net["window_size"] ** 2}
 
 
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What the table calls it."""
+        """The name in the table."""
         name = self.recipe.stem.removeprefix("train_")
         return f"{name}, {self.variant.replace('_', ' ')}" if self.variant else name
 

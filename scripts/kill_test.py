@@ -37,7 +37,7 @@ ITERATION = re.compile(r"\[epoch:.*?, iter: *([\d,]+), (lr:\(.*?\)\]).*\] (l_pix
 
 @dataclass
 class Result:
-    """What came of a training with some number of workers.
+    """Outcome of a training with some number of workers.
 
     Attributes:
         kills: By moment.
@@ -147,11 +147,11 @@ class Life:
         self.process.wait()
 
     def said(self) -> str:
-        """Return what it has printed since it was started last."""
+        """Return the output since the last start."""
         return self.output.read_text()
 
     def iterations(self) -> int:
-        """Return how many iterations it has logged since it was started last; -1: it does not train yet."""
+        """Return the number of iterations logged since the last start; -1: it does not train yet."""
         said = self.said()
         return len(ITERATION.findall(said)) if "Training on" in said else -1
 

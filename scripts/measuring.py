@@ -1,4 +1,4 @@
-"""How benchmarks measure: times by turns, peak memory, the floor a machine sets, and on what machine it was."""
+"""Measurements for benchmarks: times taken by turns, peak memory, a GPU's lower bound, the machine's description."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(name: str, results: list[Any], truth: list[Any]) -> None:
 
 
 class Times(NamedTuple):
-    """How long a function takes, in milliseconds.
+    """Times of a function, in milliseconds.
 
     Attributes:
         processor: The least processor time, of all threads together: what other work disturbs least. On a GPU `least`.
@@ -110,7 +110,7 @@ def _high_water_mib() -> float:
 
 
 class Floor:
-    """What a GPU needs at least: its measured rates of matrix products and of exponentials.
+    """Lower bound of a GPU's times, by its measured rates of matrix products and of exponentials.
 
     Args:
         dtype: Name of the dtype that is multiplied, such as "bfloat16".

@@ -130,7 +130,7 @@ def make_options(task: str, args: argparse.Namespace) -> list[Path]:
 
 
 def count_iterations(task: str, args: argparse.Namespace) -> int:
-    """Return how long a task is trained."""
+    """Return the number of iterations for which a task is trained."""
     return args.iterations or TASKS[task].iterations
 
 
@@ -185,7 +185,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return what an option file holds."""
+    """Return the options of a file."""
     import yaml
 
     options: dict[str, Any] = yaml.safe_load(path.read_text())

@@ -106,7 +106,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained: the arguments of the command line, which say what each of them is."""
+    """Plan of a training: the arguments of the command line, whose help describes them."""
 
     recipe: Path
     data: Path
@@ -192,7 +192,7 @@ class Weights:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What the recipe says."""
+        """The recipe's options."""
         return read_yaml(self.plan.recipe)
 
     def _options(self, training_set: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class Weights:
         return options | {"name": self.name, "datasets": {"train": training_set, "val": validation}}
 
     def _fit(self, options: dict[str, Any], deadline: float) -> int:
-        """Return how many iterations the time allows, by the time that a few take."""
+        """Return the number of iterations that the time allows, by the time that a few take."""
         trial = json.loads(json.dumps(options)) | {"name": f"trial_{self.name}", "val": None}
         shorten(trial, TRIAL)
         del trial["datasets"]["val"]
@@ -329,7 +329,7 @@ def resize(path: Path, folder: Path) -> None:
 
 
 def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
-    """Return what a training is validated on, often and so on few images: Set5, or Set12 of gray ones."""
+    """Return the validation set, small since it is used often: Set5, or Set12 for gray images."""
     from make_rain import write_rain_pairs
 
     train = recipe["datasets"]["train"]
@@ -373,7 +373,7 @@ def shorten(options: dict[str, Any], iterations: int, validations: int = 1) -> N
 
 
 def read_seconds(run: Path) -> float:
-    """Return what an iteration took, by the last line of a run's log that tells."""
+    """Return the seconds per iteration, by the last line of a run's log that has them."""
     times = re.findall(r"time \(data\): ([\d.]+)", max(run.glob("train_*.log")).read_text())
     return float(times[-1])
 

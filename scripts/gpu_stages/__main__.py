@@ -1,4 +1,4 @@
-"""Runs one stage in this process: what `check_gpu.py` starts."""
+"""Run one stage in this process; `check_gpu.py` starts it."""
 
 from __future__ import annotations
 

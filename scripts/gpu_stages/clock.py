@@ -55,7 +55,7 @@ def _cuda_ms(run: Callable[[], Any]) -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation cannot do without."""
+    """Operations, exponentials and bytes that a computation needs at least."""
 
     flops: float = 0.0
     exponentials: float = 0.0
@@ -67,7 +67,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device did per millisecond when it did nothing else."""
+    """Measured rates of a device, each per millisecond and when it does nothing else."""
 
     flops: float
     exponentials: float

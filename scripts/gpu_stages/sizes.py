@@ -1,4 +1,4 @@
-"""How large everything is: a training's sizes on a GPU, and those of a dry run on a CPU."""
+"""Sizes of all problems: those of a training on a GPU, and those of a dry run on a CPU."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ SWINIR = {"embed_dim": 180, "depths": [6] * 6, "num_heads": [6] * 6, "upsampler"
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained.
+    """Network to train.
 
     Attributes:
         recipe: Option file whose `network_g` it is.

@@ -69,7 +69,7 @@ def test_losses_and_scores_are_read(tmp_path):
 
 
 def test_validations_are_at_multiples_of_their_frequency(tmp_path):
-    """Whatever multiple of it losses are printed at; the last iteration is validated too."""
+    """Validations are at multiples of `val_freq`, whatever iterations losses are printed at, and at the last one."""
     log = [validation({"psnr": 1.0})]  # at 30: nothing is printed before 40
     for iteration in (40, 80, 120):
         log += [progress(iteration, {"l_pix": 0.1})] + [validation({"psnr": 2.0})] * (2 if iteration == 120 else 1)

@@ -38,7 +38,7 @@ def model():
 
 @pytest.fixture(autouse=True)
 def _bounded_memory():
-    """What a bomb of 200 million pixels would take in colour is more than a test may."""
+    """Check that each test takes less memory than a bomb of 200 million pixels would in colour."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 << 10, "KiB"

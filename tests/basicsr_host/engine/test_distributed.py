@@ -120,7 +120,7 @@ def data(sr_data, photos):
 
 @pytest.fixture(scope="module")
 def one(data, tmp_path_factory):
-    """What one process makes of some commands: the folder of their results."""
+    """Run some commands in one process; return the folder of their results."""
     folder = tmp_path_factory.mktemp("one")
     for arguments in (
         train_arguments(data, folder / "plain", 4),
@@ -133,7 +133,7 @@ def one(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(data, tmp_path_factory):
-    """What two processes make of the same, with half of the batch each, and with a divided state beside."""
+    """Run the same in two processes, with half of the batch each, and once more with a divided optimiser state."""
     folder = tmp_path_factory.mktemp("two")
     commands = [
         train_arguments(data, folder / "plain", 2),
@@ -147,7 +147,7 @@ def two(data, tmp_path_factory):
 
 
 def records(folder):
-    """Return what TensorBoard's files say, in single precision: series, iteration, value."""
+    """Return the values in TensorBoard's files, in single precision, by series and iteration."""
     return read_run(folder / "tb_logger" / "run").series
 
 
