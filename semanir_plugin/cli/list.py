@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the list."""
+    """Print the entries of the kinds asked for, or the modules of a network."""
     from semanir_plugin.errors import UserError
 
     if args.modules != bool(args.opt):

@@ -1,4 +1,4 @@
-"""Repairs of the imported BasicSR: each function here replaces one of its that fails.
+"""Repairs of the imported BasicSR: each function here replaces a faulty one of BasicSR's.
 
 The replacements are set on BasicSR's own classes and modules, so its stock models and datasets gain from them as well.
 Each docstring names the failure. Import this module after `basicsr`; `semanir_plugin.hosts` sees to it.

@@ -1,4 +1,4 @@
-"""Checking image folders and LMDBs before any work: what would fail at some later iteration is told at once.
+"""Check image folders and LMDBs before any work, so that errors do not wait for some later iteration.
 
 Only folder listings, the first and last bytes of images, and the keys and `meta_info.txt` of LMDBs are read, so that
 tens of thousands of images take seconds.
@@ -150,7 +150,7 @@ class _DatasetCheck:
             raise self.error(key, f"{path} cannot be read as text; make it again") from error
 
     def read_lmdb_sizes(self, key: str) -> dict[str, Size]:
-        """Return the sizes by LMDB key, each of which is found to be there."""
+        """Return the sizes by LMDB key, after checking that each key is there."""
         root = Path(self.opt[key])
         if root.suffix != ".lmdb":
             raise self.error(key, f"{root} does not end with .lmdb; name an LMDB, or set io_backend to {{type: disk}}")
@@ -228,7 +228,7 @@ class _DatasetCheck:
 
 
 def read_lmdb_keys(root: Path) -> set[bytes]:
-    """Read the keys alone.
+    """Return an LMDB's keys, without reading its values.
 
     Raises:
         ValueError: The LMDB cannot be read, or is truncated.
@@ -291,7 +291,7 @@ def fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
 
 
 def _least_scored(metric: Mapping[str, Any]) -> int:
-    """Return the least side of images of which a metric makes a number; of smaller ones BasicSR's make NaN."""
+    """Return the least side of images that a metric can score; BasicSR's give NaN for smaller ones."""
     border = metric.get("crop_border")
     window = _SSIM_WINDOW if metric["type"].removesuffix("_basicsr") == "calculate_ssim" else 1
     return window + 2 * border if isinstance(border, int) else 1

@@ -1,4 +1,4 @@
-"""Options of the plugin's own datasets: how they are declared, and those given as one number or as a range."""
+"""Option schemas of the plugin's own datasets, and options given as one number or as a range."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Options = TypeVar("Options", bound=DatasetOptions)
 
 
 def pick_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
-    """Return the options of a kind that are among others; values are not checked."""
+    """Return the options of one schema from a mapping that also has others; values are not checked."""
     return kind(**{key: values[key] for key in inspect.signature(kind).parameters if key in values})
 
 
 def read_options(kind: type[Options], opt: Mapping[str, Any]) -> Options:
-    """Return the options of a kind that are among those of a dataset.
+    """Return the options of one schema from those of a dataset, checked.
 
     Raises:
         ValueError: A value cannot be right.

@@ -1,4 +1,4 @@
-"""Several sets of pairs as one, for networks that learn several restorations at once."""
+"""Dataset of several sets of pairs, for networks that learn several restorations at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding the images of a folder, or those of two folders that belong together, by name."""
+"""Find the images of a folder, or pair those of two folders, by name."""
 
 from __future__ import annotations
 

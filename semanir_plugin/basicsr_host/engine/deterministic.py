@@ -1,4 +1,4 @@
-"""Deterministic mode: on the same machine the same numbers twice, or an error that names what cannot give them."""
+"""Deterministic mode: equal results of equal runs on one machine, or an error that names the op without them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["make_deterministic", "say_workspace"]
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 WORKSPACES = (":4096:8", ":16:8")
-"""Those with which cuBLAS gives the same results in each run, by its documentation; the first is the faster one."""
+"""Settings with which cuBLAS is deterministic, by its documentation; the first is the faster one."""
 
 
 def make_deterministic() -> None:
-    """Have torch take algorithms that give the same results in each run, and refuse what has none.
+    """Make torch use deterministic algorithms, and refuse ops that have none.
 
     On a GPU cuBLAS must be told too, by an environment variable that it reads when CUDA starts: it is set here, where
     nobody else has.
@@ -41,6 +41,6 @@ def _choose_workspace() -> None:
 
 
 def say_workspace() -> None:
-    """Log what a deterministic run depends on."""
+    """Log the cuBLAS workspace, on which a deterministic run depends."""
     workspace = f"{VARIABLE}={os.environ[VARIABLE]}" if torch.cuda.is_available() else "on the CPU"
     get_root_logger().info(f"Deterministic algorithms only ({workspace}).")

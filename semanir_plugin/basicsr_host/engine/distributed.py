@@ -1,4 +1,4 @@
-"""Joining the other processes of a run, and telling of the one that failed."""
+"""Distributed runs: joining the process group, and reporting the process that failed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LOST = re.compile(r"connection (closed|reset) by peer|broken pipe|timed out", r
 
 
 class LostProcessError(RuntimeError):
-    """Another process of the run is gone, or does not answer."""
+    """Error where another process of the run is gone, or does not answer."""
 
 
 def read_timeout(options: Mapping[str, Any]) -> timedelta:
@@ -79,7 +79,7 @@ def init_distributed(launcher: str, *, port: int | None = None, timeout: timedel
 
 
 def _export_slurm(port: int | None) -> None:
-    """Say in torch's words what Slurm says in its own."""
+    """Set torch's environment variables from Slurm's."""
     try:
         nodes = os.environ["SLURM_NODELIST"]
         os.environ.update(

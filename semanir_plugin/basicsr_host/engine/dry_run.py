@@ -66,7 +66,7 @@ def _wrong_channels(model: Any, lq: torch.Tensor) -> str:
 
 
 def dry_run_patch(model: Any, sample: Mapping[str, Any]) -> None:
-    """Pass a whole training sample through the network, which is as it will be in training: nothing pads it.
+    """Pass a whole training sample through the bare network, without padding, as training will.
 
     Args:
         model: A built model; others than in `dry_run` are left alone.

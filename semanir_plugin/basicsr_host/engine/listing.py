@@ -110,7 +110,7 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 def describe_features(place: Place) -> str:
-    """Say in a few words what features a module has, or what it makes of them."""
+    """Describe a module's features in a few words, or how it changes them."""
     if place.form is Form.NONE:
         return " to ".join(" x ".join(map(str, shape)) for shape in place.shapes) or "no features"
     of = f" of {place.tokens} tokens" if place.form is Form.WINDOWS else ""

@@ -93,7 +93,7 @@ def _sample_seed(world_size: int) -> int:
 
 
 def _normalize(opt: dict[str, Any]) -> None:
-    """Give values the form that BasicSR computes with; a number that is null counts as absent."""
+    """Convert values to the form that BasicSR expects; a number that is null counts as absent."""
     train = opt.get("train") or {}
     for name, counts in COUNTS.items():
         for section in opt["datasets"].values() if name == "datasets" else [opt.get(name) or {} if name else opt]:

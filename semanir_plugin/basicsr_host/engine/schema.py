@@ -1,4 +1,4 @@
-"""Validation of an option file before any work: every key must be one that something will read.
+"""Option schema: validation of an option file before any work. Every key must be one that something reads.
 
 There is no second list of options to keep in step. What a network, loss, metric, optimiser or scheduler takes is its
 signature; what a model or dataset takes is what its source looks up on `opt`, plus what it declares in `OPTION_KEYS`.
@@ -222,7 +222,7 @@ class Section:
     def check_parameters(
         self, target: Callable, *, given: Collection[str] = (), extra: Collection[str] = (), owner: str | None = None
     ) -> None:
-        """As `check_call`, of a target that is known; messages call it `owner` where that is given."""
+        """Compare keys and values with a known target's parameters; messages call it `owner` where that is given."""
         owner = owner or target.__name__
         parameters = inspect.signature(target).parameters.values()
         named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -305,7 +305,7 @@ def _check_mix(network: Section) -> None:
 
 
 def _find_upscale(network: Section) -> Any:
-    """Return a network's `upscale`, or what it is by default; None where it has none."""
+    """Return a network's `upscale`, or its default; None where it has none."""
     parameters = inspect.signature(network.look_up("architecture", ARCH_REGISTRY)).parameters
     default = parameters["upscale"].default if "upscale" in parameters else None
     return network.values.get("upscale", default)
@@ -367,7 +367,7 @@ def _check_dataset(top: Section, section: Section) -> None:
 
 
 def _check_files(section: Section) -> None:
-    """Refuse paths that are none, and a template that formats more than a name."""
+    """Refuse values that are not paths, and a template that formats more than a name."""
     section.check_values({key: str | None for key in section.values if key.startswith(FILE_KEYS)})
     template = section.values.get("filename_tmpl")
     if template is not None and (not isinstance(template, str) or not _TEMPLATE.fullmatch(template)):
@@ -396,7 +396,7 @@ def _needed_to_train(section: Section, *keys: str) -> Iterable[str]:
 
 
 def _check_phases(section: Section, total_iter: float | None) -> None:
-    """Refuse lists of progressive training that contradict one another, or what stands beside them."""
+    """Refuse lists of progressive training that contradict one another, or options beside them."""
     lists = {key: section.values[key] for key in PHASE_LISTS}
     for key, single in PHASE_LISTS.items():
         if not isinstance(lists[key], list):
@@ -477,7 +477,7 @@ def _check_ranges(train: Section) -> None:
 
 
 def _check_periods(scheduler: Section, total_iter: float | None) -> None:
-    """Refuse periods that end before the training does: BasicSR has no learning rate for what is left."""
+    """Refuse periods that end before the training does: BasicSR has no learning rate for the rest."""
     if scheduler.values["type"] == "CosineAnnealingRestartLR":
         scheduler.check_values({"periods": Sequence[float]})
         total = sum(scheduler.values["periods"])

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to save and stop, seen by all processes of a run after the same iteration."""
+"""Stopping on SIGTERM and SIGINT: a request to save and stop, seen by all processes after the same iteration."""
 
 from __future__ import annotations
 

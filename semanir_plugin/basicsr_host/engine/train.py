@@ -104,7 +104,7 @@ def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[An
 
 
 def open_train_loader(run: Run, phase: Phase, start_iter: int, dataset: TolerantDataset) -> DataLoader[Any]:
-    """As `build_train_loader`, of a dataset that is built: listed again, it might have other images."""
+    """Return a loader as `build_train_loader` does, of a built dataset: listed again, it might have other images."""
     opt = run.opt
     sampler = IterationSampler(
         len(dataset),
@@ -135,7 +135,7 @@ def build_val_loaders(run: Run) -> list[DataLoader[Any]]:
 
 
 class TrainingLoop:
-    """Iterations, and what happens between them: logging, checkpoints, validation.
+    """Training loop: iterations, and between them logging, checkpoints and validation.
 
     Args:
         run: The run.
@@ -238,7 +238,7 @@ class TrainingLoop:
             dataset.close()  # LMDBs are opened once in a process, and the next phase reads the same
 
     def _save_before_the_end(self, current_iter: int) -> None:
-        """Save what the failure of something to read would lose; alone, as other processes may not fail."""
+        """Save before a read error ends a training of one process; of several, others may not have failed."""
         if current_iter == self.start_iter or current_iter % self.opt["logger"]["save_checkpoint_freq"] == 0:
             return
         if not self.opt["dist"]:

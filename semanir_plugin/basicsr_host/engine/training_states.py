@@ -1,4 +1,4 @@
-"""Checkpoints of a training: a state and the networks that belong to it, saved, found again, and cleared away."""
+"""Checkpoints of a training, each a state and its networks: saving, resuming, removing."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _networks(opt: dict[str, Any], iteration: int) -> dict[str, Path]:
 
 
 def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
-    """Have the networks loaded as they were at an iteration, whatever `pretrain_network_*` says."""
+    """Set the options so that networks are loaded from an iteration, whatever `pretrain_network_*` says."""
     paths = opt["path"]
     for key, path in _networks(opt, iteration).items():
         label = key.removeprefix("network_")
@@ -112,7 +112,7 @@ def _forget(opt: dict[str, Any], iteration: int) -> None:
 
 @master_only
 def _remove_older(opt: dict[str, Any], iteration: int) -> None:
-    """Remove what lies before the checkpoints to keep; what a run beyond this iteration left is not ours."""
+    """Remove checkpoints older than those to keep; those beyond this iteration belong to another run."""
     keep = opt["logger"].get("keep_checkpoints")
     if keep is None:
         return
@@ -128,14 +128,14 @@ def _remove_older(opt: dict[str, Any], iteration: int) -> None:
 
 @master_only
 def clear_unfinished(opt: dict[str, Any]) -> None:
-    """Remove the halves of files that an earlier run was writing when it was killed."""
+    """Remove the partial files that an earlier run was writing when it was killed."""
     for key in ("models", "training_states"):
         remove_unfinished(opt["path"][key])
 
 
 @contextmanager
 def telling_what_cannot_be_written(opt: dict[str, Any]) -> Iterator[None]:
-    """Turn the failure of a disk into one line that names the checkpoint to go on from.
+    """Turn a write error into one line that names the checkpoint to resume from.
 
     Raises:
         UserError: Something could not be written.

@@ -50,7 +50,7 @@ def describe_hint(hint: Hint) -> str:
 
 
 def describe_value(value: Any) -> str:
-    """Return a value about as YAML spells it."""
+    """Return a value roughly as YAML spells it."""
     if value is None:
         return "~"
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -64,7 +64,7 @@ class SemanIRModel(SharedValidation):
     gt: Tensor
 
     def print_network(self, net: torch.nn.Module) -> None:
-        """Log the size of a network, and in the log file alone its modules."""
+        """Log the size of a network, and its modules in the log file alone."""
         net = self.get_bare_model(net)
         parameters = sum(p.numel() for p in net.parameters())
         get_root_logger().info(f"{type(net).__name__} has {parameters:,} parameters.")
@@ -159,7 +159,7 @@ class SemanIRModel(SharedValidation):
         return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}
 
     def _mix_up(self, current_iter: int) -> None:
-        """Mix the samples of the batch, otherwise on every process, and after a resume as before."""
+        """Apply mixup to the batch, differently on each process, and reproducibly after a resume."""
         parameter = self.opt["train"].get("mixup")
         if parameter is None:
             return
@@ -257,7 +257,7 @@ class SemanIRModel(SharedValidation):
         }
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Take up optimisers, schedulers, best results, loss scale and random numbers where they were."""
+        """Restore optimisers, schedulers, best results, loss scale and random numbers."""
         super().resume_training(resume_state)
         if "rng" not in resume_state:  # written by BasicSR itself
             return
