@@ -1,4 +1,4 @@
-"""MATLAB's bicubic resizing, which the inputs of super-resolution benchmarks are made by."""
+"""MATLAB's bicubic resizing, by which the inputs of super-resolution benchmarks are made."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ def downsample_bicubic(image: FloatImage, scale: int) -> Image:
 
 
 def least_side(scale: int) -> int:
-    """Return the least side of an image to downsample: of a smaller one, the kernel sees more mirror than image."""
+    """Return the least side of an image to downsample: on a smaller one, the kernel covers more mirror than image."""
     return 2 * scale

@@ -1,4 +1,4 @@
-"""Decoding images of every kind to what a network takes, with conversions that are written down."""
+"""Decode image files of every kind to the channels that a network takes."""
 
 from __future__ import annotations
 

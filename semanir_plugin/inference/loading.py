@@ -1,4 +1,4 @@
-"""Networks from files of weights alone: ours, of AST's authors, of BasicSR's architectures."""
+"""Load networks from files of weights alone: ours, of AST's authors, of BasicSR's architectures."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def load(
 
 
 def describe_weights(path: str | Path) -> tuple[dict[str, Any], str]:
-    """Return the `network_g` that a checkpoint is of, and the entry with its weights, the averaged ones if any.
+    """Return the `network_g` of a checkpoint, and the entry with its weights, the averaged ones if any.
 
     Raises:
         UserError: The file cannot be read, or says nothing of its network.
@@ -69,7 +69,7 @@ def describe_weights(path: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
-    """Return the network of a `network_g` without weights, uncompiled; `path` is what messages name.
+    """Return the network of a `network_g` without weights, uncompiled; messages name `path`.
 
     Raises:
         UserError: The architecture is unknown or refuses the options.

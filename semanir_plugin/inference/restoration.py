@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Restoration:
-    """Restores images of any size by a network that takes certain sizes.
+    """Settings for restoring images of any size by a network that takes certain sizes.
 
     Attributes:
         descriptor: What the network takes and gives.
@@ -57,7 +57,7 @@ class Restoration:
 
     @property
     def tile_taken(self) -> int | None:
-        """The side of the tiles; None: images are restored whole, or "auto" has not chosen yet."""
+        """Side of the tiles in use; None: images are restored whole, or "auto" has not chosen yet."""
         return self._auto_tile if self.tile == "auto" else self.tile
 
     @torch.no_grad()
@@ -128,7 +128,7 @@ class Restoration:
 
     @torch.no_grad()
     def _feed(self, net: Restore, image: Tensor) -> Tensor:
-        """Give a network an image in the size, the range and the precision that it takes, and crop what it makes."""
+        """Run a network on an image in the size, range and precision that it takes, and crop its output."""
         (black, white), (height, width) = self.descriptor.value_range, image.shape[-2:]
         padded = self.descriptor.size.pad(image)
         context: AbstractContextManager[Any] = nullcontext()

@@ -1,4 +1,4 @@
-"""The restoring pipeline: photographs in, photographs out, by trained weights."""
+"""Restoring pipeline of `basicsr restore`: files of photographs, restored by trained weights."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RestoreArguments:
 
 
 def restore_files(args: RestoreArguments) -> tuple[int, int]:
-    """Restore photographs; those that cannot be are named on stderr, and do not end the run.
+    """Restore photographs; failures are named on stderr, and do not end the run.
 
     Every result appears whole or not at all.
 
@@ -106,7 +106,7 @@ def _show_on(bar: Any, number: int) -> Progress:
 
 
 def _try_job(job: Job, restoration: PhotographRestoration, progress: Progress, *, debug: bool) -> str | None:
-    """Restore one photograph; return what went wrong, if anything did: no failure of one ends the others."""
+    """Restore one photograph; return the error message, if it failed, so that the others go on."""
     photograph = None
     try:
         photograph = decode_photograph(job.source.read_bytes())

@@ -17,7 +17,7 @@ __all__ = ["Job", "plan_jobs"]
 
 @dataclass(frozen=True)
 class Job:
-    """A photograph and where its restoration goes."""
+    """A photograph and the path of its restoration."""
 
     source: Path
     target: Path
@@ -78,7 +78,7 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
 
 
 def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """Yield each photograph that an input stands for, and what to call it within the output."""
+    """Yield each photograph that an input stands for, and its path within the output."""
     path = Path(name).expanduser()
     if path.is_file():
         yield _checked(path), Path(path.name)

@@ -112,7 +112,7 @@ def _root(budget: float, square: float, linear: float) -> int:
 def measure_tiles(
     restore: Callable[[Tensor], Tensor], image: TileSource, *, multiple_of: int, device: torch.device
 ) -> TileCost:
-    """Restore a corner of an image, of `PROBE` pixels a side, and return what that took; arguments of `restore_tiled`.
+    """Restore a corner of an image, of `PROBE` pixels a side, and return its cost; arguments of `restore_tiled`.
 
     Raises:
         UserError: Memory cannot be measured here.
@@ -177,7 +177,7 @@ def _left_by_rlimit() -> Iterator[int]:
 
 
 def _left_by_cgroups() -> Iterator[int]:
-    """Yield what each control group around this process leaves it."""
+    """Yield the bytes that each control group around this process leaves it."""
     groups = [line.split(":", 2) for line in Path(_OWN_CGROUPS).read_text().splitlines()]
     for controller, root, limit, usage in _CGROUPS:
         for path in (path for _, controllers, path in groups if controller in controllers.split(",")):

@@ -1,4 +1,4 @@
-"""Images from which tiles are cut, in whatever form and wherever their pixels lie."""
+"""Tile sources: images from which tiles are cut, as tensors or as the pixels of photographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restoring images of any size tile by tile, in memory that depends on the tile."""
+"""Restore images of any size tile by tile, in memory that depends on the tile."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def restore_in_rows(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Tensor]:
-    """Yield what `restore_tiled` returns in bands from top to bottom, each as soon as a row of tiles completes it.
+    """Yield the result of `restore_tiled` in bands from top to bottom, each as soon as a row of tiles completes it.
 
     Only a row of tiles is held at a time: twice while a band lives on that the caller was given before.
 
@@ -162,7 +162,7 @@ class _Axis:
         return slice(start * scale, (start + self.side) * scale)
 
     def shares(self, scale: int) -> list[Tensor]:
-        """Return for each tile what it counts at each of its pixels; all that overlap at a pixel add up to 1."""
+        """Return each tile's blending weights, by pixel; those of all tiles at a pixel add up to 1."""
         overlap = scale * min((before + self.side - after for before, after in pairwise(self.starts)), default=0)
         pixels = torch.arange(self.size * scale, dtype=torch.float64) + 0.5
         depths = torch.full((len(self.starts), len(pixels)), math.inf, dtype=torch.float64)
@@ -193,7 +193,7 @@ def _cover(size: int, tile: int, overlap: int, multiple_of: int) -> _Axis:
 
 
 class _Canvas:
-    """A row of tiles as it fills, and how far tiles reach from there into the next; the first one tells the scale."""
+    """Accumulator of a row of tiles and of their overlap with the next row; the first tile gives the scale."""
 
     def __init__(self, rows: _Axis, columns: _Axis) -> None:
         self.rows, self.columns = rows, columns
