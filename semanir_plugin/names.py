@@ -1,4 +1,4 @@
-"""Names that strangers chose: which can be that of a file, and whether a path stays in its folder."""
+"""Validation of untrusted names: which can name a file, and whether a path stays in its folder."""
 
 from __future__ import annotations
 

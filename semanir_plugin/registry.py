@@ -1,4 +1,4 @@
-"""Registries: the classes and functions of each kind that an option file or a checkpoint can name.
+"""Registries of the classes and functions that an option file or a checkpoint can name.
 
 A class enters where it is defined, by a decorator:
 

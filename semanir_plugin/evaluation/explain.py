@@ -60,7 +60,7 @@ class ExplainArguments:
 
 
 def explain(args: ExplainArguments) -> str:
-    """Plot what a pixel attends to, and return in words what was read of the image.
+    """Plot the pixels that a pixel attends to; return a sentence on the part of the image that was read.
 
     Raises:
         UserError: The image, the pixel, the weights or the options are not right, or the picture cannot be written.
@@ -179,7 +179,7 @@ def _span(length: int, at: int, side: int, multiple_of: int) -> slice:
 def explain_pixel(
     network: nn.Module, image: Tensor, at: tuple[int, int], topks: Sequence[int]
 ) -> list[tuple[Choice, ...]]:
-    """Return for each stage what the token of a pixel chose, with each number of keys.
+    """Return the keys that a pixel's token chose, for each stage and each number of keys.
 
     The network runs once with each, since what a stage sees depends on the stages before. Where a stage has two window
     positions, that of its first layer is shown.

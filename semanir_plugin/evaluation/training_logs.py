@@ -1,4 +1,4 @@
-"""Losses and validation scores by iteration, read back from what training wrote: logs, or TensorBoard's records."""
+"""Losses and validation scores by iteration, read from a training's logs or TensorBoard's records."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainingRun:
 
 
 def read_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[TrainingRun]:
-    """Read several runs, under the names given or their own; runs of one name are told apart by their paths.
+    """Read several runs, under the names given or their own; equal names are made distinct by their paths.
 
     Raises:
         UserError: As `read_run`; or there are not as many names as runs.
@@ -50,7 +50,7 @@ def read_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> list
 
 
 def _tell_apart(names: list[str], paths: Sequence[Path]) -> list[str]:
-    """Return the names, or, where some are equal, as much of the ends of the paths as makes all of them different."""
+    """Return distinct names: those given or, where some are equal, as much of the ends of the paths as it takes."""
     parts = [path.resolve().parts for path in paths]
     for count in range(max(map(len, parts))):
         if len(set(names)) == len(names):
@@ -60,7 +60,7 @@ def _tell_apart(names: list[str], paths: Sequence[Path]) -> list[str]:
 
 
 def read_run(path: Path) -> TrainingRun:
-    """Read a run that was perhaps interrupted and resumed: what a later file says of an iteration holds.
+    """Read a run, also one interrupted and resumed: of an iteration in several files the latest counts.
 
     Args:
         path: A log, an event file of TensorBoard's, or a folder of one run with either.
@@ -102,7 +102,7 @@ def _name(path: Path) -> str:
 
 
 def _add(series: dict[str, dict[int, float]], points: list[Point]) -> None:
-    """Add what one file says; it took up where it starts, so what came after that before is forgotten."""
+    """Add the values of one file; the run resumed where it starts, so earlier values after that point are dropped."""
     if not points:  # killed before it told anything
         return
     start = min(iteration for _, iteration, _ in points)
@@ -156,7 +156,7 @@ def _parse(lines: Iterable[str]) -> Iterator[Point]:
 
 @dataclass
 class _Clock:
-    """Tells when a validation was: logs do not, but they hold the options that say how often.
+    """Iterations of validations, which logs do not give: inferred from `val_freq` in the options that they hold.
 
     Attributes:
         iteration: The last one that the log has told of.
@@ -170,7 +170,7 @@ class _Clock:
     _done: bool = True  # whether `iteration` has passed without a validation of it to come
 
     def read(self, line: str) -> None:
-        """Take what a line says of times."""
+        """Read the times in a line."""
         if found := _FREQUENCY.match(line):
             self._frequency = int(float(found[1]))
         elif found := _LAST.match(line):

@@ -86,7 +86,7 @@ class WeightsOptions(RestorationOptions):
     weights: str
 
     def resolve(self) -> NetworkOptions:
-        """Return it with network and checkpoint named.
+        """Return the options of the network and checkpoint that the name stands for.
 
         Raises:
             UserError: There is no such file, or it says nothing of its network.
@@ -128,7 +128,7 @@ class ClassicalOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Restorer:
-    """A contestant that is ready to work.
+    """A contestant, loaded and ready to restore.
 
     Attributes:
         restore: Makes of an image's name and input the result, (H, W, C) in BGR order, [0, 1].
@@ -145,7 +145,7 @@ class Restorer:
 
 @dataclass(frozen=True)
 class Contestant(ABC):
-    """A row that is measured.
+    """A method that is measured: a row of the leaderboard.
 
     Attributes:
         name: Of the row.
@@ -159,19 +159,19 @@ class Contestant(ABC):
 
     @property
     def slug(self) -> str:
-        """The name as that of a folder."""
+        """The name as a folder's."""
         return slugify(self.name)
 
     @property
     def identity(self) -> str:
-        """A hash of what it is, but for its weights."""
+        """A hash of the method's options, without its weights."""
         said = {key: value for key, value in asdict(self.options).items() if key not in ("source", "checkpoint")}
         text = json.dumps([__version__, type(self).__name__, said], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @abstractmethod
     def content(self, test_set: TestSet) -> str:
-        """Return a hash of the files it is made of, those that it needs for a test set.
+        """Return a hash of the files that it needs for a test set.
 
         Raises:
             UserError: One cannot be read.
@@ -194,7 +194,7 @@ class Classical(Contestant):
     """A method without weights."""
 
     def content(self, test_set: TestSet) -> str:
-        """Return the hash of nothing."""
+        """Return the hash of no files."""
         return hash_files([], "classical")
 
     def prepare(self, variant: str) -> Restorer:
@@ -210,7 +210,7 @@ class Classical(Contestant):
 
 
 class Folder(Contestant):
-    """Images that others made."""
+    """A folder of results made elsewhere."""
 
     def content(self, test_set: TestSet) -> str:
         """Return the hash of the images."""

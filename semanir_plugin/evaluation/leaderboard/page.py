@@ -75,7 +75,7 @@ def _digest(text: str) -> str:
 
 
 def _to_json(data: Any) -> str:
-    """Return JSON that a script element cannot be ended from."""
+    """Return JSON that is safe within a script element: no text in it can end the element."""
     text = json.dumps(_spell_out(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -126,7 +126,7 @@ def _choose_pictures(
 
 
 def _by_interest(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield test sets in turn, each time with the image on which the models differ most of those that are left."""
+    """Yield images, by test sets in turn, from the one on which the models differ most to the least."""
     queues = []
     for test_set, images in (results.get("references") or {}).items():
         spread = _spreads(results, test_set)
@@ -183,7 +183,7 @@ def _encode_versions(versions: Mapping[str, str], folder: Path, missing: list[st
 
 
 def _detail(truth: Pixels) -> dict[str, int]:
-    """Return where a page first looks closely."""
+    """Return the part of an image that the page enlarges first."""
     side = min(DETAIL, *truth.shape[:2])
     top, left = most_detailed_crop(truth, side)
     return {"top": top, "left": left, "side": side}

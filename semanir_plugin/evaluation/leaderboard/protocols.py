@@ -58,7 +58,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Protocol by which images are read, degraded and scored.
+    """A protocol: how images are read, degraded and scored.
 
     Attributes:
         name: By which option files name it.
@@ -93,11 +93,11 @@ class Protocol:
 
     @property
     def num_channels(self) -> int:
-        """Of what a network takes and gives."""
+        """Channels of a network's input and output."""
         return 3 if self.channels == "color" else 1
 
     def describe_condition(self, level: float | None) -> str:
-        """Return the condition as people read it, `x4` or `sigma 25`; nothing where there is none."""
+        """Return the condition in words, `x4` or `sigma 25`; an empty string where there is none."""
         return "" if self.condition is None or level is None else _LABELS[self.condition].format(level)
 
     def crop(self, height: int, width: int, scale: int) -> tuple[int, int]:
@@ -106,7 +106,7 @@ class Protocol:
         return height // multiple * multiple, width // multiple * multiple
 
     def make_truth(self, clean: FloatImage, scale: int) -> FloatImage:
-        """Crop a clean image, (H, W, C), to what is scored."""
+        """Crop a clean image, (H, W, C), to the part that is scored."""
         height, width = self.crop(clean.shape[0], clean.shape[1], scale)
         return clean[:height, :width]
 

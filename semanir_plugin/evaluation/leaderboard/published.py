@@ -66,7 +66,7 @@ def _load() -> dict[str, Any]:
 
 
 def _entries(protocol: Protocol, scale: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield methods, what tells them apart, and what is known of them."""
+    """Yield methods, a suffix that distinguishes their variants, and their entries."""
     for place, suffix in _PLACES[protocol.name]:
         section: Any = _load()
         for key in place.format(scale).split("/"):

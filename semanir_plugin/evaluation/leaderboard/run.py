@@ -1,4 +1,4 @@
-"""Many models times many test sets: what is missing is computed, shared out over the processes, and tabulated."""
+"""Compute a leaderboard: the missing results of all models on all test sets, divided among the processes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class _Computation:
         return results
 
     def _find_keys(self) -> None:
-        """Find under which keys the cache has each cell."""
+        """Find the cache's key for each cell."""
         for contestant in self.contestants:
             if isinstance(contestant.options, NetworkOptions) and contestant.options.checkpoint is None:
                 self.logger.warning(f"{contestant.name}: checkpoint is not set: untrained weights are scored.")
@@ -119,13 +119,13 @@ class _Computation:
         self._say(row, reason)
 
     def _say(self, row: str, reason: str) -> None:
-        """Tell why cells of a row have failed: each reason once, and as soon as it is known."""
+        """Log the reasons why cells of a row failed: each once, as soon as it is known."""
         if self.rank == 0 and (row, reason) not in self.said:
             self.said.add((row, reason))
             self.logger.error(f"{row}: {reason}")
 
     def _cost(self, contestant: Contestant) -> dict[str, Any]:
-        """Measure what a contestant costs, or take up what was measured here before."""
+        """Measure a contestant's cost, or read it from the cache."""
         options = self.board.cost
         usable = [each for each in self.board.test_sets if (contestant.name, each.name) in self.keys]
         if options is None or not usable:
@@ -154,14 +154,14 @@ class _Computation:
                 self._say(test_set.name, str(error))
 
     def _mine(self, test_set: TestSet) -> range:
-        """Return which images this process takes."""
+        """Return the indices of this process's share of the images."""
         return share(len(test_set), self.rank, self.world)
 
     def _progress(self, indices: Sequence[int], description: str) -> Iterator[int]:
         yield from tqdm(indices, desc=description, unit="image", disable=True if self.rank else None)
 
     def _compute(self, contestant: Contestant) -> None:
-        """Compute those images of this process that are missing."""
+        """Compute the missing images of this process's share."""
         missing = {each.name: self._missing(contestant.name, each) for each in self.board.test_sets}
         by_variant: dict[str, list[TestSet]] = {}
         for test_set in (each for each in self.board.test_sets if missing[each.name]):
@@ -207,7 +207,7 @@ class _Computation:
             dist.barrier()
 
     def _exchange_failures(self) -> None:
-        """Wait for all processes, and keep of each cell the failure that a single process would have met."""
+        """Wait for all processes, and keep for each cell the failure that a single process would have met first."""
         if self.world == 1:
             return
         gathered: list[Failures] = [{} for _ in range(self.world)]

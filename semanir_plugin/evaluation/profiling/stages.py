@@ -45,7 +45,7 @@ class StageCost:
 
 
 def find_stages(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the parts that a network is told in: its children, entries of lists and our stages each on its own."""
+    """Return the parts to profile: a network's children; entries of lists and our stages each on its own."""
     return dict(part for name, child in network.named_children() for part in _split(name, child))
 
 
@@ -127,7 +127,7 @@ def _weigh(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torc
 
 @contextmanager
 def _measured(stages: Mapping[str, nn.Module], measure: Callable[[str, Callable[[], Any]], None]) -> Iterator[None]:
-    """Have every call of a stage go through `measure`, under its name."""
+    """Route every call of a stage through `measure`, under its name."""
     owned = {name: vars(module).get("forward") for name, module in stages.items()}  # of compiled ones
     for name, module in stages.items():
         module.forward = partial(_call, partial(measure, name), module.forward)
