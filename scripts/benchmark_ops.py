@@ -1,4 +1,4 @@
-"""Times the ops backend against backend, by turns: every backend is compared with naive before.
+"""Time the ops backend against backend, by turns, after comparing every backend with naive.
 
 Runs on a GPU where there is one, else on the CPU. Three tables: key-semantic attention (a row for each number of tokens
 per window, N, and of keys per query, k), the dictionary, and adaptive sparse attention. Attention and dictionary are
@@ -422,7 +422,7 @@ def columns(name: str, device: str, backends: Sequence[str] | None = None) -> li
 
 
 def print_row(name: str, row: dict[str, Any], backends: list[str], *, header: bool) -> None:
-    """Print one line, and before the first one what the columns are."""
+    """Print a row; before the first one, the names of the columns."""
     if header:
         titles = "".join(f"{backend:>20s}" for backend in backends)
         print(f"\n{TITLES[name]}")

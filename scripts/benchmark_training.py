@@ -1,4 +1,4 @@
-"""Times training steps of option files' networks side by side: images per second, on patches of photographs.
+"""Time training steps of option files' networks side by side: images per second, on patches of photographs.
 
 A step is forward, L1, backward and Adam, with the recipe's batch and patches unless told otherwise. The networks take
 turns, so that a busy machine slows all alike. Weights are random; what photographs show is what attention looks for.

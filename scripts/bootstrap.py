@@ -1,4 +1,4 @@
-"""Runs a script of this repository in ``.venv``, which it creates and completes first.
+"""Run a script of this repository in ``.venv``, which it creates and completes first.
 
 A script imports ``run_in_venv`` and calls it before importing anything that may not be installed. Where nothing is
 missing that takes milliseconds and prints nothing. This file imports the standard library only, and Pythons too old
@@ -221,7 +221,7 @@ def install(venv: Environment, torch: str | None) -> None:
 
 @contextmanager
 def step(number: int, title: str) -> Iterator[None]:
-    """Announce a step of the installation and say how long it took."""
+    """Announce a step of the installation and print the time it took."""
     print(f"[{number}/5] {title} ... ", end="", file=sys.stderr, flush=True)
     start = time.monotonic()
     try:

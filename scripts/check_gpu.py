@@ -1,4 +1,4 @@
-"""Runs on a GPU what needs one, in stages: correctness, each kernel's time, training steps, and a training.
+"""Check the package on a GPU, in stages: correctness, each kernel's time, training steps, and a training.
 
 Every number is a JSON line of results.jsonl in the output folder the moment it is known; log.txt has all other words. A
 stage has a limit of time, of which the next ones get what it leaves; a case that fails, crashes or hangs is a line with
@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def pack(args: argparse.Namespace) -> int:
-    """Fill the pack's folder and say what to run."""
+    """Fill the pack's folder and print the command to run."""
     from gpu_stages.pack import make_pack
 
     command = make_pack(args.pack, args.data, args.start)
@@ -82,7 +82,7 @@ def pack(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Run the stages; return 1 where one failed, was cut short or told of an error."""
+    """Run the stages; return 1 where one failed, was cut short or reported an error."""
     import torch
     from gpu_stages.journal import Journal
     from gpu_stages.summary import summarize

@@ -1,4 +1,4 @@
-"""The networks that benchmark_archs.py compares, what each is given, and what it is measured against."""
+"""Networks that benchmark_archs.py compares, with their inputs and references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains networks on BSD400 with the same data, seeds and budget, and scores them side by side.
+"""Train networks on BSD400 with the same data, seeds and budget, and score them side by side.
 
 Everything goes under the working directory: weights/ with data and option files, experiments/, and results/equal_budget
 with table, scores and curves. What is finished is not trained again; what was stopped goes on.
@@ -60,7 +60,7 @@ VARIANTS: dict[str, Callable[[Options], Options]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A network of the table: a recipe, and what of it is changed."""
+    """A network of the table: a recipe and the changes to it."""
 
     recipe: Path
     variant: str | None = None

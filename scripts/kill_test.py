@@ -1,4 +1,4 @@
-"""Kills a small training at random moments, resumes it until it is done, and compares it with one that nobody touched.
+"""Kill a small training at random moments, resume it until it is done, and compare it with an undisturbed one.
 
 The training has what a resume could lose: a network that draws k and the branches it leaves out, noise drawn for each
 patch, patches that grow, MixUp, accumulation, a warm-up, a cosine, an average of the weights, and a best network.
@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def run_test(folder: Path, kills: int, workers: int, moments: random.Random) -> Result:
-    """Train undisturbed and with kills; return what came of it."""
+    """Train undisturbed and with kills; return the outcome."""
     write_images(folder)
     options = recipe(folder, PER_KILL * (kills + 1), workers)
     (folder / f"{NAME}.yml").write_text(json.dumps(options))  # JSON is YAML
@@ -262,7 +262,7 @@ def find_damaged(experiment: Path) -> list[str]:
 
 
 def compare(straight: Life, killed: Life) -> Iterator[tuple[str, bool]]:
-    """Yield each thing that the trainings left, and whether it is the same to the bit."""
+    """Yield each result of the trainings, and whether both have it equal to the bit."""
     from semanir_plugin.evaluation.training_logs import read_run
     from semanir_plugin.inference.safe_loading import load_checkpoint
 

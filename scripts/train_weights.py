@@ -1,4 +1,4 @@
-"""Trains a recipe on BSD400 for a time that is given, and makes of it weights that can be shipped.
+"""Train a recipe on BSD400 for a given time, and make weights of it that can be shipped.
 
 Data, runs and results go under the working directory: weights/data, experiments, weights/NAME. Called again, it goes
 on; weights/NAME/parts, written anew every minute, has all that another machine needs for that, in files of less than
@@ -160,7 +160,7 @@ class Weights:
             print(f"{trained} are done; the same command goes on, elsewhere with --start {self.parts}")
 
     def _leave_parts(self) -> None:
-        """Tell of this call what it has done so far, and put together what another machine needs to go on."""
+        """Write down the progress of this call, and pack the files that another machine needs to go on."""
         import torch
         from measuring import describe_machine
 
@@ -347,7 +347,7 @@ def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
 
 
 def shorten(options: dict[str, Any], iterations: int, validations: int = 1) -> None:
-    """Have a recipe train for so many iterations, its schedule shortened or stretched alike."""
+    """Set a recipe's number of iterations, and scale its schedule alike."""
     train, dataset = options["train"], options["datasets"]["train"]
     factor = iterations / train["total_iter"]
 
@@ -405,7 +405,7 @@ def list_parts(folder: Path) -> dict[int, list[Path]]:
 
 
 def unpack(folder: Path) -> None:
-    """Bring back, under the working directory, what `pack` put together; of several sets the last that is whole."""
+    """Unpack the files of `pack` under the working directory; of several sets, the last that is whole."""
     from semanir_plugin.errors import UserError
 
     sets = [parts for parts in list_parts(folder).values() if parts[-1].name.endswith(f"_{len(parts)}_of_{len(parts)}")]

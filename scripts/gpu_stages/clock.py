@@ -1,4 +1,4 @@
-"""Times, memory, kernels of a call, and what a device can do at most."""
+"""Time, memory and kernels of a call, and a device's highest rates."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def peak_mib(run: Callable[[], Any], sizes: Sizes) -> float | None:
 
 
 def top_kernels(run: Callable[[], Any], sizes: Sizes, most: int = 25) -> list[tuple[str, int, float]]:
-    """Return (name, calls, milliseconds) of what takes longest in a call, on the device itself."""
+    """Return (name, calls, milliseconds) of the longest kernels of a call, on the device itself."""
     from torch.profiler import ProfilerActivity, profile
 
     on_cpu = sizes.device == "cpu"

@@ -57,7 +57,7 @@ class Problem:
         return self._step(self.tensors, backend, self.windows)
 
     def prepare_step(self, backend: str) -> Callable[[], tuple[Tensor, ...]]:
-        """Return a step of which nothing but forward and backward is left to do."""
+        """Return a step that does only forward and backward, all else being prepared."""
         leaves, everything = _leaves(self.tensors), slice(0, self.windows)
         gradients = [_gradient_of(out, everything) for out in self.forward(backend)]
 

@@ -1,4 +1,4 @@
-"""Stage 3: training steps of our networks and of BasicSR's, in images per second, and what their time goes into."""
+"""Stage 3: training steps of our networks and of BasicSR's, in images per second, and their longest kernels."""
 
 from __future__ import annotations
 

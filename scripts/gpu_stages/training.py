@@ -1,4 +1,4 @@
-"""Stage 4: SemanIR-light x4, trained for the time that is left, on from what an earlier run left."""
+"""Stage 4: SemanIR-light x4, trained for the time that is left, resumed where an earlier run stopped."""
 
 from __future__ import annotations
 
