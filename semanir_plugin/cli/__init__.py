@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="basicsr",
         description="Train and test image restoration networks: BasicSR with SemanIR.",
-        epilog="Each subcommand explains itself: basicsr train --help",
+        epilog="Help for a subcommand: basicsr train --help",
     )
     parser.add_argument("--version", action="version", version=f"semanir_plugin {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True, dest="subcommand")

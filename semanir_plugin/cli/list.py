@@ -8,7 +8,7 @@ from semanir_plugin.cli.parser import Subparsers
 
 KINDS = ("archs", "blocks", "datasets", "losses", "metrics")
 EPILOG = """\
-Blocks are what `network_g: {type: MixedArch, ...}` mixes into other architectures: docs/mixing.md.
+`network_g: {type: MixedArch, ...}` mixes blocks into other architectures, see docs/mixing.md.
 
   basicsr list
   basicsr list blocks losses
@@ -20,12 +20,12 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "list",
-        help="what option files can name, and the modules of a network",
-        description="Show what option files can name, with its arguments, or the modules of a network.",
+        help="list the names that option files can use, or the modules of a network",
+        description="List the names that option files can use, with their arguments, or the modules of a network.",
         epilog=EPILOG,
     )
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)} (all)")
-    parser.add_argument("--modules", action="store_true", help="the modules of -opt's network, for patterns in `where`")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of {', '.join(KINDS)} (all)")
+    parser.add_argument("--modules", action="store_true", help="list the modules of -opt's network, for `where`")
     parser.add_argument("-opt", metavar="FILE", help="option file, with --modules")
     parser.add_argument("--force_yml", nargs="+", default=[], metavar="A:B=C", help="set options of -opt")
     parser.add_argument("--debug", action="store_true", help="tracebacks")

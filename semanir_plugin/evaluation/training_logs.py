@@ -73,7 +73,7 @@ def read_run(path: Path) -> TrainingRun:
     for file in files:
         _add(series, list(_read_events(file) if _is_event_file(file) else _read_log(file)))
     if not any(series.values()):
-        raise UserError(f"{path}: tells no loss and no validation score; name the log of a training")
+        raise UserError(f"{path}: has no losses or validation scores; name the log of a training")
     return TrainingRun(_name(path), {name: dict(sorted(values.items())) for name, values in series.items() if values})
 
 
@@ -132,7 +132,7 @@ def _read_log(path: Path) -> Iterator[Point]:
         with path.open(encoding="utf-8") as lines:
             yield from _parse(lines)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no text; name a log, or TensorBoard's events by their own name") from error
+        raise UserError(f"{path}: not a text file; name a log, or TensorBoard's events by their own name") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
 

@@ -203,8 +203,8 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, capsys, monkeypatch):
     for words, arguments in [
         ("there is no such file or folder", ["nothing"]),
         ("holds neither train_*.log nor TensorBoard's events", ["empty"]),
-        ("tells no loss and no validation score", ["good", "other.log"]),
-        ("is no text", ["picture.log"]),
+        ("has no losses or validation scores", ["good", "other.log"]),
+        ("not a text file", ["picture.log"]),
         ("events.out.tfevents.1.x", ["events.out.tfevents.1.x"]),
         ("2 names for 1 runs", ["good", "--names", "a", "b"]),
         ("ends in .png, .pdf or .svg", ["good", "-o", "x.jpg"]),

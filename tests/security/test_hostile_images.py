@@ -172,7 +172,7 @@ def test_a_bomb_within_an_lmdb(sr_data, bomb, capsys):
 def test_a_list_of_files_that_leads_elsewhere(sr_data, capsys, name):
     Path("list.txt").write_text(f"{name} (60,84,3)\n")
     code = train(sr_data, datasets__val__meta_info_file="list.txt")
-    assert_refused(capsys, code, "list.txt", "is no file below")
+    assert_refused(capsys, code, "list.txt", "is not a file below")
 
 
 def test_entries_named_by_hostile_files(capsys):

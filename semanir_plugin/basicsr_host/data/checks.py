@@ -138,7 +138,7 @@ class _DatasetCheck:
         names = [line.strip().split(" ")[0] for line in self.read_lines("meta_info_file", path)]
         for name in names:
             if not _is_below(name):
-                raise self.error("meta_info_file", f"{path}: '{name}' is no file below {self.opt[key]}; correct it")
+                raise self.error("meta_info_file", f"{path}: '{name}' is not a file below {self.opt[key]}; correct it")
         paired = "dataroot_gt" in self.opt
         return [self.name_lq(name) for name in names] if paired and key == "dataroot_lq" else names
 
@@ -156,7 +156,7 @@ class _DatasetCheck:
             raise self.error(key, f"{root} does not end with .lmdb; name an LMDB, or set io_backend to {{type: disk}}")
         for name in ("meta_info.txt", "data.mdb"):
             if not (root / name).is_file():
-                raise self.error(key, f"{root} has no {name}, so it is no complete LMDB of BasicSR's; make it again")
+                raise self.error(key, f"{root} has no {name}, so it is not a complete LMDB of BasicSR's; make it again")
         sizes = {}
         for number, line in enumerate(self.read_lines(key, root / "meta_info.txt"), 1):
             match = _LMDB_LINE.match(line)

@@ -93,7 +93,7 @@ def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
     except Exception as error:
         raise UserError(
             f"the training state of iteration {state['iter']:,} is not of this model and optimiser: {one_line(error)}; "
-            f"correct {run.file.path}, or start anew without resuming"
+            f"correct {run.file.path}, or start again without resuming"
         ) from error
 
 

@@ -56,7 +56,7 @@ def _newest_whole(run: Run) -> Path | None:
             run.logger.warning(f"The checkpoint of iteration {iteration:,} is passed over for the one before: {error}")
     if damaged:
         raise UserError(
-            f"{_states(run.opt)}: no checkpoint is whole; start anew without --auto_resume (the newest: {damaged})"
+            f"{_states(run.opt)}: no checkpoint is complete; start again without --auto_resume (the newest: {damaged})"
         ) from damaged
     return None
 
@@ -144,7 +144,7 @@ def telling_what_cannot_be_written(opt: dict[str, Any]) -> Iterator[None]:
         yield
     except OSError as error:
         saved = _saved_iterations(opt)
-        rest = f"the checkpoint of iteration {saved[-1]:,} is whole" if saved else "no checkpoint is written yet"
+        rest = f"the checkpoint of iteration {saved[-1]:,} is complete" if saved else "no checkpoint is written yet"
         what, why = error.filename or opt["path"]["log"], error.strerror or " ".join(str(error).split())
         cure = "make room or choose another path.experiments_root, then go on with --auto_resume"
         raise UserError(f"{what}: cannot be written: {why}; {rest}: {cure}") from error

@@ -225,8 +225,8 @@ class Folder(Contestant):
             if image.shape != sample.truth.shape:
                 height, width = sample.truth.shape[:2]
                 raise UserError(
-                    f"{path} is {image.shape[1]}x{image.shape[0]}, but what is scored of its ground truth is "
-                    f"{width}x{height}; make it anew"
+                    f"{path} is {image.shape[1]}x{image.shape[0]}, but the scored part of its ground truth is "
+                    f"{width}x{height}; make it again"
                 )
             return image
 
