@@ -216,7 +216,7 @@ def install(venv: Environment, torch: str | None) -> None:
     with step(4, f"BasicSR {pins['basicsr']}"):  # an isolated build would download a second torch
         venv.pip_install("--no-build-isolation", "basicsr")
     with step(5, "semanir_plugin and what it needs"):
-        venv.pip_install("--no-build-isolation", "--editable", ".[dev]")
+        venv.pip_install("--no-build-isolation", "--editable", ".[basicsr,dev]")
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def run_demo(args: argparse.Namespace) -> None:
 
 def find_photos(folder: Path | None) -> tuple[list[Path], list[Path]]:
     """Return the photographs to train on and those kept out: of a user's folder, every eighth."""
-    from semanir_plugin.basicsr_host.data.sr_pairs import find_images
+    from semanir_plugin.basicsr_host.data.pairing import find_images
     from semanir_plugin.errors import UserError
 
     if folder is None:

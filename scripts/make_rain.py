@@ -56,7 +56,7 @@ def write_rain_pairs(images: str, out: Path, seed: int, amounts: Sequence[float]
     Raises:
         UserError: The folder holds no images, one cannot be read, two have the same name, or `out` has pairs already.
     """
-    from semanir_plugin.basicsr_host.data.sr_pairs import find_images
+    from semanir_plugin.basicsr_host.data.pairing import find_images
     from semanir_plugin.errors import UserError
 
     paths = find_images(images)

@@ -28,7 +28,8 @@ def main() -> int:
     parser.add_argument("--lmdb", action="store_true", help="write LMDB instead of folders of PNG files")
     args = parser.parse_args()
     run_in_venv()
-    from semanir_plugin.basicsr_host.data.sr_pairs import find_images, write_sr_pairs
+    from semanir_plugin.basicsr_host.data.pairing import find_images
+    from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
     from semanir_plugin.errors import UserError
 
     try:

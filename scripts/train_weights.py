@@ -283,7 +283,8 @@ def make_pairs(images: Path, scale: int, workers: int) -> tuple[Path, Path]:
     """Return LMDBs of ground truths and inputs: LR images, or rainy ones at scale 1."""
     from make_rain import write_rain_pairs
 
-    from semanir_plugin.basicsr_host.data.sr_pairs import find_images, write_sr_pairs
+    from semanir_plugin.basicsr_host.data.pairing import find_images
+    from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     folder = Path("weights", "data", f"BSD400_x{scale}" if scale > 1 else "BSD400_rain")
     gt, lq = folder / "GT.lmdb", folder / (f"LR_bicubic_X{scale}.lmdb" if scale > 1 else "LQ.lmdb")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semanir_plugin.hosts import attach_to_hosts
+from semanir_plugin.import_hooks import attach_to_hosts
 
 if TYPE_CHECKING:
     from semanir_plugin.inference.loading import load

@@ -1,7 +1,7 @@
 """Every architecture and block in OpenMMLab's registries, under the scope `semanir_plugin`.
 
 `mmengine.registry.MODELS.build(dict(type="semanir_plugin.SemanIR", upscale=2))` builds one, in any OpenMMLab project,
-and needs no import of this package. `semanir_plugin.hosts` imports this module once mmengine's registries are there.
+and needs no import of this package: `semanir_plugin.import_hooks` imports this module once mmengine's registries are.
 """
 
 from __future__ import annotations

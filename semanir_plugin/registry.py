@@ -5,8 +5,8 @@ A class enters where it is defined, by a decorator:
     @ARCHS.register
     class MyNetwork(nn.Module): ...
 
-None of this needs BasicSR or OpenMMLab. Where they are imported, `semanir_plugin.hosts` enters what stands here in
-their registries too.
+None of this needs BasicSR or OpenMMLab. Where they are imported, `semanir_plugin.import_hooks` enters what stands here
+in their registries too.
 """
 
 from __future__ import annotations

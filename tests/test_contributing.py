@@ -27,7 +27,7 @@ def test_the_map_shows_what_is_there():
 
 # From the bottom up; a module imports from its own layer and those before it.
 LAYERS = (
-    {"atomic_io", "color", "errors", "names", "option_files", "pixels", "registry"},
+    {"atomic_io", "color", "errors", "path_safety", "option_files", "pixels", "registry"},
     {"ops"},
     {"blocks"},
     {"mixing", "degradations", "metrics", "losses"},
@@ -37,7 +37,7 @@ LAYERS = (
     {"evaluation"},
     {"cli"},
 )
-WIRING = {"__init__", "hosts", "openmmlab"}  # attach the package to its hosts
+WIRING = {"__init__", "import_hooks", "openmmlab"}  # attach the package to its hosts
 
 
 def modules_by_layer():

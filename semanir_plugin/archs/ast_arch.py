@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +16,15 @@ from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.staged_network import StagedNetwork, check_positive
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
-from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
+from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
 
 __all__ = ["AST"]
 
 NEGATIVE_SLOPE = 0.01
+
+_logger = logging.getLogger(__name__)
 
 
 @ARCHS.register
@@ -87,6 +90,7 @@ class AST(StagedNetwork):
         check_positive(in_chans=in_chans, dd_in=dd_in, embed_dim=embed_dim, win_size=win_size, mlp_ratio=mlp_ratio)
         _check(img_size, depths, num_heads, drop_path_rate)
         levels = len(depths) // 2
+        self.img_size = img_size
         self.dd_in = dd_in
         self.adds_to_input = dd_in == in_chans
         dims = [embed_dim * 2**level for level in range(levels + 1)]
@@ -158,7 +162,13 @@ class AST(StagedNetwork):
 
     def translate_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return weights under this network's names: an authors' checkpoint is found out by its own."""
-        return from_authors_layout(state) if is_authors_layout(state) else state
+        if not is_authors_layout(state):
+            return state
+        _logger.warning(
+            f"Weights of AST's authors, which do not record img_size: {self.img_size} is taken; "
+            "for another, name an option file with it in its network_g."
+        )
+        return from_authors_layout(state)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}

@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["from_authors_layout", "infer_options", "is_authors_layout", "to_authors_layout"]
+__all__ = ["AUTHORS_IMG_SIZE", "from_authors_layout", "infer_options", "is_authors_layout", "to_authors_layout"]
+
+AUTHORS_IMG_SIZE = 128
+"""What `img_size` is of an authors' checkpoint, which does not record it and whose shapes do not tell.
+
+It decides whether the bottleneck shifts its windows, and so the result. Their test scripts build the network with
+`--train_ps`, 128 by default, which the published commands leave as it is, for Dense-Haze too: so the published scores
+were computed at 128, though Dense-Haze's trainings began at 256.
+"""
 
 # Theirs, ours; # is a number.
 NAMES = (
@@ -93,8 +101,7 @@ def to_authors_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the options of the `AST` that an authors' checkpoint is of, as its names and shapes tell them.
 
-    Heads of the encoder, which are not used, are the authors'. `img_size`, which decides whether the bottleneck shifts
-    its windows, leaves no trace in the weights: it is 128, as in their trainings.
+    Heads of the encoder, which are not used, are the authors'; `img_size` is `AUTHORS_IMG_SIZE`.
 
     Raises:
         ValueError: This is no complete checkpoint of theirs.
@@ -114,7 +121,7 @@ def infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
         raise ValueError(f"an AST of its authors without {error}") from error
     return {
         "type": "AST",
-        "img_size": 128,
+        "img_size": AUTHORS_IMG_SIZE,
         "in_chans": in_chans,
         "dd_in": dd_in,
         "embed_dim": embed_dim,

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from semanir_plugin.blocks.sizes import SizeRequirements
+from semanir_plugin.blocks.padding import SizeRequirements
 from semanir_plugin.errors import one_line
 
-__all__ = ["NetworkDescriptor", "describe", "input_channels"]
+__all__ = ["NetworkDescriptor", "describe", "input_channels", "topk_choices"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +56,27 @@ def describe(net: nn.Module, options: Mapping[str, Any] | None = None) -> Networ
     Raises:
         ValueError: It takes none of the images.
     """
-    told = getattr(net, "descriptor", None)
-    return told if isinstance(told, NetworkDescriptor) else _observe(net, options or {})
+    return _told(net) or _observe(net, options or {})
 
 
 def input_channels(net: nn.Module, options: Mapping[str, Any] | None = None) -> int:
-    """Return the channels of the images that a network takes, most likely, without running it; else as `describe`."""
+    """Return how many channels the images of a network have, by its descriptor, its options or its first convolution.
+
+    Unlike `describe`, it never runs the network.
+    """
+    told = _told(net)
+    return told.in_channels if told else _channels(net, options or {})[0]
+
+
+def topk_choices(net: nn.Module) -> tuple[int, ...] | None:
+    """Return the numbers of keys per query that a network was built for; None where it does not choose keys."""
+    told = _told(net)
+    return told.topk if told else None
+
+
+def _told(net: nn.Module) -> NetworkDescriptor | None:
     told = getattr(net, "descriptor", None)
-    return told.in_channels if isinstance(told, NetworkDescriptor) else _channels(net, options or {})[0]
+    return told if isinstance(told, NetworkDescriptor) else None
 
 
 # What architectures call the channels of their input; the first that has a value counts.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
+from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
-from semanir_plugin.blocks.sizes import crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS

@@ -3,10 +3,10 @@
 from semanir_plugin.blocks.adaptive_sparse import AdaptiveSparseLayer, AdaptiveSparseStage, DropPath, FeedForwardLayer
 from semanir_plugin.blocks.attention import AdaptiveSparseAttention, KeySemanticAttention, WindowAttention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp
+from semanir_plugin.blocks.padding import SizeRequirements, crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias, FactorisedPositionBias
 from semanir_plugin.blocks.resampling import PixelShuffleDirectHead, PixelShuffleHead
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
-from semanir_plugin.blocks.sizes import SizeRequirements, crop_to, pad_to_multiple
 from semanir_plugin.blocks.stage import KeySemanticLayer, KeySemanticStage
 from semanir_plugin.blocks.token_maps import BLOCKS, KeySemanticMapAttention, MapAttention, ResidualBlock
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks.attention import Context, build_attention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp, build_feed_forward
+from semanir_plugin.blocks.padding import pad_to_multiple
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
-from semanir_plugin.blocks.sizes import pad_to_multiple
 from semanir_plugin.blocks.windows import WindowGrid
 from semanir_plugin.ops.key_semantics import Similarity
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from semanir_plugin.archs import describe
 from semanir_plugin.blocks import KeySemanticStage
-from semanir_plugin.blocks.sizes import pad_to_multiple, reflect_indices
+from semanir_plugin.blocks.padding import pad_to_multiple, reflect_indices
 from semanir_plugin.blocks.windows import CutWindows
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.pictures import check_picture_path, save_figure

@@ -13,9 +13,9 @@ from torch import nn
 from semanir_plugin.archs import describe
 from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layout
 from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
 from semanir_plugin.inference.devices import choose_device
-from semanir_plugin.inference.recognition import recognize
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import find_weights
 from semanir_plugin.registry import ARCHS
@@ -43,7 +43,7 @@ def load(
             architecture is unknown or refuses the options.
     """
     path, place = find_weights(name), choose_device(None if device is None else str(device))
-    weights, chosen = _read(path, options)
+    chosen, _, _, weights = _read(path, options)
     net = build_network(chosen, path)
     translate = getattr(net, "translate_state", None)
     if translate is not None:
@@ -57,15 +57,16 @@ def load(
         raise UserError(f"{path}: {error}") from error
 
 
-def describe_weights(path: str | Path) -> tuple[dict[str, Any], str]:
-    """Return the `network_g` of a checkpoint, and the entry with its weights, the averaged ones if any.
+def describe_weights(path: Path) -> tuple[dict[str, Any], Path, str]:
+    """Return the `network_g` of a checkpoint or a folder, the file with its weights, and the entry there that has them.
+
+    Averaged weights count, if there are some.
 
     Raises:
         UserError: The file cannot be read, or says nothing of its network.
     """
-    checkpoint = read_checkpoint(path)
-    entry = _best_entry(checkpoint)
-    return _find_options(checkpoint, select_weights(checkpoint, entry, path), path), entry
+    options, file, entry, _ = _read(path, None)
+    return options, file, entry
 
 
 def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
@@ -87,14 +88,15 @@ def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
     return network
 
 
-def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Return the weights in a file or folder, and the options of their network."""
+def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[dict[str, Any], Path, str, Mapping[str, Any]]:
+    """Return the options of a network, the file with its weights, their entry in it, and the weights."""
     if path.is_dir():
         options = options or _read_config(path / "config.json")
         path = _only_weights(path)
     checkpoint = read_checkpoint(path)
-    weights = select_weights(checkpoint, _best_entry(checkpoint), path)
-    return weights, dict(options) if options else _find_options(checkpoint, weights, path)
+    entry = _best_entry(checkpoint)
+    weights = select_weights(checkpoint, entry, path)
+    return dict(options) if options else _find_options(checkpoint, weights, path), path, entry, weights
 
 
 def _best_entry(checkpoint: Any) -> str:

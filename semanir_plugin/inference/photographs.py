@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -263,6 +262,8 @@ def _write_png(file: BinaryIO, photograph: PhotographInBands) -> None:
 
 
 def _write_tiff(file: BinaryIO, photograph: PhotographInBands) -> None:
+    import tifffile  # for this alone
+
     height, width, channels = photograph.shape
     rows = _block_rows(photograph)
     strips = (zlib.compress(block.tobytes()) for block in photograph.blocks(rows))

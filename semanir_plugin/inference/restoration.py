@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.blocks.sizes import crop_to
+from semanir_plugin.blocks.padding import crop_to
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.self_ensemble import restore_eight_ways
 from semanir_plugin.inference.tile_memory import PROBE, largest_tile

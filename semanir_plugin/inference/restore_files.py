@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from semanir_plugin.atomic_io import open_atomic
 from semanir_plugin.errors import UserError, one_line, printable
 from semanir_plugin.inference.devices import choose_device
@@ -19,7 +17,6 @@ from semanir_plugin.inference.photograph_restoration import PhotographRestoratio
 from semanir_plugin.inference.photographs import PhotographInBands, decode_photograph, write_photograph
 from semanir_plugin.inference.restore_plan import Job, plan_jobs
 from semanir_plugin.inference.tiling import Progress
-from semanir_plugin.option_files import read_network
 
 __all__ = ["RestoreArguments", "restore_files"]
 
@@ -84,6 +81,8 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
         overwrite=args.overwrite,
         skip_existing=args.skip_existing,
     )
+    from tqdm import tqdm
+
     restoration = _prepare(args)
     failures = 0
     with tqdm(total=len(jobs), desc="Restoring", bar_format=BAR, disable=None) as bar:
@@ -135,8 +134,7 @@ def _prepare(args: RestoreArguments) -> PhotographRestoration:
     Raises:
         UserError: The model is not right, or flags do not go with it.
     """
-    options = None if args.opt is None else read_network(args.opt)
-    restorer = load(args.model, device=choose_device(args.device), options=options)
+    restorer = load(args.model, device=choose_device(args.device), options=_read_options(args.opt))
     try:
         return restorer.configure(
             tile=args.tile,
@@ -147,3 +145,11 @@ def _prepare(args: RestoreArguments) -> PhotographRestoration:
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _read_options(opt: str | None) -> dict[str, Any] | None:
+    if opt is None:
+        return None
+    from semanir_plugin.option_files import read_network  # with PyYAML, for this alone
+
+    return read_network(opt)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.photographs import FORMATS
-from semanir_plugin.names import check_inside
+from semanir_plugin.path_safety import check_inside
 
 __all__ = ["Job", "plan_jobs"]
 

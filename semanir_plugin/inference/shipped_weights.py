@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from semanir_plugin.errors import UserError, near_match
@@ -23,13 +24,17 @@ def find_weights(name: str | Path) -> Path:
         UserError: There is neither; the message lists the names.
     """
     path, shipped = Path(name).expanduser(), shipped_weights()
-    if path.is_file() or (path / "config.json").is_file():
+    if _is_there(path) or _is_there(path / "config.json"):
         return path
     if str(name) in shipped:
         return shipped[str(name)]
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path}: a folder without a config.json; name the file of weights in it")
     near = near_match(str(name), shipped)
     hint = f"; did you mean '{near}'?" if near else ""
     known = f"names: {', '.join(shipped)}" if shipped else "no weights come with this version, so name a file"
     raise UserError(f"no file and no weights '{name}'{hint}; {known}")
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.isfile(path)  # False also of what no file can be called, where `Path.is_file` raises an OSError

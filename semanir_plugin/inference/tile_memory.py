@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semanir_plugin.blocks.sizes import pad_to_multiple
+from semanir_plugin.blocks.padding import pad_to_multiple
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.tile_sources import TileSource, as_source
 from semanir_plugin.inference.tiling import least_tile

@@ -10,7 +10,7 @@ from itertools import islice, pairwise, product
 import torch
 from torch import Tensor
 
-from semanir_plugin.blocks.sizes import crop_to, reflect_indices
+from semanir_plugin.blocks.padding import crop_to, reflect_indices
 from semanir_plugin.inference.tile_sources import TileSource, as_source
 
 __all__ = ["Progress", "least_tile", "restore_in_rows", "restore_tiled"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["gaussian_ssim", "psnr", "ssim_map"]
 
 _RADIUS = 5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _GAUSSIAN = cv2.getGaussianKernel(2 * _RADIUS + 1, 1.5, cv2.CV_64F)
 
 
@@ -51,21 +52,18 @@ def ssim_map(
     y: NDArray[np.float64],
     average: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     *,
-    data_range: float = 255,
     correction: float = 1,
 ) -> NDArray[np.float64]:
     """Return the SSIM of each window, equation 13, with K1 = 0.01 and K2 = 0.03.
 
     Args:
-        x: An image.
+        x: An image in [0, 255].
         y: The other one.
         average: Gives the mean of an image in each window.
-        data_range: From the least to the largest possible value.
         correction: Factor of variances and covariances; N / (N - 1) makes them those of a sample of N pixels.
     """
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = average(x), average(y)
     variances = correction * (average(x * x) - mean_x**2 + average(y * y) - mean_y**2)
     covariance = correction * (average(x * y) - mean_x * mean_y)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return luminance * (2 * covariance + c2) / (variances + c2)
+    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
+    return luminance * (2 * covariance + _C2) / (variances + _C2)

@@ -24,7 +24,6 @@ def calculate_ssim_uniform7(
     img2: NDArray[Any],
     crop_border: int,
     input_order: InputOrder = "HWC",
-    data_range: float = 255,
     better: Literal["higher"] = "higher",
 ) -> float:
     """Return the SSIM with uniform windows of 7 x 7 and sample covariances, the mean of the channels' values.
@@ -36,8 +35,6 @@ def calculate_ssim_uniform7(
         img2: The ground truth.
         crop_border: Pixels that are left out at each border.
         input_order: "HWC" or "CHW".
-        data_range: From the least to the largest possible value. Old scikit-image took floats in [0, 1] to range from
-            -1 to 1, which 510 repeats.
         better: For BasicSR, which passes it on.
 
     Returns:
@@ -49,7 +46,7 @@ def calculate_ssim_uniform7(
     pair = prepare(img, img2, crop_border=crop_border, input_order=input_order)
     if min(pair[0].shape[:2]) < _WINDOW:
         raise ValueError(f"{_WINDOW} x {_WINDOW} pixels are needed, got {pair[0].shape[0]} x {pair[0].shape[1]}")
-    return float(ssim_map(*pair, _average, data_range=data_range, correction=_PIXELS / (_PIXELS - 1)).mean())
+    return float(ssim_map(*pair, _average, correction=_PIXELS / (_PIXELS - 1)).mean())
 
 
 def _average(image: NDArray[np.float64]) -> NDArray[np.float64]:

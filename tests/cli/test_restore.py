@@ -17,10 +17,11 @@ import pytest
 import torch
 from basicsr.archs.srvgg_arch import SRVGGNetCompact
 from PIL import Image, ImageCms
+from tqdm import tqdm
 
 from semanir_plugin.archs import NetworkDescriptor, SemanIR
 from semanir_plugin.cli import build_parser, main
-from semanir_plugin.inference import loading, restore_files
+from semanir_plugin.inference import loading
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photographs import UPRIGHT, decode_photograph
@@ -328,7 +329,7 @@ def test_the_bar_moves_by_tiles(models, monkeypatch, flags):
     put("a.png", noise(20, 20, 3))
     put("b.png", noise(40, 40, 3))
     moves = []
-    monkeypatch.setattr(restore_files.tqdm, "update", lambda self, n: moves.append(n) or setattr(self, "n", self.n + n))
+    monkeypatch.setattr(tqdm, "update", lambda self, n: moves.append(n) or setattr(self, "n", self.n + n))
     assert run(models, "--tile", "24", "--tile-overlap", "0", *flags) == 0
     assert moves == [1, *[0.25] * 4]
 

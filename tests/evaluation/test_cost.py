@@ -36,7 +36,7 @@ class OnPixels(nn.Module):
 def test_a_convolution():
     net = nn.Conv2d(2, 5, 3, stride=2, padding=1)
     assert count_parameters(net) == 2 * 5 * 9 + 5
-    assert count_flops(net, (HEIGHT, WIDTH)) == PIXELS / 4 * 2 * 5 * 9
+    assert count_flops(net, (HEIGHT, WIDTH), channels=2) == PIXELS / 4 * 2 * 5 * 9
 
 
 @pytest.mark.parametrize(

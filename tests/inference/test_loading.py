@@ -264,3 +264,9 @@ def test_shipped_weights_go_by_name(tmp_path, monkeypatch):
         find_weights("semanir_srx44")
     (tmp_path / "SemanIR_SRx4").write_bytes(np.zeros(1).tobytes())
     assert find_weights("SemanIR_SRx4").resolve() == tmp_path / "SemanIR_SRx4", "a file comes first"
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "no/such/folder/net.pth"])
+def test_names_that_are_no_files_are_told(name):
+    with pytest.raises(UserError, match="no file and no weights"):
+        load(name)

@@ -11,11 +11,12 @@ import pytest
 
 from semanir_plugin.cli import main
 from semanir_plugin.degradations import downsample_bicubic
+from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.contestants import ClassicalOptions, WeightsOptions, make_contestant
 from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 from semanir_plugin.inference.loading import load
-from semanir_plugin.inference.shipped_weights import FOLDER, shipped_weights
+from semanir_plugin.inference.shipped_weights import FOLDER, find_weights, shipped_weights
 from semanir_plugin.pixels import to_float
 from tests.conftest import ROOT
 
@@ -55,6 +56,11 @@ def score(options, protocol, settings, scale):
         for sample, output in zip(samples, outputs, strict=True)
     ]
     return np.mean(scores)
+
+
+def test_a_size_that_is_not_trained_is_no_other_network():
+    with pytest.raises(UserError, match=r"no file and no weights 'semanir-light-x4'.*; names: .*semanir-mini-x4"):
+        find_weights("semanir-light-x4")
 
 
 def test_something_is_shipped():

@@ -117,7 +117,7 @@ def test_memory_is_that_of_one_output_and_a_row_of_tiles():
     )
     assert restored[0].shape == (1, 3, 6000, 8000)
     output, row = 3 * 6000 * 8000 * 4, 3 * 512 * 8064 * 4
-    assert output < peak < output + 1.5 * row + 48 * 2**20
+    assert output < peak < output + 2 * row + 64 * 2**20  # two rows where a band lives on as the next is begun
     assert peak + image.numel() * 4 < 2 * 10**9
 
 

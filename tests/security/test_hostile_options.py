@@ -12,8 +12,8 @@ import yaml
 
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
-from semanir_plugin.names import can_name_file
 from semanir_plugin.option_files import load_options
+from semanir_plugin.path_safety import can_name_file
 from tests.conftest import ROOT, tiny_overrides
 from tests.security.attacks import assert_refused
 

@@ -1,7 +1,7 @@
 """Repairs of the imported BasicSR: each function here replaces a faulty one of BasicSR's.
 
 The replacements are set on BasicSR's own classes and modules, so its stock models and datasets gain from them as well.
-Each docstring names the failure. Import this module after `basicsr`; `semanir_plugin.hosts` sees to it.
+Each docstring names the failure. Import this module after `basicsr`; `semanir_plugin.import_hooks` sees to it.
 """
 
 from __future__ import annotations
@@ -309,7 +309,8 @@ def load_network(
         UserError: The file cannot be read or is refused, lacks `param_key`, or does not fit the network.
     """
     net = self.get_bare_model(net)
-    state: Mapping[str, Any] = select_weights(read_checkpoint(load_path), param_key, load_path)
+    checkpoint = read_checkpoint(load_path)
+    state: Mapping[str, Any] = select_weights(checkpoint, param_key, load_path)
     translate = getattr(net, "translate_state", None)  # a network may know the layout of others' files
     if translate is not None:
         state = translate(state)
@@ -317,6 +318,20 @@ def load_network(
         self._print_different_keys_loading(net, state, strict)  # sets aside what differs in shape
     cure = "check network_g, or set path.strict_load_g: false to load what fits"
     fit_weights(net, state, load_path, strict=strict, cure=cure)
+    if strict and isinstance(checkpoint, Mapping):
+        _tell_other_img_size(checkpoint.get("network_g"), self.opt.get("network_g"), load_path)
+
+
+def _tell_other_img_size(recorded: Any, given: Any, path: str) -> None:
+    """Warn where a checkpoint was trained with another `img_size` than it runs with, which its shapes do not tell."""
+    sizes = [
+        each.get("img_size") for each in (recorded, given) if isinstance(each, Mapping) and each.get("type") == "AST"
+    ]
+    if len(sizes) == 2 and sizes[0] != sizes[1]:
+        get_root_logger().warning(
+            f"{path} was trained with img_size {sizes[0]}, but runs with the option file's {sizes[1]}: "
+            "results differ; set network_g.img_size to that of the training."
+        )
 
 
 @master_only

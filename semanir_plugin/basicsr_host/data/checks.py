@@ -24,7 +24,7 @@ from semanir_plugin.basicsr_host.compat.repairs import END_OF_IMAGE
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.errors import UserError
-from semanir_plugin.names import can_name_file
+from semanir_plugin.path_safety import can_name_file
 
 __all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "first_names", "fits_cropped", "read_lmdb_keys", "read_size"]
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import cv2
 import lmdb
+import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -26,9 +27,11 @@ from semanir_plugin.basicsr_host.data.in_order import in_order
 from semanir_plugin.basicsr_host.data.outputs import check_own, remove_tree
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
+from semanir_plugin.degradations import downsample_bicubic, least_side
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.images import decode_pixels
-from semanir_plugin.names import can_name_file
+from semanir_plugin.path_safety import can_name_file
+from semanir_plugin.pixels import to_float, to_uint8
 
 __all__ = ["write_lmdbs"]
 
@@ -46,6 +49,8 @@ def write_lmdbs(
     scale: int = 1,
     sub_images: SubImages | None = None,
     compress_level: int = 1,
+    downsample: bool = False,
+    raw: bool = False,
     workers: int = 1,
     overwrite: bool = False,
 ) -> int:
@@ -57,6 +62,9 @@ def write_lmdbs(
         scale: Factor between the sizes of a pair; a ground truth is cropped to that multiple of its input.
         sub_images: Cut ground truths into these, and inputs alike; they are called `NAME_s001` and so on.
         compress_level: Of PNG, 0 to 9.
+        downsample: Make the inputs of single images: by MATLAB's bicubic, smaller by `scale`. Both become 8 bit colour.
+        raw: Write pixels as they are, as BMP in 8 bit: some three times as large, and read without decoding from the
+            memory that all workers of a loader share.
         workers: Threads that decode and encode.
         overwrite: Replace LMDBs that are there, and what an interrupted run with other images or options left.
 
@@ -69,7 +77,10 @@ def write_lmdbs(
     """
     _check_targets(targets)
     factors = (1,) if len(targets) == 1 else (scale, 1)
-    plan = _Plan(found, _read_sizes(found, workers), factors, sub_images, compress_level)
+    sizes = _read_sizes(found, workers)
+    if downsample:
+        sizes = [(size, (size[0] // scale, size[1] // scale)) for (size,) in sizes]
+    plan = _Plan(found, sizes, factors, sub_images, compress_level, downsample, raw)
     plan.check()
     sides = [_Side(plan, index, target) for index, target in enumerate(targets)]
     try:
@@ -106,6 +117,8 @@ class _Plan:
         factors: Size of each side in relation to the last.
         sub_images: Grid on the first side.
         compress_level: Of PNG.
+        downsample: Whether images are ground truths, of which the inputs are made.
+        raw: Whether BMP is written.
     """
 
     found: Sequence[Found]
@@ -113,6 +126,8 @@ class _Plan:
     factors: tuple[int, ...]
     sub_images: SubImages | None
     compress_level: int
+    downsample: bool
+    raw: bool
 
     @cached_property
     def entries(self) -> list[_Entry]:
@@ -132,10 +147,14 @@ class _Plan:
         for number, (top, left) in enumerate(own.corners(height, width), 1):
             yield f"{name}_s{number:03d}", (top, left, min(own.side, height), min(own.side, width))
 
+    @property
+    def _options(self) -> tuple[Any, ...]:
+        return self.factors, self.sub_images, self.compress_level, self.downsample, self.raw
+
     @cached_property
     def digest(self) -> str:
         """Identify the files, as far as their size and time of change tell, and the options."""
-        digest = hashlib.sha256(repr((self.factors, self.sub_images, self.compress_level)).encode())
+        digest = hashlib.sha256(repr(self._options).encode())
         for each, sizes in zip(self.found, self.sizes, strict=True):
             stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in each.paths]
             digest.update(repr((each.name, stats, sizes)).encode())
@@ -153,7 +172,9 @@ class _Plan:
                 f"crop, step and threshold must be multiples of the scale {scale}, as the inputs are cut too"
             )
         for each, sizes in zip(self.found, self.sizes, strict=True):
-            if not fits_cropped(sizes[0], sizes[-1], scale):
+            if self.downsample:
+                _check_least_side(each.paths[0], sizes[0], scale)
+            elif not fits_cropped(sizes[0], sizes[-1], scale):
                 told = " and ".join(f"{path} {w}x{h}" for path, (w, h) in zip(each.paths, sizes, strict=True))
                 raise UserError(f"{told}: not a factor of {scale}; correct the scale or the folders")
         self._check_keys()
@@ -167,6 +188,11 @@ class _Plan:
             if entry.key in seen:
                 raise UserError(f"{path} and {self.found[seen[entry.key]].paths[-1]}: both would be '{entry.key}'")
             seen[entry.key] = entry.image
+
+
+def _check_least_side(path: Path, size: Size, scale: int) -> None:
+    if min(size) // scale * scale < (least := least_side(scale)):
+        raise UserError(f"{path}: too small; both sides need at least {least} pixels at scale {scale}; remove it")
 
 
 @dataclass(frozen=True)
@@ -311,16 +337,28 @@ def _batch(encoded: Iterable[list[tuple[str, list[bytes]]]]) -> Iterator[list[tu
 
 
 def _encode(plan: _Plan, entries: Sequence[_Entry]) -> list[tuple[str, list[bytes]]]:
-    """Return the key and the PNG of each side, of entries of one image."""
-    image = entries[0].image
-    sides = [_read(*each) for each in zip(plan.found[image].paths, plan.sizes[image], strict=True)]
-    options = [cv2.IMWRITE_PNG_COMPRESSION, plan.compress_level]
+    """Return the key and the file of each side, of entries of one image."""
+    sides = _read_sides(plan, entries[0].image)
+    suffix, options = (".bmp", []) if plan.raw else (".png", [cv2.IMWRITE_PNG_COMPRESSION, plan.compress_level])
 
     def encode(pixels: NDArray[Any], box: Box) -> bytes:
         top, left, height, width = box
-        return cv2.imencode(".png", pixels[top : top + height, left : left + width], options)[1].tobytes()
+        return cv2.imencode(suffix, pixels[top : top + height, left : left + width], options)[1].tobytes()
 
     return [(entry.key, [encode(*each) for each in zip(sides, entry.boxes, strict=True)]) for entry in entries]
+
+
+def _read_sides(plan: _Plan, image: int) -> list[NDArray[Any]]:
+    sides = [_read(*each) for each in zip(plan.found[image].paths, plan.sizes[image], strict=not plan.downsample)]
+    if plan.downsample or plan.raw:
+        sides = [to_uint8(to_float(pixels)) for pixels in sides]
+    if plan.downsample:
+        truth, factor = sides[0], plan.factors[0]
+        if truth.ndim == 2:
+            truth = np.repeat(truth[..., None], 3, axis=2)
+        height, width = (side // factor * factor for side in truth.shape[:2])
+        sides = [truth, downsample_bicubic(to_float(truth[:height, :width]), factor)]
+    return sides
 
 
 def _read(path: Path, size: Size) -> NDArray[Any]:

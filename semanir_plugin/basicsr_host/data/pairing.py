@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from semanir_plugin.basicsr_host.data.checks import first_names
-from semanir_plugin.basicsr_host.data.sr_pairs import find_images
+from semanir_plugin.basicsr_host.data.checks import IMAGE_SUFFIXES, first_names
 from semanir_plugin.errors import UserError
 
-__all__ = ["Found", "find_pairs", "find_singles"]
+__all__ = ["Found", "find_images", "find_pairs", "find_singles"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,22 @@ class _Listed:
 
 
 Identity = tuple[str, ...]  # what both images of a pair have, and no other
+
+
+def find_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the images directly in a folder, sorted by name.
+
+    Raises:
+        UserError: There is no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a folder of photographs")
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    images = sorted(path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise UserError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it")
+    return images
 
 
 def find_singles(folder: str) -> list[Found]:

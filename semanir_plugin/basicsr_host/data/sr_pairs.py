@@ -4,48 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from basicsr.data.transforms import mod_crop
-from basicsr.utils.lmdb_util import LmdbMaker
-from lmdb import Error as LmdbError
 from tqdm import tqdm
 
-from semanir_plugin.basicsr_host.data.checks import IMAGE_SUFFIXES
 from semanir_plugin.basicsr_host.data.in_order import in_order
+from semanir_plugin.basicsr_host.data.lmdb_writer import write_lmdbs
 from semanir_plugin.basicsr_host.data.outputs import check_own, remove_tree
+from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
 from semanir_plugin.degradations import downsample_bicubic, least_side
 from semanir_plugin.errors import UserError
-from semanir_plugin.names import can_name_file
 from semanir_plugin.pixels import Image, to_float
 
-__all__ = ["find_images", "write_sr_pairs"]
+__all__ = ["write_sr_pairs"]
 
 T = TypeVar("T")
-
-
-def find_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the images directly in a folder, sorted by name.
-
-    Raises:
-        UserError: There is no such folder, or no image in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name a folder of photographs")
-    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-    images = sorted(path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise UserError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it")
-    return images
 
 
 def write_sr_pairs(
@@ -69,9 +51,9 @@ def write_sr_pairs(
         scale: Factor between both sizes.
         crop: Cut the ground truth into sub-images of at most this side, and the LR alike: training then decodes little
             more than it uses. The last ones of a row overlap their neighbours.
-        lmdb: Write `GT.lmdb` and `LR_bicubic_X{scale}.lmdb` instead of folders of PNG files.
-        raw: Have the LMDBs hold pixels as they are, as BMP: some three times as large, and read without decoding from
-            the memory that all workers of a loader share.
+        lmdb: Write `GT.lmdb` and `LR_bicubic_X{scale}.lmdb` instead of folders of PNG files, as `write_lmdbs` does: an
+            interrupted call goes on, and what was written is read back.
+        raw: As of `write_lmdbs`.
         workers: Threads that read, resize and encode.
 
     Raises:
@@ -81,37 +63,36 @@ def write_sr_pairs(
     images = sorted(images)
     if crop is not None and (crop < scale or crop % scale):
         raise UserError(f"the side of the sub-images, {crop}, is not a multiple of the scale {scale}")
-    _check_names(images, lmdb)
-    suffix = ".lmdb" if lmdb else ""
-    targets = [Path(folder, f"{name}{suffix}") for name in ("GT", f"LR_bicubic_X{scale}")]
+    _check_names(images)
+    targets = [Path(folder, f"{name}{'.lmdb' if lmdb else ''}") for name in ("GT", f"LR_bicubic_X{scale}")]
     for target in targets:
         _check_sources(images, target)
         check_own(target)
-    suffix = ".bmp" if lmdb and raw else ".png"
-    encode = partial(_encode_pair, scale=scale, crop=crop, suffix=suffix)
-    pairs = chain.from_iterable(_progress(in_order(encode, images, workers), len(images)))
-    with _replacing(targets) as unfinished:
-        if lmdb:
-            _write_lmdbs(pairs, unfinished, _map_size(images))
-        else:
+    if lmdb:
+        found = [Found(path.stem, (path,)) for path in images]
+        grid = None if crop is None else SubImages(side=crop, step=crop)
+        options: dict[str, Any] = {"downsample": True, "raw": raw, "workers": workers, "overwrite": True}
+        write_lmdbs(found, targets, scale=scale, sub_images=grid, **options)
+    else:
+        encode = partial(_encode_pair, scale=scale, crop=crop)
+        pairs = chain.from_iterable(_progress(in_order(encode, images, workers), len(images)))
+        with _replacing(targets) as unfinished:
             _write_folders(pairs, unfinished)
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A sub-image: its name, its file's content, and its shape (H, W, C)."""
+    """A sub-image: its name and its file's content."""
 
     name: str
     content: bytes
-    shape: tuple[int, ...]
 
 
-def _encode_pair(path: Path, *, scale: int, crop: int | None, suffix: str) -> list[tuple[_Encoded, ...]]:
+def _encode_pair(path: Path, *, scale: int, crop: int | None) -> list[tuple[_Encoded, ...]]:
     """Return (GT, LR) of all sub-images of a photograph."""
     pairs = _cut(path.stem, *_read_pair(path, scale), scale, crop)
     return [
-        tuple(_Encoded(name, cv2.imencode(suffix, image)[1].tobytes(), image.shape) for image in images)
-        for name, *images in pairs
+        tuple(_Encoded(name, cv2.imencode(".png", image)[1].tobytes()) for image in images) for name, *images in pairs
     ]
 
 
@@ -127,7 +108,7 @@ def _replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
         for source, target in zip(partial, targets, strict=True):
             remove_tree(target)
             source.rename(target)
-    except (OSError, LmdbError) as error:
+    except OSError as error:
         folder = targets[0].parent
         raise UserError(f"{folder}: cannot write there: {error}; mend that or choose another folder") from error
     finally:
@@ -142,12 +123,9 @@ def _check_sources(images: Sequence[Path], target: Path) -> None:
             raise UserError(f"{path} lies in {target}, which would be replaced; move it or choose another folder")
 
 
-def _check_names(images: Sequence[Path], lmdb: bool) -> None:
+def _check_names(images: Sequence[Path]) -> None:
     names: dict[str, Path] = {}
     for path in images:
-        # BasicSR's keys are ASCII and end at the first dot.
-        if lmdb and not (can_name_file(path.stem) and path.stem.isascii() and "." not in path.stem):
-            raise UserError(f"{path}: cannot be named in an LMDB; rename it to ASCII without dots")
         if path.stem in names:
             raise UserError(f"{path} and {names[path.stem]} would both be called {path.stem}; rename one")
         names[path.stem] = path
@@ -185,25 +163,6 @@ def _write_folders(pairs: Iterable[tuple[_Encoded, ...]], folders: Sequence[Path
     for pair in pairs:
         for folder, image in zip(folders, pair, strict=True):
             (folder / f"{image.name}.png").write_bytes(image.content)
-
-
-def _write_lmdbs(pairs: Iterable[tuple[_Encoded, ...]], paths: Sequence[Path], map_size: int) -> None:
-    with ExitStack() as stack:
-        makers: list[LmdbMaker] = []
-        for path in paths:
-            makers.append(LmdbMaker(str(path), map_size=map_size))
-            stack.callback(makers[-1].env.close)  # network file systems keep a folder whose files are open
-            stack.enter_context(makers[-1].txt_file)
-        for pair in pairs:
-            for maker, image in zip(makers, pair, strict=True):
-                maker.put(image.content, image.name, image.shape)
-        for maker in makers:
-            maker.close()
-
-
-def _map_size(images: Sequence[Path]) -> int:
-    # LMDB reserves address space, not disk; pixels of photographs are rarely more than 20 times a JPEG's size.
-    return 20 * sum(path.stat().st_size for path in images) + (64 << 20)
 
 
 def _progress(images: Iterable[T], total: int) -> Iterable[T]:

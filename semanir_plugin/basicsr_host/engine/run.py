@@ -27,8 +27,8 @@ from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
 from semanir_plugin.basicsr_host.engine.options import resolve_options
 from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.names import check_inside
 from semanir_plugin.option_files import OptionFile, apply_overrides, load_options
+from semanir_plugin.path_safety import check_inside
 
 __all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
 

@@ -26,8 +26,8 @@ from semanir_plugin.basicsr_host.engine.phases import PHASE_LISTS
 from semanir_plugin.basicsr_host.engine.values import conforms, describe_hint, describe_value, parameter_hints
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.mixing import MixEntry
-from semanir_plugin.names import can_name_file
 from semanir_plugin.option_files import OptionFile
+from semanir_plugin.path_safety import can_name_file
 
 __all__ = ["Section", "check_network", "option_lookups", "validate_options"]
 

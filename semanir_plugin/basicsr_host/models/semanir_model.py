@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from semanir_plugin.archs import NetworkDescriptor, describe
+from semanir_plugin.archs.descriptor import topk_choices
 from semanir_plugin.basicsr_host.data.seeding import derive_seed, get_rng_state, set_rng_state
 from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
 from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
@@ -153,7 +154,7 @@ class SemanIRModel(SharedValidation):
 
     def _sample_topk(self, current_iter: int) -> dict[str, int]:
         """Sample one k for the whole network, the same on every process and after a resume."""
-        choices = self.descriptor.topk
+        choices = topk_choices(self.get_bare_model(self.net_g))
         if choices is None:
             return {}
         return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}

@@ -19,8 +19,8 @@ from semanir_plugin.evaluation.leaderboard.model_cost import CostOptions
 from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS, Protocol
 from semanir_plugin.evaluation.leaderboard.published import published_rows
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions, slugify
-from semanir_plugin.names import can_name_file
 from semanir_plugin.option_files import OptionFile
+from semanir_plugin.path_safety import can_name_file
 
 __all__ = ["Board", "read_board"]
 

@@ -16,7 +16,7 @@ from basicsr.models import build_model
 from basicsr.utils import img2tensor, set_random_seed
 
 from semanir_plugin import __version__
-from semanir_plugin.basicsr_host.data.sr_pairs import find_images
+from semanir_plugin.basicsr_host.data.pairing import find_images
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run
 from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
@@ -91,8 +91,7 @@ class WeightsOptions(RestorationOptions):
         Raises:
             UserError: There is no such file, or it says nothing of its network.
         """
-        path = find_weights(self.weights)
-        network, entry = describe_weights(path)
+        network, path, entry = describe_weights(find_weights(self.weights))
         rest = {key: value for key, value in asdict(self).items() if key != "weights"}
         return NetworkOptions(network_g=network, checkpoint=str(path), param_key=entry, **rest)
 

@@ -26,8 +26,8 @@ from semanir_plugin.evaluation.leaderboard.references import image_path, write_r
 from semanir_plugin.evaluation.leaderboard.report import write_reports
 from semanir_plugin.evaluation.leaderboard.results import Cells, Failures, assemble
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, hash_files
-from semanir_plugin.names import check_inside
 from semanir_plugin.option_files import apply_overrides, load_options
+from semanir_plugin.path_safety import check_inside
 from semanir_plugin.pixels import FloatImage, to_uint8
 
 __all__ = ["run_leaderboard"]

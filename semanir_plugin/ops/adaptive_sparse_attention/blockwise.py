@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.common.layout import empty_heads
 
 __all__ = ["attend"]
@@ -29,7 +30,7 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
 ) -> Tensor:
     """Return (B, H, N, D); arguments as in `adaptive_sparse_attention`, the bias dense; computed in fp32 at least."""
-    return _forward(q, k, v, weights, bias, regions, scale)
+    return run_op(_forward, q, k, v, weights, bias, regions, scale)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
-"""Check whether Python code may branch on the values of tensors."""
+"""Decide what Python code may do where no compiler, trace or transform looks on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["values_may_decide"]
+__all__ = ["run_op", "values_may_decide"]
 
 
 def values_may_decide(tensors: Sequence[Tensor]) -> bool:
@@ -24,3 +26,21 @@ def values_may_decide(tensors: Sequence[Tensor]) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or any(tensor.device.type != "cpu" for tensor in tensors)
     )
+
+
+def run_op(op: Any, *inputs: Any) -> Any:
+    """Call a registered op; in inference on a CPU, the function behind it, past PyTorch's dispatcher.
+
+    The dispatcher takes some tens of microseconds for each call, and a second for the first one of a process, in which
+    PyTorch imports its compiler.
+
+    Args:
+        op: What `torch.library.custom_op` returned.
+        *inputs: Its arguments.
+    """
+    tensors = [each for each in inputs if isinstance(each, Tensor)]
+    if not values_may_decide(tensors) or any(type(each) not in (Tensor, Parameter) for each in tensors):
+        return op(*inputs)
+    if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
+        return op(*inputs)
+    return getattr(op, "_init_fn", op)(*inputs)

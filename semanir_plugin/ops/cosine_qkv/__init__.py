@@ -6,6 +6,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
+from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.cosine_qkv import naive, native_backend
 from semanir_plugin.ops.cosine_qkv.fused import split_op
 
@@ -38,9 +39,9 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
     if backend == "naive":
         return naive.split(qkv, scale)
     if backend == "native":  # computes in fp32
-        q, k, v = split_op(qkv.float(), scale.float(), backend)
+        q, k, v = run_op(split_op, qkv.float(), scale.float(), backend)
         return q.to(qkv.dtype), k.to(qkv.dtype), v.to(qkv.dtype)
-    return split_op(qkv, scale.float(), backend)
+    return run_op(split_op, qkv, scale.float(), backend)
 
 
 def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.common.layout import empty_heads
 from semanir_plugin.ops.common.position_table import dense_bias, is_table, table_side
 from semanir_plugin.ops.key_semantics import KeySemantics
@@ -49,13 +50,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     if reason := native_support.why_not(SOURCE, q.device, q.dtype):
         raise ValueError(f"the native backend cannot be used: {reason}")
     bias = None if bias is None else _readable(bias.float(), q.shape[2])
-    out, _ = attend_op(*(_rows(each.float()) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
+    out, _ = run_op(attend_op, *(_rows(each.float()) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
     return out.to(v.dtype)
 
 
 def key_lists_of(semantics: KeySemantics) -> KeyLists:
     """Return the lists of a dictionary, made once for all heads and layers that share it."""
-    return semantics.shared("native_key_lists", lambda: KeyLists(*list_keys(semantics.mask())))
+    return semantics.shared("native_key_lists", lambda: KeyLists(*run_op(list_keys, semantics.mask())))
 
 
 def _readable(bias: Tensor, tokens: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
+from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.key_semantics import naive, native_backend, threshold
 from semanir_plugin.ops.key_semantics.dictionary import KeySemantics
 
@@ -58,7 +59,7 @@ def build_key_semantics(
     if backend == "triton":
         return _build_in_kernel(x, k, regions, cosine)
     if backend == "native":
-        return KeySemantics(k, mask=native_backend.select_keys(x, k, regions, cosine))
+        return KeySemantics(k, mask=run_op(native_backend.select_keys, x, k, regions, cosine))
     select_keys = threshold.select_keys if backend == "threshold" else naive.select_keys
     return KeySemantics(k, mask=select_keys(x, k, regions, cosine))
 

@@ -12,8 +12,9 @@ from torch.nn.functional import interpolate
 
 from semanir_plugin.basicsr_host.data import bicubic_sr_dataset
 from semanir_plugin.basicsr_host.data.guarded_dataset import GuardedDataset
+from semanir_plugin.basicsr_host.data.pairing import find_images
 from semanir_plugin.basicsr_host.data.sampler import SeededIndex
-from semanir_plugin.basicsr_host.data.sr_pairs import find_images, write_sr_pairs
+from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 from semanir_plugin.errors import UserError
 
 TRAIN = {"phase": "train", "gt_size": 24, "use_hflip": True, "use_rot": True}

@@ -140,7 +140,8 @@ def test_testing_scores_and_saves_images(sr_data):
 
 @pytest.mark.parametrize(("name", "psnr"), [("Set5", 28.43), ("Set14", 26.09)])
 def test_bicubic_has_the_published_figures(benchmark_data, name, psnr):
-    from semanir_plugin.basicsr_host.data.sr_pairs import find_images, write_sr_pairs
+    from semanir_plugin.basicsr_host.data.pairing import find_images
+    from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     write_sr_pairs(find_images(benchmark_data / "test" / name), f"datasets/{name}", 4)
     options = yaml.safe_load((ROOT / "options" / "test_Bicubic_SRx4.yml").read_text())

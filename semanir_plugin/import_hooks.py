@@ -30,12 +30,12 @@ def attach_to_hosts() -> None:
     Raises:
         HostNotFoundError: The `basicsr` already imported is another package of that name.
     """
-    if BASICSR in sys.modules:
+    if sys.modules.get(BASICSR) is not None:  # None stands for what may not be imported
         require_host(sys.modules[BASICSR].__spec__)
     if not any(isinstance(finder, HostFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, HostFinder())
     for name, complete in HOSTS.items():
-        if name in sys.modules:
+        if sys.modules.get(name) is not None:
             complete()
 
 

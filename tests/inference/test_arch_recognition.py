@@ -4,9 +4,11 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
+from semanir_plugin.archs import describe
 from semanir_plugin.errors import UserError
+from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.loading import load
-from semanir_plugin.inference.recognition import recognize
+from semanir_plugin.inference.restorer import Restorer
 
 SWINIR = {"type": "SwinIR", "embed_dim": 12, "depths": [2, 1], "num_heads": [2, 3], "mlp_ratio": 2, "window_size": 8}
 RRDB = {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 2, "num_grow_ch": 4}
@@ -51,3 +53,19 @@ def test_damaged_shapes_are_none_of_them():
     state = build_network({**RRDB, "scale": 4}).state_dict()
     state["conv_first.weight"] = torch.zeros(8, 7, 3, 3)
     assert recognize(state) is None
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1, (30, 41)), (2, (31, 42)), (4, (5, 3))])
+def test_rrdbnets_restore_sizes_that_they_do_not_take(scale, size):
+    options = {**RRDB, "scale": scale}
+    network = build_network(dict(options)).eval()
+    restorer = Restorer(network, options, describe(network), torch.device("cpu"))
+    image = torch.rand(1, 3, *size)
+    with torch.no_grad():
+        padded = torch.nn.functional.pad(image, (0, -size[1] % 4, 0, -size[0] % 4), mode="reflect")
+        expected = network(padded)[..., : scale * size[0], : scale * size[1]].clamp(0, 1)
+    for tile in (None, 64):
+        restored = restorer.restore(image, tile=tile)
+        assert restored.shape == (1, 3, scale * size[0], scale * size[1])
+        if scale == 1:  # the others are padded by less, which reaches as far as the network sees
+            torch.testing.assert_close(restored, expected)

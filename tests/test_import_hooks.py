@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from basicsr.utils.registry import Registry
 
-from semanir_plugin import hosts
+from semanir_plugin import import_hooks
 from semanir_plugin.errors import UserError
 
 
@@ -94,7 +94,7 @@ def test_registering_package_may_be_the_first_import(python, first, name, regist
 def test_attach_repairs_a_host_imported_already(monkeypatch, stock):
     broken = stock("basicsr.utils.registry").Registry.get
     monkeypatch.setattr(Registry, "get", broken)
-    hosts.attach_to_hosts()
+    import_hooks.attach_to_hosts()
     assert Registry.get is not broken
 
 
@@ -104,7 +104,7 @@ def test_attach_refuses_a_shadow_imported_already(monkeypatch, shadow):
     module.__spec__.submodule_search_locations.append(str(shadow))
     monkeypatch.setitem(sys.modules, "basicsr", module)
     with pytest.raises(UserError, match=str(shadow)):
-        hosts.attach_to_hosts()
+        import_hooks.attach_to_hosts()
 
 
 def test_shadowing_package_is_named_in_one_line(python, shadow):
@@ -126,7 +126,7 @@ assert "torch" not in sys.modules
 
 
 def test_missing_host_says_how_to_install_it(monkeypatch):
-    finder = hosts.HostFinder()
+    finder = import_hooks.HostFinder()
     monkeypatch.setattr(sys, "meta_path", [finder])
     with pytest.raises(ImportError, match=r"not installed; run: pip install"):
         finder.find_spec("basicsr")

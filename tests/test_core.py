@@ -1,0 +1,99 @@
+"""The core: this package where neither BasicSR, mmengine nor LMDB can be imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+IN_REPOSITORY = (REPOSITORY / "semanir_plugin").is_dir()  # scripts/check_core.py runs a copy of this file elsewhere
+PICTURE = REPOSITORY / "docs" / "images" if IN_REPOSITORY else Path(__file__).parent
+
+# All that the core takes beside torch; PyYAML, tqdm and tifffile only where they are used.
+ALONE = """
+import sys
+for name in ("basicsr", "mmengine", "lmdb", "scipy", "skimage", "torchvision", "matplotlib", "rich", "yaml", "tqdm",
+             "tifffile", "lpips", "triton"):
+    sys.modules[name] = None
+"""
+# `basicsr restore` and the like also read option files and show their progress.
+WITHOUT_HOST = """
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+hosts = ("basicsr", "mmengine", "lmdb")
+PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in hosts else find(name, *rest)
+from semanir_plugin.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+OPTIONS = "network_g: {type: SemanIR, embed_dim: 8, depths: [1], num_heads: [2], window_size: 8, topk: 12}\n"
+PARTS = ("ops", "blocks", "mixing", "archs", "degradations", "metrics", "losses", "inference")
+
+
+def run(code, *arguments, cwd):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)} if IN_REPOSITORY else dict(os.environ)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def python(code, *arguments, cwd):
+    done = run(code, *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.open(PICTURE / "semanir_mini_x4.jpg").crop((40, 40, 104, 104)).save(path)
+    return path
+
+
+def test_a_photograph_is_restored_in_three_lines(tmp_path, photo):
+    code = (
+        "import semanir_plugin\n"
+        "net = semanir_plugin.load('semanir-mini-x4')\n"
+        "net.restore('photo.png').save('restored.png')\n"
+        "assert 'torch._dynamo' not in sys.modules, 'a second is lost in importing the compiler'"
+    )
+    python(ALONE + code, cwd=tmp_path)
+    small = Image.open(tmp_path / "restored.png").resize((64, 64), Image.Resampling.BOX)
+    difference = np.abs(np.asarray(small, float) - np.asarray(Image.open(photo))).mean()
+    assert difference < 3
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_module_of_the_core_can_be_imported(tmp_path, part):
+    code = (
+        f"import importlib, pkgutil, semanir_plugin.{part} as part\n"
+        "for module in pkgutil.walk_packages(part.__path__, part.__name__ + '.'):\n"
+        "    if 'triton' not in module.name.rpartition('.')[2]: importlib.import_module(module.name)"
+    )
+    python(ALONE + code, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["restore", "photo.png", "-o", "out", "--model", "semanir-mini-x4", "--tile", "48", "--tile-overlap", "16"],
+        ["explain", "photo.png", "--at", "30,20", "--model", "semanir-mini-x4", "-o", "explained.png"],
+        ["profile", "-opt", "net.yml", "--size", "32x32", "-o", "profiles"],
+        ["--help"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_that_need_no_host(tmp_path, photo, arguments):
+    (tmp_path / "net.yml").write_text(OPTIONS)
+    python(WITHOUT_HOST, *arguments, cwd=tmp_path)
+
+
+def test_what_needs_the_host_says_how_to_install_it(tmp_path):
+    done = run(WITHOUT_HOST, "train", "-opt", "net.yml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("basicsr train: BasicSR is not installed; run: pip install")
+    assert done.stderr.count("\n") == 1
