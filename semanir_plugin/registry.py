@@ -73,7 +73,7 @@ class Registry(Mapping[str, Any]):
         near = near_match(name, {key.removesuffix("_basicsr") for key in (*self, *host)})
         hint = f"; did you mean '{near}'?" if near else ""
         without = "" if host else "; BasicSR, which has more, is not installed"
-        raise KeyError(f"no {self.kind} '{name}'{hint}{without}")
+        raise KeyError(f"unknown {self.kind} '{name}'{hint}{without}")
 
     def _host_entries(self) -> Mapping[str, Any]:
         try:
