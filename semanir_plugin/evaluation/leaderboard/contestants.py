@@ -176,12 +176,12 @@ class Contestant(ABC):
             UserError: One cannot be read.
         """
 
-    def variant(self, test_set: TestSet) -> str:
+    def checkpoint_path(self, test_set: TestSet) -> str:
         """Return the checkpoint path for this test set; empty where there is none."""
         return ""
 
     @abstractmethod
-    def prepare(self, variant: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> Restorer:
         """Load what is needed to restore.
 
         Raises:
@@ -196,7 +196,7 @@ class Classical(Contestant):
         """Return the hash of no files."""
         return hash_files([], "classical")
 
-    def prepare(self, variant: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> Restorer:
         """Return the method."""
         scale = self.settings.get("scale", 1)
         methods: dict[str, Restore] = {
@@ -215,7 +215,7 @@ class Folder(Contestant):
         """Return the hash of the images."""
         return hash_files([self._find(test_set, each.name) for each in test_set.found])
 
-    def prepare(self, variant: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> Restorer:
         """Return a restorer that reads the results."""
 
         def restore(sample: Sample, test_set: TestSet) -> FloatImage:
@@ -245,15 +245,15 @@ class Network(Contestant):
 
     def content(self, test_set: TestSet) -> str:
         """Return the hash of the checkpoint; of random weights, that of the seed."""
-        checkpoint = self.variant(test_set)
+        checkpoint = self.checkpoint_path(test_set)
         return hash_files([Path(checkpoint)] if checkpoint else [], f"seed {self.settings['manual_seed']}")
 
-    def variant(self, test_set: TestSet) -> str:
+    def checkpoint_path(self, test_set: TestSet) -> str:
         """Return the checkpoint path for this test set; empty where weights are random."""
         level = "" if test_set.level is None else f"{test_set.level:g}"
         return os.path.expanduser((self.options.checkpoint or "").replace("{}", level))
 
-    def prepare(self, variant: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> Restorer:
         """Build the network as `basicsr test` does, and load its weights.
 
         Raises:
@@ -261,7 +261,7 @@ class Network(Contestant):
         """
         set_random_seed(self.settings["manual_seed"])
         try:
-            model = build_model(self._model_options(variant))
+            model = build_model(self._model_options(checkpoint))
         except UserError:
             raise
         except Exception as error:  # whatever a constructor raises, its options are what the user can mend

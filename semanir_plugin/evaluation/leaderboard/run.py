@@ -137,7 +137,7 @@ class _Computation:
         if known is not None:
             return dict(known["cost"])
         try:
-            cost = measure_cost(contestant.prepare(contestant.variant(usable[0])), channels, options)
+            cost = measure_cost(contestant.prepare(contestant.checkpoint_path(usable[0])), channels, options)
         except Exception as error:  # of any network's code, or for want of memory
             self._say(contestant.name, one_line(error))
             return NO_COST
@@ -163,12 +163,12 @@ class _Computation:
     def _compute(self, contestant: Contestant) -> None:
         """Compute the missing images of this process's share."""
         missing = {each.name: self._missing(contestant.name, each) for each in self.board.test_sets}
-        by_variant: dict[str, list[TestSet]] = {}
+        by_checkpoint: dict[str, list[TestSet]] = {}
         for test_set in (each for each in self.board.test_sets if missing[each.name]):
-            by_variant.setdefault(contestant.variant(test_set), []).append(test_set)
-        for variant, test_sets in by_variant.items():
+            by_checkpoint.setdefault(contestant.checkpoint_path(test_set), []).append(test_set)
+        for checkpoint, test_sets in by_checkpoint.items():
             try:
-                restorer = contestant.prepare(variant)
+                restorer = contestant.prepare(checkpoint)
             except UserError as error:
                 for test_set in test_sets:
                     self._fail(contestant.name, test_set.name, str(error))
