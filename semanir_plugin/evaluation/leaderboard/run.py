@@ -87,7 +87,7 @@ class _Computation:
             log_to_file(self.logger, self.board.folder / "leaderboard.log")
         self._find_keys()
         costs = {each.name: self._cost(each) for each in self.contestants} if self.rank == 0 else {}
-        self._meet()  # what runs beside it would slow down what is timed
+        self._barrier()  # what runs beside it would slow down what is timed
         self._write_references()
         for contestant in self.contestants:
             self._compute(contestant)
@@ -116,9 +116,9 @@ class _Computation:
 
     def _fail(self, row: str, test_set: str, reason: str, index: int = 0) -> None:
         self.failures[row, test_set] = (index, reason)
-        self._say(row, reason)
+        self._log_failure(row, reason)
 
-    def _say(self, row: str, reason: str) -> None:
+    def _log_failure(self, row: str, reason: str) -> None:
         """Log the reasons why cells of a row failed: each once, as soon as it is known."""
         if self.rank == 0 and (row, reason) not in self.said:
             self.said.add((row, reason))
@@ -139,7 +139,7 @@ class _Computation:
         try:
             cost = measure_cost(contestant.prepare(contestant.checkpoint_path(usable[0])), channels, options)
         except Exception as error:  # of any network's code, or for want of memory
-            self._say(contestant.name, one_line(error))
+            self._log_failure(contestant.name, one_line(error))
             return NO_COST
         self.cache.save(key, "cost", {"cost": cost})
         return cost
@@ -148,12 +148,12 @@ class _Computation:
         for test_set in self.board.test_sets if self.board.save_images else ():
             try:
                 write_references(
-                    self.cache, test_set, self._progress(self._mine(test_set), f"Inputs of {test_set.name}")
+                    self.cache, test_set, self._progress(self._share(test_set), f"Inputs of {test_set.name}")
                 )
             except UserError as error:  # which fails the cells, too
-                self._say(test_set.name, str(error))
+                self._log_failure(test_set.name, str(error))
 
-    def _mine(self, test_set: TestSet) -> range:
+    def _share(self, test_set: TestSet) -> range:
         """Return the indices of this process's share of the images."""
         return share(len(test_set), self.rank, self.world)
 
@@ -180,7 +180,7 @@ class _Computation:
         key = self.keys.get((row, test_set.name))
         if key is None:
             return []
-        return [index for index in self._mine(test_set) if self.cache.load(key, test_set.found[index].name) is None]
+        return [index for index in self._share(test_set) if self.cache.load(key, test_set.found[index].name) is None]
 
     def _compute_cell(
         self, contestant: Contestant, restorer: Restorer, test_set: TestSet, indices: Sequence[int]
@@ -202,7 +202,7 @@ class _Computation:
         output = restorer.restore(sample, test_set)
         return output, test_set.protocol.score(output, sample.truth, test_set.scale, as_is=restorer.as_is)
 
-    def _meet(self) -> None:
+    def _barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
 
