@@ -9,7 +9,7 @@ from basicsr.utils import get_root_logger
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["make_deterministic", "say_workspace"]
+__all__ = ["log_workspace", "make_deterministic"]
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 WORKSPACES = (":4096:8", ":16:8")
@@ -40,7 +40,7 @@ def _choose_workspace() -> None:
     os.environ[VARIABLE] = chosen or WORKSPACES[0]
 
 
-def say_workspace() -> None:
+def log_workspace() -> None:
     """Log the cuBLAS workspace, on which a deterministic run depends."""
     workspace = f"{VARIABLE}={os.environ[VARIABLE]}" if torch.cuda.is_available() else "on the CPU"
     get_root_logger().info(f"Deterministic algorithms only ({workspace}).")

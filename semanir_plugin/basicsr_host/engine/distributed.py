@@ -23,8 +23,8 @@ from semanir_plugin.errors import UserError, one_line
 __all__ = [
     "TIMEOUT",
     "LostProcessError",
+    "detecting_lost_processes",
     "init_distributed",
-    "noticing_lost_processes",
     "read_timeout",
     "report_failure",
 ]
@@ -95,7 +95,7 @@ def _export_slurm(port: int | None) -> None:
 
 
 @contextlib.contextmanager
-def noticing_lost_processes() -> Iterator[None]:
+def detecting_lost_processes() -> Iterator[None]:
     """Tell a failed exchange with another process, whose own message says more, from a failure of this one.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 from basicsr.data import build_dataloader
 from torch.utils.data import DataLoader
 
-from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes
+from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
@@ -27,7 +27,7 @@ __all__ = ["test"]
 Scores = dict[str, dict[str, float]]
 
 
-@noticing_lost_processes()
+@detecting_lost_processes()
 def test(args: RunArguments) -> Scores:
     """Test as an option file says; images and `metrics.json` go to the run's results folder.
 

@@ -22,7 +22,7 @@ from semanir_plugin.basicsr_host.data.sampler import IterationSampler
 from semanir_plugin.basicsr_host.data.seeding import derive_seed, seed_all
 from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset, collate
 from semanir_plugin.basicsr_host.engine.batches import Batches
-from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes, read_timeout
+from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes, read_timeout
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
 from semanir_plugin.basicsr_host.engine.log import quiet_writer_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
@@ -39,8 +39,8 @@ from semanir_plugin.basicsr_host.engine.training_states import (
     clear_unfinished,
     is_finished,
     load_resume_state,
+    reporting_write_errors,
     save_checkpoint,
-    telling_what_cannot_be_written,
 )
 from semanir_plugin.basicsr_host.engine.unreadable_images import UnreadableImages
 from semanir_plugin.errors import UserError, one_line
@@ -48,7 +48,7 @@ from semanir_plugin.errors import UserError, one_line
 __all__ = ["train"]
 
 
-@noticing_lost_processes()
+@detecting_lost_processes()
 def train(args: RunArguments) -> bool:
     """Train as an option file says.
 
@@ -78,7 +78,7 @@ def train(args: RunArguments) -> bool:
     open_run_folder(run, resumed=state is not None)
     clear_unfinished(run.opt)
     with quiet_writer_threads():
-        with telling_what_cannot_be_written(run.opt):
+        with reporting_write_errors(run.opt):
             loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter)
         return loop.run_all()
 
@@ -188,7 +188,7 @@ class TrainingLoop:
             if not self._run_iterations(bar, signals):
                 return False
             self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")
-            with telling_what_cannot_be_written(self.opt):
+            with reporting_write_errors(self.opt):
                 self._finish()
         return True
 
@@ -199,7 +199,7 @@ class TrainingLoop:
             timers[0].record()
             self._iterate(current_iter, batch)
             timers[1].record()
-            with telling_what_cannot_be_written(self.opt):
+            with reporting_write_errors(self.opt):
                 self._follow_up(current_iter, timers)
                 bar.update()
                 if signals.requested() and current_iter < self.total_iter:
@@ -220,7 +220,7 @@ class TrainingLoop:
         done = self.start_iter
         try:
             for batch in self._read():
-                with telling_what_cannot_be_written(self.opt):
+                with reporting_write_errors(self.opt):
                     self.unreadable.take(done + 1, batch)
                 yield batch
                 done += 1
@@ -242,7 +242,7 @@ class TrainingLoop:
         if current_iter == self.start_iter or current_iter % self.opt["logger"]["save_checkpoint_freq"] == 0:
             return
         if not self.opt["dist"]:
-            with telling_what_cannot_be_written(self.opt):
+            with reporting_write_errors(self.opt):
                 self._save(current_iter)
             self.logger.warning(f"Iteration {current_iter:,} is saved, --auto_resume goes on after it.")
 

@@ -18,8 +18,8 @@ __all__ = [
     "clear_unfinished",
     "is_finished",
     "load_resume_state",
+    "reporting_write_errors",
     "save_checkpoint",
-    "telling_what_cannot_be_written",
 ]
 
 
@@ -134,7 +134,7 @@ def clear_unfinished(opt: dict[str, Any]) -> None:
 
 
 @contextmanager
-def telling_what_cannot_be_written(opt: dict[str, Any]) -> Iterator[None]:
+def reporting_write_errors(opt: dict[str, Any]) -> Iterator[None]:
     """Turn a write error into one line that names the checkpoint to resume from.
 
     Raises:
