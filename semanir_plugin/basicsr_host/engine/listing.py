@@ -18,7 +18,7 @@ from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.mixing import Form, Place, find_places
 from semanir_plugin.option_files import apply_overrides, load_options
 
-__all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_places"]
+__all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_modules"]
 
 # Filled in by whoever calls it, not by an option file.
 FILLED = {"self", "img", "img2", "dim", "shared", "kwargs", "opt"}
@@ -50,7 +50,7 @@ def list_entries(kind: str) -> list[Entry]:
     )
 
 
-def list_places(opt: str, force_yml: list[str]) -> list[Place]:
+def list_modules(opt: str, force_yml: list[str]) -> list[Place]:
     """Return the modules of an option file's network, or of the one that blocks are mixed into.
 
     Args:
