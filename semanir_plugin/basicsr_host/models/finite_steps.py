@@ -46,7 +46,7 @@ class FiniteSteps:
             self.in_a_row.clear()
         return allowed
 
-    def leave_out(self, iteration: int, losses: Mapping[str, Tensor], images: Mapping[str, Sequence[str]]) -> None:
+    def skip(self, iteration: int, losses: Mapping[str, Tensor], images: Mapping[str, Sequence[str]]) -> None:
         """Count a skipped step.
 
         Raises:

@@ -79,7 +79,7 @@ class SemanIRModel(SharedValidation):
 
         super().init_training_settings()
         if hasattr(self, "net_g_ema"):
-            self._lay_out(self.net_g_ema)  # averages of tensors that lie alike take one kernel
+            self._set_memory_format(self.net_g_ema)  # averages of tensors that lie alike take one kernel
         train_opt = self.opt["train"]
         self.accumulation_steps = train_opt.get("accumulation_steps", 1)
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
@@ -106,10 +106,10 @@ class SemanIRModel(SharedValidation):
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Take a network to the device, laid out as asked for, and have all processes take part."""
-        self._lay_out(net)
+        self._set_memory_format(net)
         return super().model_to_device(net)
 
-    def _lay_out(self, net: torch.nn.Module) -> None:
+    def _set_memory_format(self, net: torch.nn.Module) -> None:
         if self._channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -131,7 +131,7 @@ class SemanIRModel(SharedValidation):
             UserError: Too many steps in a row were not.
         """
         net_kwargs = self._sample_topk(current_iter)
-        self._mix_up(current_iter)
+        self._mixup(current_iter)
         self.losses.clear()
         parts = list(zip(self.lq.chunk(self.accumulation_steps), self.gt.chunk(self.accumulation_steps), strict=True))
         for index, (lq, gt) in enumerate(parts):
@@ -146,7 +146,7 @@ class SemanIRModel(SharedValidation):
         parameters = [] if hasattr(self.optim_wrapper, "loss_scaler") else self.net_g.parameters()  # it looks itself
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not self.finite_steps.allow(self.losses.values(), gradients):
-            self.finite_steps.leave_out(current_iter, self.losses, self.image_names)
+            self.finite_steps.skip(current_iter, self.losses, self.image_names)
             return
         self.optim_wrapper.step()
         if self.ema_decay > 0:
@@ -159,7 +159,7 @@ class SemanIRModel(SharedValidation):
             return {}
         return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}
 
-    def _mix_up(self, current_iter: int) -> None:
+    def _mixup(self, current_iter: int) -> None:
         """Apply mixup to the batch, differently on each process, and reproducibly after a resume."""
         parameter = self.opt["train"].get("mixup")
         if parameter is None:
