@@ -45,11 +45,11 @@ def read_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> list
     if names is not None and len(names) != len(paths):
         raise UserError(f"--names: {len(names)} names for {len(paths)} runs; give as many")
     runs = [read_run(path) for path in paths]
-    names = names or _tell_apart([run.name for run in runs], paths)
+    names = names or _distinct_names([run.name for run in runs], paths)
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def _tell_apart(names: list[str], paths: Sequence[Path]) -> list[str]:
+def _distinct_names(names: list[str], paths: Sequence[Path]) -> list[str]:
     """Return distinct names: those given or, where some are equal, as much of the ends of the paths as it takes."""
     parts = [path.resolve().parts for path in paths]
     for count in range(max(map(len, parts))):

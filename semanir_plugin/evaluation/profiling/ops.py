@@ -121,14 +121,14 @@ def _measure(calls: Calls, repeats: int) -> Iterator[OpCost]:
         reason, run = _why_not(calls, backend), partial(calls.run, backend=backend)
         if reason is None:
             try:
-                yield cost(*_weigh(run, device, repeats))
+                yield cost(*_measure_call(run, device, repeats))
                 continue
             except (ValueError, RuntimeError) as error:  # it says itself why it cannot run
                 reason = one_line(error)
         yield cost(reason=reason)
 
 
-def _weigh(run: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float | None]:
+def _measure_call(run: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float | None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # FlexAttention has much to say where it is not compiled
         return median_ms(run, device, repeats), peak_mib(run, device)

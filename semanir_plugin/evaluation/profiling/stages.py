@@ -73,8 +73,8 @@ def profile_stages(network: nn.Module, size: tuple[int, int], *, channels: int, 
     image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0)).to(device)
     run = partial(network, image)
     run()
-    times = [_time(run, stages, device) for _ in range(repeats)]
-    memory = {**_weigh(run, stages, device), TOTAL: peak_mib(run, device)}
+    times = [_measure_time(run, stages, device) for _ in range(repeats)]
+    memory = {**_measure_memory(run, stages, device), TOTAL: peak_mib(run, device)}
     flops = count_by_module(network, size, channels=channels)
     costs = [
         StageCost(
@@ -102,7 +102,7 @@ def _rest(costs: list[StageCost], total: StageCost) -> StageCost:
     )
 
 
-def _time(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device) -> dict[str, float]:
+def _measure_time(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device) -> dict[str, float]:
     times = dict.fromkeys([*stages, TOTAL], 0.0)
 
     def measure(name: str, call: Callable[[], Any]) -> None:
@@ -113,7 +113,9 @@ def _time(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch
     return times
 
 
-def _weigh(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device) -> dict[str, float | None]:
+def _measure_memory(
+    run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device
+) -> dict[str, float | None]:
     peaks: dict[str, float | None] = dict.fromkeys(stages, 0.0)
 
     def measure(name: str, call: Callable[[], Any]) -> None:
