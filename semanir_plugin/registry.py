@@ -26,7 +26,7 @@ class Registry(Mapping[str, Any]):
     """The entries of this package of one kind, by name, and the way to those of BasicSR.
 
     Args:
-        kind: What the entries are, for messages.
+        kind: Kind of the entries, for messages.
         host_name: The name of BasicSR's registry of the same kind in `basicsr.utils.registry`.
     """
 

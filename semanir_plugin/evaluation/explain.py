@@ -41,10 +41,10 @@ class ExplainArguments:
     """The flags of `basicsr explain`.
 
     Attributes:
-        image: What the network is to restore.
+        image: Image that the network restores.
         at: Row and column of the pixel.
         output: The picture.
-        model: Checkpoint, or name of shipped weights; None: what the option file names.
+        model: Checkpoint, or name of shipped weights; None: that of the option file.
         opt: An option file whose `network_g` the checkpoint is of; None: the checkpoint says it.
         topks: Keys per query; None: some up to the network's own.
         part: Of an image with a longer side, how much around the pixel is read.
@@ -160,7 +160,7 @@ def find_part(size: tuple[int, int], at: tuple[int, int], *, side: int, multiple
     Args:
         size: Height and width of the image.
         at: Row and column of the pixel.
-        side: What the network is given at least, around the pixel; a smaller image is given whole.
+        side: Least side of the part around the pixel; a smaller image is given whole.
         multiple_of: Its windows stay where they are if the part starts at a multiple of this.
     """
     rows, columns = (_span(*each, side, multiple_of) for each in zip(size, at, strict=True))
@@ -252,7 +252,7 @@ def plot_explanation(
     """Plot a row for each stage: the image, the window that the pixel lies in, and the keys chosen with each k.
 
     Args:
-        image: (H, W, 3) RGB, what the network was given, before padding.
+        image: (H, W, 3) RGB, the network's input before padding.
         explanation: As `explain_pixel` returns it.
         path: The picture, of a kind that `check_picture_path` lets pass.
         at: Row and column of the pixel.

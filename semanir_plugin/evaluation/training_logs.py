@@ -159,7 +159,7 @@ class _Clock:
     """Iterations of validations, which logs do not give: inferred from `val_freq` in the options that they hold.
 
     Attributes:
-        iteration: The last one that the log has told of.
+        iteration: The last one in the log so far.
         validated: By validation set, the iteration of its last validation.
     """
 

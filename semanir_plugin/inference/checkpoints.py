@@ -70,9 +70,9 @@ def save_weights(path: str | Path, network: nn.Module, options: Mapping[str, Any
     """Write a network's weights to a `.safetensors` file, with the options of the network.
 
     Args:
-        path: Where to; what is there is replaced when all is written.
+        path: File to write; an existing one is replaced when all is written.
         network: Its state is saved, wherever it is.
-        options: What it was built from, `type` included.
+        options: Those it was built from, `type` included.
 
     Raises:
         OSError: The file cannot be written.
@@ -137,7 +137,7 @@ def fit_weights(
     """Load weights into a network.
 
     Raises:
-        UserError: They do not fit; `cure` is what to do.
+        UserError: They do not fit; `cure` is the advice in the message.
     """
     try:
         net.load_state_dict(state, strict=strict)

@@ -47,9 +47,9 @@ class PhotographRestoration:
         """Restore a photograph; the first band at once, the others when they are asked for.
 
         Args:
-            photograph: What to restore.
+            photograph: Photograph to restore.
             held: Bytes of the result that the caller keeps until it is whole, which `tile="auto"` leaves free.
-            progress: Is told how many tiles are done, and how many there are.
+            progress: Called with the number of tiles done and of all tiles.
 
         Raises:
             ValueError: As `restore_photograph`.
@@ -141,7 +141,7 @@ def restore_photograph(
     band is restored at once, the others when they are asked for.
 
     Args:
-        photograph: What to restore.
+        photograph: Photograph to restore.
         restore: Yields (1, C, h, s * W) in [0, 1] from top to bottom, of an image of (1, C, H, W).
         channels: C, 1 or 3.
 

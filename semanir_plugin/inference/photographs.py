@@ -233,8 +233,8 @@ def write_photograph(file: BinaryIO, photograph: PhotographInBands, suffix: str)
     WebP are written at quality 95. BMP holds neither profile nor EXIF, TIFF no EXIF.
 
     Args:
-        file: What to write to, from where it stands.
-        photograph: What to write.
+        file: File to write to, at its current position.
+        photograph: Photograph to write.
         suffix: One of `FORMATS`, in small letters.
 
     Raises:

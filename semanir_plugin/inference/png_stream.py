@@ -30,7 +30,7 @@ def write_png(
     """Write an image that comes in blocks of rows, each of which is compressed at once.
 
     Args:
-        file: What to write to.
+        file: File to write to.
         blocks: (h, W, C), from top to bottom; memory is a small multiple of the largest.
         shape: (H, W, C) of the image; C of 1 is gray, of 3 RGB, one more the opacity.
         dtype: Of 8 or 16 bit, unsigned.

@@ -32,14 +32,14 @@ class Restoration:
     """Settings for restoring images of any size by a network that takes certain sizes.
 
     Attributes:
-        descriptor: What the network takes and gives.
+        descriptor: The network's scale, channels and sizes.
         topk: Keys per query, for networks with a `topk`; None: the network's own choice.
         tile: Side of the tiles in pixels, rounded up to `multiple_of`; "auto": as large as half of the memory that is
             free at the first image of more than `tile_memory.PROBE` pixels allows; None: images are restored whole.
         tile_overlap: Pixels that neighbouring tiles share at least.
         self_ensemble: Whether to average what becomes of an image, or of each tile, flipped and turned in all eight
             ways.
-        precision: What the network computes in where autocast allows it; None: in that of its weights.
+        precision: Dtype of the network's computation where autocast allows it; None: that of its weights.
     """
 
     descriptor: NetworkDescriptor = field(default_factory=NetworkDescriptor)
@@ -67,7 +67,7 @@ class Restoration:
         Args:
             net: Maps (B, C, h, w) to (B, C', s * h, s * w) with some whole s.
             image: (B, C, H, W) where the network is.
-            progress: Is told how many tiles are done, and how many there are; a whole image is one.
+            progress: Called with the number of tiles done and of all tiles; a whole image is one.
 
         Returns:
             (B, C', s * H, s * W) where the network is; on the CPU where it was put together of tiles.

@@ -39,7 +39,7 @@ class RestoreArguments:
         self_ensemble: Whether to average all eight flips and turns.
         device: Where to restore; None: on a GPU where there is one.
         recursive: Whether folders within folders are searched.
-        suffix: What names of results end with.
+        suffix: End of the names of results, before the file type.
         overwrite: Whether results that are there are replaced.
         skip_existing: Whether photographs whose results are there are left out.
         debug: Whether failures show where they come from.

@@ -36,9 +36,9 @@ def plan_jobs(
 
     Args:
         inputs: Files, folders, or patterns such as `scans/*.png`; of folders and patterns the images are taken.
-        output: A folder, in which results keep their names; or of a single file, what the result is called.
+        output: A folder, in which results keep their names; or for a single file, the path of the result.
         recursive: Whether folders within folders are searched; results lie in folders of the same names.
-        suffix: What names of results end with, before `.png` or the like.
+        suffix: End of the names of results, before `.png` or the like.
         overwrite: Whether results that are there are replaced.
         skip_existing: Whether photographs whose results are there are left out.
 

@@ -76,7 +76,7 @@ class TileCost:
 
     Attributes:
         pixel: For each pixel of a tile, where tiles are restored.
-        values: What each pixel of the image becomes in the result: channels times the square of the scale.
+        values: Values in the result per pixel of the image: channels times the square of the scale.
         width: Of the image, in pixels.
         together: Whether tiles are restored where the image lies.
     """

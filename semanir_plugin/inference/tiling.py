@@ -43,10 +43,10 @@ def restore_tiled(
         image: (B, C, H, W) of any size. It is padded by reflection to `multiple_of`, and the result cropped.
         tile: Side of the tiles in pixels of the image, rounded up to `multiple_of`; a smaller image is one tile.
         overlap: Pixels of the image that neighbouring tiles share at least.
-        multiple_of: What sides and positions of tiles are multiples of.
+        multiple_of: Number of which sides and positions of tiles are multiples.
         batch_size: Tiles of each image that are restored at once.
         device: Where tiles are restored; None: where the image is.
-        progress: Is told how many tiles are done, and how many there are.
+        progress: Called with the number of tiles done and of all tiles.
 
     Returns:
         (B, C', s * H, s * W) in at least fp32, where the image is.

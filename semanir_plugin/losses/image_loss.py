@@ -21,7 +21,7 @@ class ImageLoss(nn.Module, ABC):
 
     Args:
         loss_weight: Factor.
-        reduction: What is done with the values that `compare` gives.
+        reduction: Reduction of the values that `compare` returns.
 
     Raises:
         ValueError: There is no such reduction.

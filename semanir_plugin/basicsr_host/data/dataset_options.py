@@ -24,7 +24,7 @@ class DatasetOptions(Protocol):
     """Options of one kind of dataset: the constructor's signature is the option file's schema."""
 
     def problems(self, *, training: bool) -> Iterable[Problem]:
-        """Yield what is wrong with values whose types are right."""
+        """Yield the problems of values whose types are right."""
 
 
 Options = TypeVar("Options", bound=DatasetOptions)
@@ -48,7 +48,7 @@ def read_options(kind: type[Options], opt: Mapping[str, Any]) -> Options:
 
 
 def check_range(name: str, value: Any, *, least: float, most: float, training: bool) -> Iterator[Problem]:
-    """Yield what is wrong with a number or [low, high]: its form, its limits, or that scores need one number."""
+    """Yield the problems of a number or [low, high]: its form, its limits, or that scores need one number."""
     ends = value if isinstance(value, Sequence) else [value, value]
     if len(ends) != 2 or ends[0] > ends[1]:
         yield name, f"{name} must be one number or [low, high], not {value}"

@@ -29,7 +29,7 @@ class JPEGOptions:
     num_channels: Literal[1, 3] = 3
 
     def problems(self, *, training: bool) -> Iterator[Problem]:
-        """Yield what is wrong with the values."""
+        """Yield the problems of the values."""
         yield from check_range("quality", self.quality, least=1, most=100, training=training)
 
 

@@ -47,7 +47,7 @@ class MixedPairedOptions:
     sources: Mapping[str, Mapping[str, Any]]
 
     def problems(self, *, training: bool) -> Iterator[Problem]:
-        """Yield what is wrong with the values."""
+        """Yield the problems of the values."""
         weights = [source.get("weight") for source in self.sources.values()]
         if not training:
             yield "type", "MixedPairedDataset is for training; to score, make each source a dataset of its own"

@@ -20,7 +20,7 @@ class Found:
     """An image, or a ground truth and its input.
 
     Attributes:
-        name: What it is to be called: its stem, after the names of the folders that wildcards stand for.
+        name: Its stem, after the names of the folders that wildcards stand for.
         paths: One or two files.
     """
 

@@ -24,7 +24,7 @@ class TolerantDataset(Dataset[dict[str, Any]]):
     than `most` in a row, or all there are, cannot be read, the sample has nothing but `UNREADABLE`.
 
     Args:
-        dataset: What is read.
+        dataset: Dataset to read.
         most: Images that may be unreadable; None: one in a hundred, at least one.
     """
 

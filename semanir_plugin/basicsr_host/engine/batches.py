@@ -30,7 +30,7 @@ class Batches:
 
     Args:
         opt: Options of the run.
-        logger: Is told of deaths.
+        logger: Logger for deaths of workers.
     """
 
     def __init__(self, opt: dict[str, Any], logger: logging.Logger) -> None:

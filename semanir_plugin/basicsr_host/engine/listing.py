@@ -30,7 +30,7 @@ class Entry:
 
     Attributes:
         name: Its `type`.
-        about: What it is, in a line; empty where nobody has said.
+        about: Description in a line; empty where there is none.
         arguments: Its arguments with their defaults; without, if they are required.
     """
 

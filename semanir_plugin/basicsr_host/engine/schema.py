@@ -212,8 +212,8 @@ class Section:
         """Compare keys and values with the parameters, and their annotations, of what the section's `type` names.
 
         Args:
-            kind: What is looked up, for messages.
-            table: Names and what they stand for.
+            kind: Kind of the entry, for messages.
+            table: Names and their targets.
             given: Parameters that the caller fills in.
             extra: Keys that are read by others.
         """

@@ -26,7 +26,7 @@ __all__ = [
 def load_resume_state(run: Run) -> dict[str, Any] | None:
     """Return the training state to continue from, and point the model at the weights that belong to it.
 
-    `--auto_resume` takes the newest checkpoint that is whole, and tells of those that are not.
+    `--auto_resume` takes the newest complete checkpoint, and reports damaged ones.
 
     Raises:
         UserError: `path.resume_state` is named but cannot be used, or of several checkpoints none can.

@@ -23,7 +23,7 @@ class SharedValidation(SRModel):
     """SRModel whose processes share the scoring, which BasicSR leaves to the first while the others wait.
 
     Attributes:
-        seconds_per_image: What `test` took for each image of the last validation.
+        seconds_per_image: Time of `test` for each image of the last validation.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:

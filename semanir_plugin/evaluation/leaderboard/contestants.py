@@ -133,7 +133,7 @@ class Restorer:
         restore: Makes of an image's name and input the result, (H, W, C) in BGR order, [0, 1].
         as_is: Whether results are scored without clipping and rounding.
         model: The built network, for its cost.
-        run: Makes of an input what it makes, without images and names, for its cost; None: there is nothing to run.
+        run: The restoration alone, without images and names, for its cost; None: there is nothing to run.
     """
 
     restore: Callable[[Sample, TestSet], FloatImage]
@@ -148,8 +148,8 @@ class Contestant(ABC):
 
     Attributes:
         name: Of the row.
-        options: What the option file says.
-        settings: What all networks of the run share: `num_gpu`, `manual_seed` and `scale`.
+        options: Options in the option file.
+        settings: Settings that all networks of the run share: `num_gpu`, `manual_seed` and `scale`.
     """
 
     name: str

@@ -63,9 +63,9 @@ class Protocol:
     Attributes:
         name: By which option files name it.
         version: Raised when its numbers may change.
-        task: What is restored.
+        task: Restoration task, such as `sr` or `denoising`.
         description: The protocol in a line or two.
-        metrics: What is measured, of each image; a test set has the mean.
+        metrics: Metrics of each image; a test set has the mean.
         channels: How files are decoded, see `decode_image`.
         condition: The option that says how much is degraded; None: there is none.
         degrade: Makes the input of a ground truth and the condition's value; None: inputs are files.

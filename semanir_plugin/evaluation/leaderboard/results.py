@@ -33,8 +33,8 @@ def assemble(
     """Return the results: measured rows as the option file orders them, then published ones.
 
     Args:
-        board: What was compared.
-        costs: By row, what `measure_cost` returns.
+        board: The leaderboard.
+        costs: Results of `measure_cost`, by row.
         cells: Records with the `scores` of each image.
         failures: Cells that have none.
         device: Where networks ran.
