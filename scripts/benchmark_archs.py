@@ -1,4 +1,4 @@
-"""Times whole networks side by side, by turns: ours, others of their size, and AST against its plain description.
+"""Time whole networks side by side, by turns: ours, others of their size, and AST against its plain description.
 
 Runs on a GPU where there is one, else on the CPU. A ratio is of least processor times, and in brackets of median times
 by the clock. Every measure is a line of JSON as soon as it is known; a table follows. Restormer, which SemanIRUNet is
@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def chosen(args: argparse.Namespace) -> list[str]:
-    """Return the names of what is compared; say what cannot be."""
+    """Return the names of the networks to compare; print those that cannot be."""
     names = args.only or [name for each in args.set for name in SETS[each]]
     missing = {name: missing_package(COMPARISONS[name]) for name in names}
     for name, package in missing.items():
@@ -127,7 +127,7 @@ def measure(name: str, turns: int, device: str, data: Path | None) -> Iterator[d
 
 
 def prepare(name: str, contestant: str, device: str, data: Path | None) -> Callable[[], Any]:
-    """Return what is measured, ready to run."""
+    """Return the call to measure: a training step or a restoration, with its network and image."""
     comparison = COMPARISONS[name]
     each = comparison.contestants[contestant]
     net, image = each.build().to(device), make_image(*comparison.size, data).to(device)
@@ -155,7 +155,7 @@ def train(net: Any, image: Any, contestant: Contestant) -> None:
 
 
 def check_equal(comparison: Comparison, device: str, data: Path | None) -> None:
-    """Refuse to time what computes something else: what networks add to the image must agree."""
+    """Refuse to time networks whose results differ: the residuals that they add to the image must agree."""
     image = make_image(*comparison.size, data).to(device)
     first, *others = (restore(each.build().to(device), image, each) - image for each in comparison.contestants.values())
     errors = [((other - first).norm() / first.norm()).item() for other in others]

@@ -1,4 +1,4 @@
-"""Measures how many training patches a second one core reads, of the data that train_weights.py makes of BSD400.
+"""Measure the training patches a second that one core reads, of the data that train_weights.py makes of BSD400.
 
 A loader with W workers on as many cores yields W times as many, less what copying batches takes.
 """

@@ -1,4 +1,4 @@
-"""Times the ops backend against backend, by turns: every backend is compared with naive before.
+"""Time the ops backend against backend, by turns, after comparing every backend with naive.
 
 Runs on a GPU where there is one, else on the CPU. Three tables: key-semantic attention (a row for each number of tokens
 per window, N, and of keys per query, k), the dictionary, and adaptive sparse attention. Attention and dictionary are
@@ -32,7 +32,7 @@ GATHER_LIMIT = 2**27  # copied keys, in elements, beyond which Torch-Gather take
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured on a kind of device.
+    """Plan of the measurements on a kind of device.
 
     Attributes:
         dtype: Name of the inputs' dtype.
@@ -295,7 +295,7 @@ def measure_attention(case: Case, backends: Sequence[str], turns: int, floor: An
 
 
 def facts_of(case: Case, windows: int) -> dict[str, Any]:
-    """Return what a row says of its size, and of how the processor was used."""
+    """Return a row's sizes, number of threads and instruction set."""
     import torch
 
     processor = {"threads": torch.get_num_threads(), "isa": torch.backends.cpu.get_cpu_capability()}
@@ -412,7 +412,7 @@ TITLES = {
 
 
 def columns(name: str, device: str, backends: Sequence[str] | None = None) -> list[str]:
-    """Return what a table compares; `backends` are those asked for of key-semantic attention."""
+    """Return the columns of a table: the backends it compares, for key-semantic attention those asked for."""
     plan = PLANS[device]
     return {
         "attention": [*(backends or plan.attention), "dense"],
@@ -422,7 +422,7 @@ def columns(name: str, device: str, backends: Sequence[str] | None = None) -> li
 
 
 def print_row(name: str, row: dict[str, Any], backends: list[str], *, header: bool) -> None:
-    """Print one line, and before the first one what the columns are."""
+    """Print a row; before the first one, the names of the columns."""
     if header:
         titles = "".join(f"{backend:>20s}" for backend in backends)
         print(f"\n{TITLES[name]}")

@@ -1,4 +1,4 @@
-"""Times training steps of option files' networks side by side: images per second, on patches of photographs.
+"""Time training steps of option files' networks side by side: images per second, on patches of photographs.
 
 A step is forward, L1, backward and Adam, with the recipe's batch and patches unless told otherwise. The networks take
 turns, so that a busy machine slows all alike. Weights are random; what photographs show is what attention looks for.
@@ -105,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def make_setup(recipe: Path, args: argparse.Namespace, device: str) -> dict[str, Any]:
-    """Return what a process needs to know to train the recipe's network.
+    """Return the settings that a process needs to train the recipe's network.
 
     Raises:
         UserError: Of the data no such patches can be made.

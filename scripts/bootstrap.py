@@ -1,4 +1,4 @@
-"""Runs a script of this repository in ``.venv``, which it creates and completes first.
+"""Run a script of this repository in ``.venv``, which it creates and completes first.
 
 A script imports ``run_in_venv`` and calls it before importing anything that may not be installed. Where nothing is
 missing that takes milliseconds and prints nothing. This file imports the standard library only, and Pythons too old
@@ -36,7 +36,7 @@ PIN = re.compile(
 
 
 class SetupError(Exception):
-    """What stops the set-up and what to do about it, in one line."""
+    """Error that stops the set-up: its cause and remedy, in one line."""
 
 
 def run_in_venv(torch: str | None = None) -> None:
@@ -117,7 +117,7 @@ class Environment:
         return {normalise(name): version for name, _, version in pairs}
 
     def torch(self) -> str | None:
-        """Which build of torch is installed, if any: ``"cpu"`` or ``"cuda"`` (any other)."""
+        """Return the build of torch that is installed, if any: ``"cpu"`` or ``"cuda"`` (any other)."""
         version = self.installed().get("torch")
         return version and ("cpu" if version.endswith("+cpu") else "cuda")
 
@@ -141,7 +141,7 @@ class Environment:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def is_fresh(self) -> bool:
-        """Whether an installation ended well here and nothing that it depends on has changed since."""
+        """Return whether an installation succeeded here and nothing that it depends on has changed since."""
         return (
             self.python.exists()
             and self.stamp.is_file()
@@ -221,7 +221,7 @@ def install(venv: Environment, torch: str | None) -> None:
 
 @contextmanager
 def step(number: int, title: str) -> Iterator[None]:
-    """Announce a step of the installation and say how long it took."""
+    """Announce a step of the installation and print the time it took."""
     print(f"[{number}/5] {title} ... ", end="", file=sys.stderr, flush=True)
     start = time.monotonic()
     try:
@@ -233,7 +233,7 @@ def step(number: int, title: str) -> Iterator[None]:
 
 
 def is_usable(venv: Environment) -> bool:
-    """Whether ``venv`` has pip; raises SetupError if its Python is not supported, rather than remove it unasked."""
+    """Return whether ``venv`` has pip; raise SetupError if its Python is unsupported, rather than remove it unasked."""
     version = venv.version()
     if version and version not in SUPPORTED:
         found = ".".join(map(str, version))
@@ -278,7 +278,7 @@ def supported() -> str:
 
 
 def runs(*command: str) -> bool:
-    """Whether a command can be started and succeeds."""
+    """Return whether a command can be started and succeeds."""
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

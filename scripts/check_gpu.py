@@ -1,4 +1,4 @@
-"""Runs on a GPU what needs one, in stages: correctness, each kernel's time, training steps, and a training.
+"""Check the package on a GPU, in stages: correctness, each kernel's time, training steps, and a training.
 
 Every number is a JSON line of results.jsonl in the output folder the moment it is known; log.txt has all other words. A
 stage has a limit of time, of which the next ones get what it leaves; a case that fails, crashes or hangs is a line with
@@ -18,7 +18,7 @@ from bootstrap import run_in_venv
 EPILOG = """\
   python3 scripts/check_gpu.py --data DIR                       nine minutes of four stages
   python3 scripts/check_gpu.py --stages training --minutes 5 --data DIR --start results/check_gpu/parts
-  python3 scripts/check_gpu.py --rehearse                       on a CPU, tiny, in Triton's interpreter
+  python3 scripts/check_gpu.py --dry-run                        on a CPU, tiny, in Triton's interpreter
   python3 scripts/check_gpu.py --pack pack --data DIR           for a machine without a network: prints the command
 
 DIR has train/BSD400 and test/Set5, folders of images.
@@ -60,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
     parser.add_argument("--start", type=Path, help="folder of parts, or weights, that the training goes on from")
     parser.add_argument("--commit", help="what is written down as the commit where the repository has no .git")
-    parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU, to try all of it")
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU, to try all of it")
     parser.add_argument("--pack", type=Path, metavar="DIR", help="make DIR instead, for a machine without a network")
     args = parser.parse_args()
     if args.minutes <= 0:
@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def pack(args: argparse.Namespace) -> int:
-    """Fill the pack's folder and say what to run."""
+    """Fill the pack's folder and print the command to run."""
     from gpu_stages.pack import make_pack
 
     command = make_pack(args.pack, args.data, args.start)
@@ -82,7 +82,7 @@ def pack(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Run the stages; return 1 where one failed, was cut short or told of an error."""
+    """Run the stages; return 1 where one failed, was cut short or reported an error."""
     import torch
     from gpu_stages.journal import Journal
     from gpu_stages.summary import summarize
@@ -91,27 +91,27 @@ def check(args: argparse.Namespace) -> int:
 
     from semanir_plugin.errors import UserError
 
-    if not args.rehearse and not torch.cuda.is_available():
-        raise UserError("torch finds no CUDA device here; run it on a machine with one, or try it with --rehearse")
+    if not args.dry_run and not torch.cuda.is_available():
+        raise UserError("torch finds no CUDA device here; run it on a machine with one, or try it with --dry-run")
     args.output.mkdir(parents=True, exist_ok=True)
     journal = Journal(args.output, "machine")
     if journal.path.exists():
         raise UserError(f"{journal.path} holds the results of another run; name another --output, or remove it")
-    if args.rehearse:
+    if args.dry_run:
         os.environ["TRITON_INTERPRET"] = "1"
-    machine = describe_machine("cpu" if args.rehearse else "cuda")
+    machine = describe_machine("cpu" if args.dry_run else "cuda")
     journal.write(machine=machine, commit=args.commit, command=" ".join(sys.argv))
     stages = [stage for stage in STAGES if stage.name in args.stages]
-    bad = run_stages(stages, 60 * args.minutes, args.output, options_of(args), warm=not args.rehearse)
+    bad = run_stages(stages, 60 * args.minutes, args.output, options_of(args), warm=not args.dry_run)
     print(f"\n{summarize(journal.path)}")
     return min(1, bad)
 
 
 def options_of(args: argparse.Namespace) -> list[str]:
-    """Return what the processes of stages are told."""
+    """Return the command-line options that the stages' processes take over."""
     paths = {"--data": args.data, "--start": args.start}
     options = [word for name, path in paths.items() if path is not None for word in (name, str(path))]
-    return [*options, *(["--rehearse"] if args.rehearse else [])]
+    return [*options, *(["--dry-run"] if args.dry_run else [])]
 
 
 if __name__ == "__main__":

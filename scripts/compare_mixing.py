@@ -1,4 +1,4 @@
-"""Trains each recipe of docs/mixing.md, reduced, beside its host: the same data, iterations and seeds for both.
+"""Train each recipe of docs/mixing.md, reduced, beside its host: the same data, iterations and seeds for both.
 
 Makes its option files of options/*.yml and of a folder of data as the tests take it, with train/BSD400 and test/{Set5,
 Set14}. Everything goes under the working directory: reduced/, experiments/, results/. A run that is complete is not
@@ -24,7 +24,7 @@ from reduced_trainings import basicsr, read, write
 
 @dataclass(frozen=True)
 class Comparison:
-    """A recipe, what makes its network small, and what makes its network the host."""
+    """A recipe, the changes that make its network small, and the host to compare it with."""
 
     recipe: str
     small: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The networks that benchmark_archs.py compares, what each is given, and what it is measured against."""
+"""Networks that benchmark_archs.py compares, with their inputs and references."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Comparison:
     same: bool = False
 
     def references_of(self, name: str) -> tuple[str, ...]:
-        """Return what a contestant is measured against."""
+        """Return the names that a contestant is compared with."""
         return self.references[: self.references.index(name)] if name in self.references else self.references
 
 

@@ -20,7 +20,7 @@ INSTRUCTION_SETS = {
 
 @dataclass(frozen=True)
 class Configuration:
-    """How a process computes.
+    """Threads and instruction set of a process.
 
     Attributes:
         threads: Their number; None: what the environment says.
@@ -36,7 +36,7 @@ class Configuration:
         return {**threads, **INSTRUCTION_SETS[self.isa]}
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what a module's function returns, called in a fresh process unless this one computes so already."""
+        """Call a module's function, in a fresh process unless this one is configured so already; return its result."""
         if self.environment().items() <= os.environ.items():
             return function(*arguments)
         with _changed(self.environment()), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -1,4 +1,4 @@
-"""Trains a small SemanIR x4 on real photographs, scores it on others, and draws what it does.
+"""Train a small SemanIR x4 on real photographs, score it on others, and plot its results.
 
 Everything goes under the working directory: datasets/demo, experiments/demo_SemanIR_SRx4, results/demo_*.
 """

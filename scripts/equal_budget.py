@@ -1,4 +1,4 @@
-"""Trains networks on BSD400 with the same data, seeds and budget, and scores them side by side.
+"""Train networks on BSD400 with the same data, seeds and budget, and score them side by side.
 
 Everything goes under the working directory: weights/ with data and option files, experiments/, and results/equal_budget
 with table, scores and curves. What is finished is not trained again; what was stopped goes on.
@@ -39,7 +39,7 @@ Options = dict[str, Any]
 
 
 def with_window(side: int) -> Callable[[Options], Options]:
-    """Return what changes the window's side, and keeps the share of keys that are attended to."""
+    """Return a variant with windows of another side and the same share of keys that are attended to."""
     return lambda net: {"window_size": side, "topk": net["topk"] * side**2 // net["window_size"] ** 2}
 
 
@@ -60,14 +60,14 @@ VARIANTS: dict[str, Callable[[Options], Options]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A network of the table: a recipe, and what of it is changed."""
+    """A network of the table: a recipe and the changes to it."""
 
     recipe: Path
     variant: str | None = None
 
     @property
     def label(self) -> str:
-        """What the table calls it."""
+        """The name in the table."""
         name = self.recipe.stem.removeprefix("train_")
         return f"{name}, {self.variant.replace('_', ' ')}" if self.variant else name
 

@@ -1,4 +1,4 @@
-"""A GPU kernel that does nothing but exponentials, to measure how many a GPU can do. Needs Triton."""
+"""GPU kernel that does nothing but exponentials, to measure a GPU's rate of them. Needs Triton."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kills a small training at random moments, resumes it until it is done, and compares it with one that nobody touched.
+"""Kill a small training at random moments, resume it until it is done, and compare it with an undisturbed one.
 
 The training has what a resume could lose: a network that draws k and the branches it leaves out, noise drawn for each
 patch, patches that grow, MixUp, accumulation, a warm-up, a cosine, an average of the weights, and a best network.
@@ -37,7 +37,7 @@ ITERATION = re.compile(r"\[epoch:.*?, iter: *([\d,]+), (lr:\(.*?\)\]).*\] (l_pix
 
 @dataclass
 class Result:
-    """What came of a training with some number of workers.
+    """Outcome of a training with some number of workers.
 
     Attributes:
         kills: By moment.
@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def run_test(folder: Path, kills: int, workers: int, moments: random.Random) -> Result:
-    """Train undisturbed and with kills; return what came of it."""
+    """Train undisturbed and with kills; return the outcome."""
     write_images(folder)
     options = recipe(folder, PER_KILL * (kills + 1), workers)
     (folder / f"{NAME}.yml").write_text(json.dumps(options))  # JSON is YAML
@@ -147,11 +147,11 @@ class Life:
         self.process.wait()
 
     def said(self) -> str:
-        """Return what it has printed since it was started last."""
+        """Return the output since the last start."""
         return self.output.read_text()
 
     def iterations(self) -> int:
-        """Return how many iterations it has logged since it was started last; -1: it does not train yet."""
+        """Return the number of iterations logged since the last start; -1: it does not train yet."""
         said = self.said()
         return len(ITERATION.findall(said)) if "Training on" in said else -1
 
@@ -262,7 +262,7 @@ def find_damaged(experiment: Path) -> list[str]:
 
 
 def compare(straight: Life, killed: Life) -> Iterator[tuple[str, bool]]:
-    """Yield each thing that the trainings left, and whether it is the same to the bit."""
+    """Yield each result of the trainings, and whether both have it equal to the bit."""
     from semanir_plugin.evaluation.training_logs import read_run
     from semanir_plugin.inference.safe_loading import load_checkpoint
 

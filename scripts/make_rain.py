@@ -1,4 +1,4 @@
-"""Makes pairs of clean and rainy images from a folder of photographs, with synthetic streaks of rain."""
+"""Make pairs of clean and rainy images from a folder of photographs, with synthetic streaks of rain."""
 
 from __future__ import annotations
 

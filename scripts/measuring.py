@@ -1,4 +1,4 @@
-"""How benchmarks measure: times by turns, peak memory, the floor a machine sets, and on what machine it was."""
+"""Measurements for benchmarks: times taken by turns, peak memory, a GPU's lower bound, the machine's description."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#0
 
 
 def check(name: str, results: list[Any], truth: list[Any]) -> None:
-    """Refuse to time what is not right: compare tensors by relative RMS, in the tolerance of the first one's dtype."""
+    """Refuse to time wrong results: compare tensors by relative RMS, in the tolerance of the first one's dtype."""
     errors = [((a.float() - b.float()).norm() / b.float().norm()).item() for a, b in zip(results, truth, strict=True)]
     if not max(errors) < TOLERANCES[str(results[0].dtype).removeprefix("torch.")]:
         sys.exit(f"{name} differs from naive by {max(errors):.1e}; nothing is measured")
 
 
 class Times(NamedTuple):
-    """How long a function takes, in milliseconds.
+    """Times of a function, in milliseconds.
 
     Attributes:
         processor: The least processor time, of all threads together: what other work disturbs least. On a GPU `least`.
@@ -41,7 +41,7 @@ class Times(NamedTuple):
 
 
 def take_turns(functions: Sequence[Callable[[], Any]], repeats: int, device: str) -> list[Times]:
-    """Time functions turn by turn, so that what disturbs one disturbs all, after two turns that warm up."""
+    """Time functions by turns, so that a disturbance meets all of them, after two turns that warm up."""
     measure = _cuda_ms if device == "cuda" else _cpu_ms
     turns = [[measure(function) for function in functions] for _ in range(2 + repeats)][2:]
     return [_summarise(each) for each in zip(*turns, strict=True)]
@@ -110,7 +110,7 @@ def _high_water_mib() -> float:
 
 
 class Floor:
-    """What a GPU needs at least: its measured rates of matrix products and of exponentials.
+    """Lower bound of a GPU's times, by its measured rates of matrix products and of exponentials.
 
     Args:
         dtype: Name of the dtype that is multiplied, such as "bfloat16".
@@ -139,7 +139,7 @@ def _exponentials_per_ms() -> float:
 
 
 def describe_machine(device: str) -> str:
-    """Say on what this was measured."""
+    """Return a description of the machine: processor, GPU and versions."""
     import torch
 
     if device == "cuda":

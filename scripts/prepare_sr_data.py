@@ -1,4 +1,4 @@
-"""Makes ground truth and low resolution pairs for super-resolution from a folder of photographs."""
+"""Make ground truth and low resolution pairs for super-resolution from a folder of photographs."""
 
 from __future__ import annotations
 

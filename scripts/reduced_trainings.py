@@ -1,4 +1,4 @@
-"""Trains reduced networks on the shipped recipes for some minutes, and scores them beside their degraded input.
+"""Train reduced networks on the shipped recipes for some minutes, and score them beside their degraded input.
 
 Makes its option files of options/{train,test}_*.yml and of a folder of data as the tests take it, with train/BSD400 and
 test/{Set12,McMaster,classic5,Kodak24}. Everything goes under the working directory: reduced/, experiments/, results/.
@@ -21,7 +21,7 @@ from bootstrap import ROOT, run_in_venv
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its recipe, the test set of it that is likely to be at hand, and what makes the training small."""
+    """One task: its recipe, its most common test set, and the changes that make the training small."""
 
     recipe: str
     test_set: str
@@ -130,7 +130,7 @@ def make_options(task: str, args: argparse.Namespace) -> list[Path]:
 
 
 def count_iterations(task: str, args: argparse.Namespace) -> int:
-    """Return how long a task is trained."""
+    """Return the number of iterations for which a task is trained."""
     return args.iterations or TASKS[task].iterations
 
 
@@ -185,7 +185,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return what an option file holds."""
+    """Return the options of a file."""
     import yaml
 
     options: dict[str, Any] = yaml.safe_load(path.read_text())

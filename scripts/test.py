@@ -1,4 +1,4 @@
-"""Installs what is missing, then runs the linters, the type checker and the tests."""
+"""Install what is missing, then run the linters, the type checker and the tests."""
 
 from __future__ import annotations
 

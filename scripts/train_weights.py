@@ -1,4 +1,4 @@
-"""Trains a recipe on BSD400 for a time that is given, and makes of it weights that can be shipped.
+"""Train a recipe on BSD400 for a given time, and make weights of it that can be shipped.
 
 Data, runs and results go under the working directory: weights/data, experiments, weights/NAME. Called again, it goes
 on; weights/NAME/parts, written anew every minute, has all that another machine needs for that, in files of less than
@@ -106,7 +106,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained: the arguments of the command line, which say what each of them is."""
+    """Plan of a training: the arguments of the command line, whose help describes them."""
 
     recipe: Path
     data: Path
@@ -160,7 +160,7 @@ class Weights:
             print(f"{trained} are done; the same command goes on, elsewhere with --start {self.parts}")
 
     def _leave_parts(self) -> None:
-        """Tell of this call what it has done so far, and put together what another machine needs to go on."""
+        """Write down the progress of this call, and pack the files that another machine needs to go on."""
         import torch
         from measuring import describe_machine
 
@@ -192,7 +192,7 @@ class Weights:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What the recipe says."""
+        """The recipe's options."""
         return read_yaml(self.plan.recipe)
 
     def _options(self, training_set: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class Weights:
         return options | {"name": self.name, "datasets": {"train": training_set, "val": validation}}
 
     def _fit(self, options: dict[str, Any], deadline: float) -> int:
-        """Return how many iterations the time allows, by the time that a few take."""
+        """Return the number of iterations that the time allows, by the time that a few take."""
         trial = json.loads(json.dumps(options)) | {"name": f"trial_{self.name}", "val": None}
         shorten(trial, TRIAL)
         del trial["datasets"]["val"]
@@ -330,7 +330,7 @@ def resize(path: Path, folder: Path) -> None:
 
 
 def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
-    """Return what a training is validated on, often and so on few images: Set5, or Set12 of gray ones."""
+    """Return the validation set, small since it is used often: Set5, or Set12 for gray images."""
     from make_rain import write_rain_pairs
 
     train = recipe["datasets"]["train"]
@@ -348,7 +348,7 @@ def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
 
 
 def shorten(options: dict[str, Any], iterations: int, validations: int = 1) -> None:
-    """Have a recipe train for so many iterations, its schedule shortened or stretched alike."""
+    """Set a recipe's number of iterations, and scale its schedule alike."""
     train, dataset = options["train"], options["datasets"]["train"]
     factor = iterations / train["total_iter"]
 
@@ -374,7 +374,7 @@ def shorten(options: dict[str, Any], iterations: int, validations: int = 1) -> N
 
 
 def read_seconds(run: Path) -> float:
-    """Return what an iteration took, by the last line of a run's log that tells."""
+    """Return the seconds per iteration, by the last line of a run's log that has them."""
     times = re.findall(r"time \(data\): ([\d.]+)", max(run.glob("train_*.log")).read_text())
     return float(times[-1])
 
@@ -406,7 +406,7 @@ def list_parts(folder: Path) -> dict[int, list[Path]]:
 
 
 def unpack(folder: Path) -> None:
-    """Bring back, under the working directory, what `pack` put together; of several sets the last that is whole."""
+    """Unpack the files of `pack` under the working directory; of several sets, the last that is whole."""
     from semanir_plugin.errors import UserError
 
     sets = [parts for parts in list_parts(folder).values() if parts[-1].name.endswith(f"_{len(parts)}_of_{len(parts)}")]

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves no half of one."""
+"""Atomic writes: a crash leaves no partial file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have a new name outlast a power cut, as the content does that it stands for."""
+    """Sync a folder, so that a new name survives a power cut as the file's content does."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -77,6 +77,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what was half written to a folder when its process was killed; nothing may be writing there."""
+    """Remove the partial files that a killed process left in a folder; nothing may be writing there."""
     for path in Path(folder).glob(".*.tmp"):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The one exception type whose message is meant for the user of the command line, and how it helps with a name."""
+"""Errors for the user of the command line, and messages about unknown names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["UserError", "describe_unknown", "near_match", "one_line", "printable
 
 
 class UserError(Exception):
-    """Something the user can mend: what is wrong, where, and what to do, in one line.
+    """Error that the user can mend: what is wrong, where, and what to do, in one line.
 
     The command prints the message alone and ends with exit code 2.
     """
@@ -27,7 +27,7 @@ def near_match(name: str, known: Iterable[str]) -> str | None:
 
 
 def describe_unknown(kind: str, name: str, known: Iterable[str], owner: str | None = None) -> str:
-    """Return that a name is not known, with the nearest one and all that are."""
+    """Return a message that a name is unknown, with the nearest known name and all others."""
     known = sorted(known)
     near = near_match(name, known)
     hint = f"did you mean '{near}'? " if near else ""
@@ -41,5 +41,5 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with what would break the line or steer the terminal, as names of files may, spelt out."""
+    """Return a text with control characters, which names of files may have, escaped."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,4 +1,4 @@
-"""Attaches this package to BasicSR and to OpenMMLab's mmengine, at the moment they are imported.
+"""Attach this package to BasicSR and to OpenMMLab's mmengine, at the moment they are imported.
 
 `attach_to_hosts` arranges it without importing anything heavy. BasicSR is made importable on a current stack, what is
 broken in it is replaced, and its registries take up ours; mmengine's registries get a scope `semanir_plugin`. Nothing
@@ -58,7 +58,7 @@ HOSTS: dict[str, Callable[[], None]] = {BASICSR: _complete_basicsr, MMENGINE: _c
 
 
 class HostFinder(MetaPathFinder):
-    """Finds a host where the other finders do, and has it loaded by `HostLoader`."""
+    """Finder that locates a host through the other finders, and has it loaded by `HostLoader`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -80,7 +80,7 @@ class HostFinder(MetaPathFinder):
 
 
 class HostLoader(Loader):
-    """Runs the genuine loader, for BasicSR amid the import-time repairs, then attaches this package."""
+    """Loader that runs the genuine one, for BasicSR amid the import-time repairs, then attaches this package."""
 
     def __init__(self, genuine: Loader) -> None:
         self.genuine = genuine

@@ -28,7 +28,7 @@ _MAX_INTEGER = 2**63  # which nothing takes, and which cannot always be printed
 
 @dataclass(frozen=True)
 class OptionFile:
-    """What an option file says, and where it says it.
+    """Content of an option file, and the place of each of its values.
 
     Attributes:
         path: The file, as the user named it.

@@ -1,4 +1,4 @@
-"""Names that strangers chose: which can be that of a file, and whether a path stays in its folder."""
+"""Validation of untrusted names: which can name a file, and whether a path stays in its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_NAME = 200  # bytes; file systems take 255, of which endings and tempor
 
 
 def can_name_file(name: object) -> bool:
-    """Whether something is a name of a single file or folder: no path that leads elsewhere, nothing unprintable."""
+    """Return whether something is the name of a single file or folder: no path that leads elsewhere, all printable."""
     if not isinstance(name, str) or not name.isprintable() or not name.strip(". "):
         return False
     return not any(separator in name for separator in "/\\") and len(name.encode()) <= _LONGEST_NAME

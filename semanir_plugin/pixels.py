@@ -14,7 +14,7 @@ FloatImage = NDArray[np.float32]
 
 
 def to_float(pixels: NDArray[Any]) -> FloatImage:
-    """Map 8 or 16 bit to [0, 1]; what is float is there already."""
+    """Map 8 or 16 bit to [0, 1]; floats are returned unchanged."""
     whole = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
     return pixels.astype(np.float32) / np.float32(whole)
 

@@ -1,4 +1,4 @@
-"""Registries: the classes and functions of each kind that an option file or a checkpoint can name.
+"""Registries of the classes and functions that an option file or a checkpoint can name.
 
 A class enters where it is defined, by a decorator:
 
@@ -26,7 +26,7 @@ class Registry(Mapping[str, Any]):
     """The entries of this package of one kind, by name, and the way to those of BasicSR.
 
     Args:
-        kind: What the entries are, for messages.
+        kind: Kind of the entries, for messages.
         host_name: The name of BasicSR's registry of the same kind in `basicsr.utils.registry`.
     """
 
@@ -73,7 +73,7 @@ class Registry(Mapping[str, Any]):
         near = near_match(name, {key.removesuffix("_basicsr") for key in (*self, *host)})
         hint = f"; did you mean '{near}'?" if near else ""
         without = "" if host else "; BasicSR, which has more, is not installed"
-        raise KeyError(f"no {self.kind} '{name}'{hint}{without}")
+        raise KeyError(f"unknown {self.kind} '{name}'{hint}{without}")
 
     def _host_entries(self) -> Mapping[str, Any]:
         try:

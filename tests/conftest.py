@@ -1,4 +1,4 @@
-"""What all tests share: photographs, small data sets, and option files made of the shipped ones."""
+"""Fixtures of all tests: photographs, small data sets, and option files made of the shipped ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def benchmark_data() -> Path:
 
 @pytest.fixture
 def kernel_device() -> str:
-    """Where Triton kernels run here: a GPU, or the CPU in Triton's interpreter."""
+    """Return the device that Triton kernels run on here: a GPU, or the CPU in Triton's interpreter."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if reason := why_not(torch.device(device)):
         pytest.skip(reason)

@@ -141,7 +141,7 @@ def write_images(root, photo, scale):
 
 
 def tiny(options):
-    """Return what makes the option file's network small, of the arguments that it sets."""
+    """Return arguments that make the option file's network small, of those that it sets."""
     network = options["network_g"]
     if network["type"] == "MixedArch":
         return {"base": {**network["base"], **small(network["base"])}}

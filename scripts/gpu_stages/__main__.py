@@ -1,4 +1,4 @@
-"""Runs one stage in this process: what `check_gpu.py` starts."""
+"""Run one stage in this process; `check_gpu.py` starts it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpu_stages.cases import run_cases, warm_up
 from gpu_stages.journal import Journal
-from gpu_stages.sizes import FULL, REHEARSAL
+from gpu_stages.sizes import DRY_RUN, FULL
 from gpu_stages.supervision import STAGES
 
 
@@ -20,12 +20,12 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--warm", type=int, nargs=2, metavar=("INDEX", "COUNT"), help="compile one of COUNT shares")
-    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--start", type=Path)
     args = parser.parse_args()
     module = importlib.import_module(f"gpu_stages.{args.stage}")
-    cases = module.cases(REHEARSAL if args.rehearse else FULL, args)
+    cases = module.cases(DRY_RUN if args.dry_run else FULL, args)
     if args.warm:
         warm_up(cases, *args.warm)
     else:

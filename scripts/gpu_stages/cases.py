@@ -1,4 +1,4 @@
-"""Runs the cases of a stage one after the other: one that fails, crashes or hangs is a row, and the next one starts."""
+"""Run the cases of a stage one after the other: one that fails, crashes or hangs is a row, and the next one starts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Case:
 
 
 def run_cases(cases: Iterable[Case], journal: Journal) -> None:
-    """Measure what the journal has not settled, in the order that is given.
+    """Measure the cases that the journal has not settled, in the given order.
 
     Ends the process where it hangs, or has lost its GPU: called again in another one, it goes on behind that case.
     """
@@ -56,7 +56,7 @@ def run_cases(cases: Iterable[Case], journal: Journal) -> None:
 
 
 def warm_up(cases: Iterable[Case], index: int, count: int) -> None:
-    """Run a share of the cases that compile, and forget what comes of it: errors are told when they are measured."""
+    """Run a share of the cases that compile, and drop the results: errors are reported when they are measured."""
     for case in islice((case for case in cases if case.compiles), index, None, count):
         with suppress(Exception):
             deque(case.measure(), maxlen=0)

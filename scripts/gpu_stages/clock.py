@@ -1,4 +1,4 @@
-"""Times, memory, kernels of a call, and what a device can do at most."""
+"""Time, memory and kernels of a call, and a device's highest rates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEAD_START = 4_000_000
 
 def median_ms(run: Callable[[], Any], runs: int, device: str) -> float:
     """Return the median time of a call in milliseconds, on a GPU without the host's part."""
-    if device == "cpu":  # a rehearsal needs no warming up
+    if device == "cpu":  # a dry run needs no warming up
         return statistics.median(_cpu_ms(run) for _ in range(runs))
     run()
     run()
@@ -55,7 +55,7 @@ def _cuda_ms(run: Callable[[], Any]) -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation cannot do without."""
+    """Operations, exponentials and bytes that a computation needs at least."""
 
     flops: float = 0.0
     exponentials: float = 0.0
@@ -67,7 +67,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device did per millisecond when it did nothing else."""
+    """Measured rates of a device, each per millisecond and when it does nothing else."""
 
     flops: float
     exponentials: float
@@ -84,7 +84,7 @@ def measure_rates(device: str, dtype: torch.dtype) -> Rates:
     elements = 1 << (28 if device == "cuda" else 16)
     copied = torch.empty(2, elements, device=device)
     copied_per_ms = 8 * elements / median_ms(lambda: copied[0].copy_(copied[1]), 10, device)
-    if device == "cpu":  # a rehearsal
+    if device == "cpu":  # a dry run
         side = 256
         a = torch.randn(side, side, dtype=dtype)
         flops_per_ms = 2 * side**3 / median_ms(lambda: a @ a, 10, device)
@@ -107,7 +107,7 @@ def peak_mib(run: Callable[[], Any], sizes: Sizes) -> float | None:
 
 
 def top_kernels(run: Callable[[], Any], sizes: Sizes, most: int = 25) -> list[tuple[str, int, float]]:
-    """Return (name, calls, milliseconds) of what takes longest in a call, on the device itself."""
+    """Return (name, calls, milliseconds) of the longest kernels of a call, on the device itself."""
     from torch.profiler import ProfilerActivity, profile
 
     on_cpu = sizes.device == "cpu"

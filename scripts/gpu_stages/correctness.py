@@ -59,13 +59,13 @@ def _windows_at_a_time(problem: Problem) -> int:
 
 
 def _compare(results: dict[str, Tensor], truth: dict[str, Tensor], tolerance: float) -> Row:
-    """Tell the errors, ||x - truth|| / ||truth||; NaN is above every tolerance."""
+    """Return the relative errors, ||x - truth|| / ||truth||; NaN is above every tolerance."""
     errors = {name: ((x.double() - truth[name]).norm() / truth[name].norm()).item() for name, x in results.items()}
     return {"errors": errors, "tolerance": tolerance, "passed": all(each < tolerance for each in errors.values())}
 
 
 def _repeat(first: dict[str, Tensor], run: Callable[[], dict[str, Tensor]], sizes: Sizes) -> Row:
-    """Tell how many of several runs gave other bits, each in memory that held NaN before."""
+    """Return the number of runs with other bits, of several, each in memory that held NaN before."""
     moved = dict.fromkeys(first, 0)
     for _ in range(sizes.repeats):
         _poison(first)
@@ -75,7 +75,7 @@ def _repeat(first: dict[str, Tensor], run: Callable[[], dict[str, Tensor]], size
 
 
 def _poison(like: dict[str, Tensor]) -> None:
-    """Leave NaN in what the allocator gives out next."""
+    """Leave NaN in the memory that the allocator gives out next."""
     held = [
         torch.full(x.shape, torch.nan, device=x.device, dtype=x.dtype) for x in like.values() if x.is_floating_point()
     ]
@@ -96,7 +96,7 @@ def _masks(x: Tensor, keys: int) -> dict[str, Tensor]:
 
 
 def _judge(mask: Tensor, x: Tensor, keys: int) -> Row:
-    """Tell by how much similarities that were dropped exceed those that were kept; equal ones may change places."""
+    """Return by how much dropped similarities exceed those that were kept; equal ones may change places."""
     similarity = x @ x.mT
     least_kept = similarity.masked_fill(~mask, torch.inf).amin(-1)
     most_dropped = similarity.masked_fill(mask, -torch.inf).amax(-1)

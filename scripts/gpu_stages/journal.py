@@ -1,4 +1,4 @@
-"""What is known so far, in a file that loses nothing when the process is killed: a JSON line per number."""
+"""Journal of the results so far, a JSON line each, which loses nothing when the process is killed."""
 
 from __future__ import annotations
 

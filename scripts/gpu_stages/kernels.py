@@ -1,4 +1,4 @@
-"""Stage 2: what each op costs by each of its backends, beside the least that this GPU could need."""
+"""Stage 2: the cost of each op by each of its backends, beside the least that this GPU could need."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _attention_work(problem: Problem, *, keys: int, dense: bool) -> tuple[Work, 
 def _time(
     sizes: Sizes, make: Callable[[], Problem], backend: str, work: Callable[[Problem], tuple[Work, Work]]
 ) -> Iterator[Row]:
-    """Tell the time forward, and forward and backward, beside the floors, and the memory of the latter."""
+    """Yield the times forward, and forward and backward, beside the floors, and the memory of the latter."""
     problem = make()
     forward, backward = work(problem)
     rates = measure_rates(sizes.device, _dtype(sizes))

@@ -1,4 +1,4 @@
-"""Puts into one folder what a machine without a network needs beside this repository: packages and photographs."""
+"""Pack for a machine without a network: one folder with this repository, packages and photographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ops are given: inputs as a network in training has them, and a step forward and backward on them."""
+"""Problems for the ops: inputs as a network in training has them, and a step forward and backward on them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Problem:
         return self._step(self.tensors, backend, self.windows)
 
     def prepare_step(self, backend: str) -> Callable[[], tuple[Tensor, ...]]:
-        """Return a step of which nothing but forward and backward is left to do."""
+        """Return a step that does only forward and backward, all else being prepared."""
         leaves, everything = _leaves(self.tensors), slice(0, self.windows)
         gradients = [_gradient_of(out, everything) for out in self.forward(backend)]
 
@@ -68,7 +68,7 @@ class Problem:
         return step
 
     def truth(self, windows: int) -> dict[str, Tensor]:
-        """Return what `step` does, by the definition in float64, so many windows at a time."""
+        """Return the results of `step` by the definition in float64, computed `windows` windows at a time."""
         return self._step({name: x.double() for name, x in self.tensors.items()}, "naive", windows)
 
     def _step(self, tensors: dict[str, Tensor], backend: str, windows: int) -> dict[str, Tensor]:

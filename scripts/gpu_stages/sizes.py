@@ -1,10 +1,10 @@
-"""How large everything is: a training's sizes on a GPU, and those with which a CPU rehearses."""
+"""Sizes of all problems: those of a training on a GPU, and those of a dry run on a CPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FULL", "REHEARSAL", "Sizes"]
+__all__ = ["DRY_RUN", "FULL", "Sizes"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ FULL = Sizes(
     steps=10,
     small=False,
 )
-REHEARSAL = Sizes(
+DRY_RUN = Sizes(
     device="cpu",
     windows=2,
     window=8,

@@ -1,4 +1,4 @@
-"""Stage 3: training steps of our networks and of BasicSR's, in images per second, and what their time goes into."""
+"""Stage 3: training steps of our networks and of BasicSR's, in images per second, and their longest kernels."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SWINIR = {"embed_dim": 180, "depths": [6] * 6, "num_heads": [6] * 6, "upsampler"
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained.
+    """Network to train.
 
     Attributes:
         recipe: Option file whose `network_g` it is.
         patch: Side of its inputs, as a multiple of `Sizes.patch`.
         changes: To the recipe's network.
-        small: Changes with which a CPU rehearses.
+        small: Changes of a dry run on a CPU.
     """
 
     recipe: str

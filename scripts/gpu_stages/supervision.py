@@ -1,4 +1,4 @@
-"""Runs stages as processes that are killed at their limits, so that none eats the time of the next."""
+"""Run stages as processes that are killed at their limits, so that none takes the time of the next."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ STAGES = (
 def run_stages(
     stages: Sequence[Stage], seconds: float, folder: Path, options: Sequence[str], *, warm: bool = True
 ) -> int:
-    """Run stages one after the other and say how each ended; return how many did not come to their end, or had errors.
+    """Run stages one after the other and print how each ended; return the number that were cut short or had errors.
 
     What a stage does not use of its time passes on to the next.
 

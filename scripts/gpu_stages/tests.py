@@ -20,13 +20,13 @@ from gpu_stages.sizes import Sizes
 
 __all__ = ["cases"]
 
-WHAT = ("tests/ops", "--deselect", "tests/ops/test_ahead_of_time.py")
-REHEARSED = ("tests/ops/test_position_table.py",)
+TESTS = ("tests/ops", "--deselect", "tests/ops/test_ahead_of_time.py")
+DRY_RUN_TESTS = ("tests/ops/test_position_table.py",)
 
 
 def cases(sizes: Sizes, args: argparse.Namespace) -> Iterator[Case]:
     """Yield the one case."""
-    yield Case("tests", partial(_test, REHEARSED if sizes.small else WHAT), seconds=args.seconds)
+    yield Case("tests", partial(_test, DRY_RUN_TESTS if sizes.small else TESTS), seconds=args.seconds)
 
 
 def _test(what: tuple[str, ...]) -> Iterator[Row]:

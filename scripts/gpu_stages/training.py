@@ -1,4 +1,4 @@
-"""Stage 4: SemanIR-light x4, trained for the time that is left, on from what an earlier run left."""
+"""Stage 4: SemanIR-light x4, trained for the time that is left, resumed where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _train(sizes: Sizes, args: argparse.Namespace) -> Iterator[Row]:
         raise UserError(f"{args.seconds:.0f} s are left, too few to train; give --minutes more")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        words = _rehearsal(work) if sizes.small else _words(args)
+        words = _dry_run_arguments(work) if sizes.small else _words(args)
         parts = ["--parts", str(args.output.resolve() / "parts")]
         minutes = ["--minutes", f"{(args.seconds - RESERVE) / 60:.2f}"]
         command = [sys.executable, str(ROOT / "scripts" / "train_weights.py"), *words, *parts, *minutes]
@@ -69,7 +69,7 @@ def _words(args: argparse.Namespace) -> list[str]:
     return [*words, *(["--weights", str(weights[0])] if weights else ["--start", str(args.start.resolve())])]
 
 
-def _rehearsal(work: Path) -> list[str]:
+def _dry_run_arguments(work: Path) -> list[str]:
     """Make a small recipe and a few crops of scikit-image's photographs to train on."""
     import skimage
     import yaml

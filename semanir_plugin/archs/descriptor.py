@@ -1,4 +1,4 @@
-"""What a network takes and gives, told by itself or observed: scale, channels, sizes, top-k."""
+"""Descriptor of a network, declared by itself or observed: scale, channels, sizes, top-k."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def describe(net: nn.Module, options: Mapping[str, Any] | None = None) -> Networ
 
 
 def input_channels(net: nn.Module, options: Mapping[str, Any] | None = None) -> int:
-    """Return how many channels the images of a network have, by its descriptor, its options or its first convolution.
+    """Return the number of channels of a network's images, by its descriptor, its options or its first convolution.
 
     Unlike `describe`, it never runs the network.
     """

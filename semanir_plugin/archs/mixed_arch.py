@@ -49,7 +49,7 @@ class MixedArch(nn.Module):
 
     @cached_property
     def descriptor(self) -> NetworkDescriptor:
-        """What the network takes and gives: as its architecture, whatever was mixed in."""
+        """The descriptor of the architecture; mixing changes nothing about it."""
         return describe(self.network, self._base)
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:

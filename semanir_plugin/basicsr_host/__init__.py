@@ -1,4 +1,4 @@
-"""BasicSR as a host of this package: its repairs, what this package registers in it, and the train and test pipelines.
+"""BasicSR as a host of this package: repairs, registrations, and the train and test pipelines.
 
 Nothing outside this folder, `evaluation` and `cli` needs BasicSR.
 """

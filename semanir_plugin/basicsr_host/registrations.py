@@ -1,4 +1,4 @@
-"""Enters this package's architectures, models, datasets, losses and metrics in BasicSR's registries."""
+"""Register this package's architectures, models, datasets, losses and metrics with BasicSR."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def register_in_host() -> None:
-    """Import whatever registers something, and have BasicSR's registries and its log take it up.
+    """Import all modules that register something, enter it in BasicSR's registries, and log to BasicSR's logger.
 
     Raises:
         KeyError: BasicSR, or another package, has an entry of the same name.

@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="basicsr",
         description="Train and test image restoration networks: BasicSR with SemanIR.",
-        epilog="Each subcommand explains itself: basicsr train --help",
+        epilog="Help for a subcommand: basicsr train --help",
     )
     parser.add_argument("--version", action="version", version=f"semanir_plugin {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True, dest="subcommand")
@@ -42,24 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args) or 0
     except UserError as error:
-        _tell_torchrun(error)
-        return _say(f"basicsr {args.subcommand}: {error}", 2)
+        _report_to_torchrun(error)
+        return _print_error(f"basicsr {args.subcommand}: {error}", 2)
     except KeyboardInterrupt:
-        return _say(f"basicsr {args.subcommand}: interrupted", 130)
+        return _print_error(f"basicsr {args.subcommand}: interrupted", 130)
     except Exception as error:
-        _tell_torchrun(error)
+        _report_to_torchrun(error)
         if getattr(args, "debug", False):
             traceback.print_exc()
-        return _say(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
+        return _print_error(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
 
 
-def _tell_torchrun(error: Exception) -> None:
+def _report_to_torchrun(error: Exception) -> None:
     if os.environ.get("TORCHELASTIC_ERROR_FILE"):
         from semanir_plugin.basicsr_host.engine.distributed import report_failure
 
         report_failure(error)
 
 
-def _say(line: str, code: int) -> int:
+def _print_error(line: str, code: int) -> int:
     print(line, file=sys.stderr)
     return code

@@ -8,8 +8,8 @@ from semanir_plugin.cli.parser import Subparsers
 
 EPILOG = """\
 Each LOG is a run: a log that `basicsr train` or BasicSR wrote, an event file of TensorBoard's, or the folder of a run,
-whose files are put together where it was resumed. Event files tell the iterations of validations; in logs they follow
-from val_freq, which is there too.
+whose files are joined where it was resumed. Event files have the iterations of validations; for logs they are inferred
+from val_freq, which logs have too.
 
   basicsr curves experiments/my_SRx4 -o my_SRx4.png
   basicsr curves tb_logger/my_SRx4 tb_logger/other_SRx4 -o both.png
@@ -21,12 +21,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "curves",
         help="plot losses and validation scores of trainings",
-        description="Draw losses and validation scores against the iteration, of one training or several.",
+        description="Plot losses and validation scores against the iteration, of one training or several.",
         epilog=EPILOG,
     )
     parser.add_argument("logs", nargs="+", metavar="LOG", help="log, event file, or folder of a run")
     parser.add_argument("-o", "--output", required=True, metavar="PICTURE", help="the picture: .png, .pdf or .svg")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="what the legend calls the runs (their own names)")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the runs in the legend (their own)")
     parser.add_argument("--debug", action="store_true", help="tracebacks")
     parser.set_defaults(run=run)
 

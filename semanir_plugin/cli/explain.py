@@ -8,8 +8,8 @@ from semanir_plugin.cli.messages import warnings_on_terminal
 from semanir_plugin.cli.parser import Subparsers
 
 EPILOG = """\
-A picture with a row for each stage: the image, the window that the pixel lies in, and for each number of keys what the
-pixel attends to. A stage whose layers have two window positions is shown in that of its first layer.
+The picture has a row for each stage: the image, the window around the pixel, and for each number of keys the pixels
+attended to. A stage whose layers have two window positions is shown in that of its first layer.
 
   basicsr explain photo.png --at 120,88 --model net_g_latest.pth -o explained.png
   basicsr explain photo.png --at 120,88 -opt options/test_SemanIR_SRx4.yml --topk 64 256 -o explained.png
@@ -24,12 +24,12 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Show the key-semantic dictionaries of a network at one pixel of an image.",
         epilog=EPILOG,
     )
-    parser.add_argument("image", metavar="IMAGE", help="what the network is to restore")
+    parser.add_argument("image", metavar="IMAGE", help="image that the network restores")
     parser.add_argument("--at", required=True, type=_pixel, metavar="Y,X", help="row and column of the pixel, from 0")
     parser.add_argument("--model", metavar="CKPT|NAME", help="checkpoint (the one that the option file names)")
-    parser.add_argument("-opt", "--opt", metavar="FILE", help="option file, where the checkpoint does not say it all")
+    parser.add_argument("-opt", "--opt", metavar="FILE", help="option file, if the checkpoint has no options")
     parser.add_argument("--topk", nargs="+", type=_whole, metavar="K", help="keys per query (up to the network's own)")
-    parser.add_argument("--part", type=_whole, default=512, metavar="SIDE", help="what is read of a larger image (512)")
+    parser.add_argument("--part", type=_whole, default=512, metavar="SIDE", help="part of a larger image to read (512)")
     parser.add_argument("-o", "--output", required=True, metavar="PICTURE", help="the picture: .png, .pdf or .svg")
     parser.add_argument("--debug", action="store_true", help="tracebacks")
     parser.set_defaults(run=run)

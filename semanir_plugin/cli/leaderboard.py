@@ -8,8 +8,8 @@ from semanir_plugin.cli.parser import Subparsers, add_run_arguments
 
 EPILOG = """\
 results.html, a page in one file, tables (results.md, .csv, .json), images and a cache go to results/<name>, under the
-working directory or under path.results_root. Run again, after any interruption, it computes what is missing. Exit code
-1: some cells have failed, and the tables say why.
+working directory or under path.results_root. Run again, for instance after an interruption, the command computes only
+the missing results. Exit code 1: some cells failed; the tables give the reasons.
 
   basicsr leaderboard -opt options/leaderboard_SRx4.yml
   basicsr leaderboard -opt options/leaderboard_SRx4.yml --force_yml test_sets:Urban100=~ models:SwinIR=~

@@ -8,7 +8,7 @@ from semanir_plugin.cli.parser import Subparsers
 
 KINDS = ("archs", "blocks", "datasets", "losses", "metrics")
 EPILOG = """\
-Blocks are what `network_g: {type: MixedArch, ...}` mixes into other architectures: docs/mixing.md.
+`network_g: {type: MixedArch, ...}` mixes blocks into other architectures, see docs/mixing.md.
 
   basicsr list
   basicsr list blocks losses
@@ -20,12 +20,12 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "list",
-        help="what option files can name, and the modules of a network",
-        description="Show what option files can name, with its arguments, or the modules of a network.",
+        help="list the names that option files can use, or the modules of a network",
+        description="List the names that option files can use, with their arguments, or the modules of a network.",
         epilog=EPILOG,
     )
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)} (all)")
-    parser.add_argument("--modules", action="store_true", help="the modules of -opt's network, for patterns in `where`")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of {', '.join(KINDS)} (all)")
+    parser.add_argument("--modules", action="store_true", help="list the modules of -opt's network, for `where`")
     parser.add_argument("-opt", metavar="FILE", help="option file, with --modules")
     parser.add_argument("--force_yml", nargs="+", default=[], metavar="A:B=C", help="set options of -opt")
     parser.add_argument("--debug", action="store_true", help="tracebacks")
@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the list."""
+    """Print the entries of the kinds asked for, or the modules of a network."""
     from semanir_plugin.errors import UserError
 
     if args.modules != bool(args.opt):
@@ -64,9 +64,9 @@ def _print_kind(kind: str) -> None:
 
 def _print_modules(args: argparse.Namespace) -> None:
     import semanir_plugin.archs  # noqa: F401  # the host comes first
-    from semanir_plugin.basicsr_host.engine.listing import describe_features, list_places
+    from semanir_plugin.basicsr_host.engine.listing import describe_features, list_modules
 
-    rows = [(place.name, place.kind, describe_features(place)) for place in list_places(args.opt, args.force_yml)]
+    rows = [(place.name, place.kind, describe_features(place)) for place in list_modules(args.opt, args.force_yml)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, kind, features in (("module", "class", "features"), *rows):
         print(f"{name:{widths[0]}}  {kind:{widths[1]}}  {features}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Training reads an LMDB faster than many small files, and decodes less where images are cut into sub-images. An LMDB
-appears when it is complete and every entry has been read back. Killed, the same command goes on where it was.
+appears when it is complete and every entry has been read back. After an interruption, the same command resumes.
 
   basicsr lmdb -i BSD400 -o datasets/BSD400.lmdb
   basicsr lmdb -i 'DF2K/*_HR' 'DF2K/*_LR_bicubic/X4' -o datasets/DF2K/GT.lmdb datasets/DF2K/LR_bicubic_X4.lmdb \\
@@ -33,19 +33,19 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Turn a folder of images, or a pair of folders, into LMDBs.",
         epilog=EPILOG,
     )
-    folders = "folder, or 'quoted/*/pattern' of folders: of images, or of ground truths and of inputs"
+    folders = "folder, or 'quoted/*/pattern' of folders, with images; or two, with ground truths and with inputs"
     parser.add_argument("-i", "--input", required=True, nargs="+", metavar="FOLDER", help=folders)
     parser.add_argument("-o", "--output", required=True, nargs="+", metavar="LMDB", help="NAME.lmdb for each folder")
-    parser.add_argument("--scale", type=int, default=1, metavar="N", help="size of a ground truth by its input's (1)")
+    parser.add_argument("--scale", type=int, default=1, metavar="N", help="ground truth's size by its input's (1)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--filename_tmpl", default="{}", metavar="TMPL", help="an input's name by its ground truth's ({})")
-    how.add_argument("--pair_by", metavar="REGEX", help="pair by what this finds in both names, or by its group")
+    how.add_argument("--pair_by", metavar="REGEX", help="pair files in whose names this finds the same text, or group")
     parser.add_argument("--crop", type=int, metavar="SIDE", help="cut into sub-images of this side (of a ground truth)")
-    parser.add_argument("--step", type=int, metavar="N", help="from one sub-image to the next (SIDE)")
-    parser.add_argument("--threshold", type=int, default=0, metavar="N", help="margin that needs no sub-image (0)")
+    parser.add_argument("--step", type=int, metavar="N", help="distance between sub-images (SIDE)")
+    parser.add_argument("--threshold", type=int, default=0, metavar="N", help="largest margin without a sub-image (0)")
     parser.add_argument("--compress_level", type=int, default=1, choices=range(10), metavar="0-9", help="of PNG (1)")
     parser.add_argument("--workers", type=int, metavar="N", help="threads (one per core)")
-    parser.add_argument("--overwrite", action="store_true", help="replace LMDBs that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing LMDBs")
     parser.add_argument("--debug", action="store_true", help="tracebacks")
     parser.set_defaults(run=run)
 

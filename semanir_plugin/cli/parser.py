@@ -39,7 +39,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=("none", "pytorch", "slurm"),
         default="none",
-        help="who started the processes: torchrun is pytorch (default: none)",
+        help="launcher of the processes; for torchrun, pytorch (default: none)",
     )
     parser.add_argument("--debug", action="store_true", help="short intervals, 'debug_' before the name, tracebacks")
     parser.add_argument(

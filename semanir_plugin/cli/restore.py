@@ -11,14 +11,14 @@ from semanir_plugin.cli.parser import Subparsers
 
 EPILOG = """\
 Results keep their names, formats and depths: gray stays gray, 16 bit stay 16 bit, transparency and colour profile are
-kept, photographs are turned upright. What cannot be restored is reported, and the exit code is 1. Killed, the same
-command with --skip-existing goes on.
+kept, photographs are turned upright. Failures are reported, and the exit code is then 1. After an interruption, the
+same command with --skip-existing resumes.
 
   basicsr restore photo.jpg -o restored.jpg --model experiments/my_SRx4/models/net_g_best.pth
   basicsr restore scans -o restored --model net_g_best.pth --recursive --tile auto
   basicsr restore 'rain/*.png' -o clear --model model_best.pth -opt options/test_AST_T_derain_SPAD.yml --self-ensemble
 
-docs/restore.md says what becomes of every kind of file.
+docs/restore.md describes the results for every kind of file.
 """
 
 
@@ -28,26 +28,26 @@ def add_parser(subparsers: Subparsers) -> None:
         "restore", help="restore photographs", description="Restore photographs by trained weights.", epilog=EPILOG
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="file, folder, or 'quoted*pattern'")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; or file, of a single INPUT")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; for a single INPUT, also a file")
     parser.add_argument("--model", required=True, metavar="CKPT|NAME", help="checkpoint, or name of shipped weights")
     parser.add_argument(
-        "-opt", "--opt", metavar="FILE", help="option file, where the checkpoint does not say its network"
+        "-opt", "--opt", metavar="FILE", help="option file, if the checkpoint has no options of its network"
     )
     parser.add_argument(
-        "--tile", type=_tile, metavar="N|auto", help="restore in tiles of N pixels, or as memory allows"
+        "--tile", type=_tile, metavar="N|auto", help="restore in tiles of N x N pixels, or as large as memory allows"
     )
     parser.add_argument(
         "--tile-overlap", type=partial(_whole, 0), default=32, metavar="N", help="pixels that tiles share (32)"
     )
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of computation (fp32)")
     parser.add_argument("--topk", type=partial(_whole, 1), metavar="K", help="keys per query of SemanIR")
-    parser.add_argument("--self-ensemble", action="store_true", help="mean over flips and turns; eight times the time")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over flips and rotations; 8 times slower")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU where there is one)")
-    parser.add_argument("--recursive", action="store_true", help="also folders within folders")
-    parser.add_argument("--suffix", default="", metavar="TEXT", help="results are called NAMEsuffix.png")
+    parser.add_argument("--recursive", action="store_true", help="include folders within folders")
+    parser.add_argument("--suffix", default="", metavar="TEXT", help="name results NAMETEXT.png")
     there = parser.add_mutually_exclusive_group()
-    there.add_argument("--overwrite", action="store_true", help="replace results that are there")
-    there.add_argument("--skip-existing", action="store_true", help="leave results that are there, and do the others")
+    there.add_argument("--overwrite", action="store_true", help="replace existing results")
+    there.add_argument("--skip-existing", action="store_true", help="keep existing results, and make the others")
     parser.add_argument("--debug", action="store_true", help="tracebacks")
     parser.set_defaults(run=run)
 

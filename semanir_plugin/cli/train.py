@@ -17,18 +17,18 @@ working directory or under path.experiments_root.
   basicsr train -opt options/train_SemanIR_SRx4.yml --auto_resume
   torchrun --nproc_per_node=8 -m semanir_plugin.cli train -opt options/train_SemanIR_SRx4.yml --launcher pytorch
 
-SIGTERM and SIGINT (Ctrl-C) finish the iteration, save and exit with code 75: --auto_resume goes on from there. A second
-one, a second later or more, ends the run at once.
+On SIGTERM or SIGINT (Ctrl-C) the run finishes the iteration, saves and exits with code 75; --auto_resume resumes from
+there. A second signal, at least a second later, ends the run at once.
 """
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        "train", help="train a network as an option file says", description="Train a network.", epilog=EPILOG
+        "train", help="train a network by an option file", description="Train a network.", epilog=EPILOG
     )
     add_run_arguments(parser)
-    parser.add_argument("--auto_resume", action="store_true", help="continue from the experiment's last training state")
+    parser.add_argument("--auto_resume", action="store_true", help="resume from the experiment's last training state")
     parser.set_defaults(run=run)
 
 

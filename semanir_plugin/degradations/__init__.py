@@ -1,4 +1,4 @@
-"""What makes an input of a clean image, one function per task: datasets and evaluation use the same.
+"""Degradations that make an input from a clean image, one function per task; datasets and evaluation share them.
 
 Images are NumPy arrays (H, W, C) in OpenCV's channel order, BGR, or with one channel.
 """

@@ -1,4 +1,4 @@
-"""MATLAB's bicubic resizing, which the inputs of super-resolution benchmarks are made by."""
+"""MATLAB's bicubic resizing, by which the inputs of super-resolution benchmarks are made."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _resize_axis(image: FloatImage, scale: float, axis: int) -> FloatImage:
 
 @lru_cache(maxsize=32)
 def bicubic_taps(length: int, scale: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return what pixels of a line contribute to each pixel of the resized line, and how much.
+    """Return the weights and positions of the pixels of a line that make each pixel of the resized line.
 
     The kernel is that of Keys, "Cubic convolution interpolation for digital image processing" (1981), with a = -1/2.
     Beyond its ends a line goes on as in a mirror, the pixel at the end being repeated.
@@ -82,5 +82,5 @@ def downsample_bicubic(image: FloatImage, scale: int) -> Image:
 
 
 def least_side(scale: int) -> int:
-    """Return the least side of an image to downsample: of a smaller one, the kernel sees more mirror than image."""
+    """Return the least side of an image to downsample: on a smaller one, the kernel covers more mirror than image."""
     return 2 * scale

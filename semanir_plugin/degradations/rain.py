@@ -20,7 +20,7 @@ BRIGHTNESS = (0.25, 0.7)
 
 
 def add_rain_streaks(image: FloatImage, *, seed: int, amount: float = 1.0) -> FloatImage:
-    """Add streaks as drops leave on a photograph while it is exposed: bright, thin, and nearly parallel.
+    """Add streaks like those of drops during a photograph's exposure: bright, thin, and nearly parallel.
 
     A stand-in where no rainy photographs are at hand; it follows no published set. One to three layers of random
     points, each blurred along a line and across it, brighten the image by screen blending, so that nothing is clipped.

@@ -1,4 +1,4 @@
-"""What a network costs before it is run: its parameters, and its operations by PyTorch's counter."""
+"""Count a network's parameters, and by PyTorch's counter its operations, before it is run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def count_by_module(network: nn.Module, size: tuple[int, int], *, channels: int 
 
 
 class _Holders(ModuleTracker):
-    """Tells whose an operation is: of the module that runs and of all that hold it, lists of modules too."""
+    """Track the modules that an operation belongs to: the one that runs and all that hold it, lists of modules too."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ STAND_INS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 @contextmanager
 def swapped(replacements: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
-    """Put functions in the place of others for a while, under whatever name modules have imported those."""
+    """Replace functions within the block, under whatever name modules have imported them."""
     found = [
         (names, name, original)
         for original in replacements

@@ -1,4 +1,4 @@
-"""Which pixels one pixel looks at: the key-semantic dictionaries of a network's stages, drawn over its input."""
+"""Plot the pixels that one pixel attends to: the key-semantic dictionaries of a network's stages, over its input."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class ExplainArguments:
     """The flags of `basicsr explain`.
 
     Attributes:
-        image: What the network is to restore.
+        image: Image that the network restores.
         at: Row and column of the pixel.
         output: The picture.
-        model: Checkpoint, or name of shipped weights; None: what the option file names.
+        model: Checkpoint, or name of shipped weights; None: that of the option file.
         opt: An option file whose `network_g` the checkpoint is of; None: the checkpoint says it.
         topks: Keys per query; None: some up to the network's own.
         part: Of an image with a longer side, how much around the pixel is read.
@@ -60,7 +60,7 @@ class ExplainArguments:
 
 
 def explain(args: ExplainArguments) -> str:
-    """Plot what a pixel attends to, and return in words what was read of the image.
+    """Plot the pixels that a pixel attends to; return a sentence on the part of the image that was read.
 
     Raises:
         UserError: The image, the pixel, the weights or the options are not right, or the picture cannot be written.
@@ -115,7 +115,7 @@ def _read_image(path: Path, at: tuple[int, int], *, gray: bool) -> FloatImage:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the token of a pixel may look at in one stage, and what it chose.
+    """Window and chosen keys of a pixel's token in one stage.
 
     Attributes:
         stage: Number of the stage, from 1.
@@ -160,7 +160,7 @@ def find_part(size: tuple[int, int], at: tuple[int, int], *, side: int, multiple
     Args:
         size: Height and width of the image.
         at: Row and column of the pixel.
-        side: What the network is given at least, around the pixel; a smaller image is given whole.
+        side: Least side of the part around the pixel; a smaller image is given whole.
         multiple_of: Its windows stay where they are if the part starts at a multiple of this.
     """
     rows, columns = (_span(*each, side, multiple_of) for each in zip(size, at, strict=True))
@@ -179,7 +179,7 @@ def _span(length: int, at: int, side: int, multiple_of: int) -> slice:
 def explain_pixel(
     network: nn.Module, image: Tensor, at: tuple[int, int], topks: Sequence[int]
 ) -> list[tuple[Choice, ...]]:
-    """Return for each stage what the token of a pixel chose, with each number of keys.
+    """Return the keys that a pixel's token chose, for each stage and each number of keys.
 
     The network runs once with each, since what a stage sees depends on the stages before. Where a stage has two window
     positions, that of its first layer is shown.
@@ -252,7 +252,7 @@ def plot_explanation(
     """Plot a row for each stage: the image, the window that the pixel lies in, and the keys chosen with each k.
 
     Args:
-        image: (H, W, 3) RGB, what the network was given, before padding.
+        image: (H, W, 3) RGB, the network's input before padding.
         explanation: As `explain_pixel` returns it.
         path: The picture, of a kind that `check_picture_path` lets pass.
         at: Row and column of the pixel.

@@ -1,4 +1,4 @@
-"""Pictures that show what a number means."""
+"""Comparison pictures: photographs and enlarged crops, beside their scores."""
 
 from __future__ import annotations
 

@@ -105,13 +105,13 @@ def _is_psnr(name: str) -> bool:
 
 
 def _sign(name: str) -> int | None:
-    """Return 1 where more is better, -1 where less is, None where nobody knows."""
+    """Return 1 where higher is better, -1 where lower is, None where unknown."""
     metric = name.rpartition("/")[2]
     return next((sign for start, sign in SIGNS.items() if metric.startswith(start)), None)
 
 
 def _finish(axes: Axes, name: str, *, below: bool) -> None:
-    """Give a panel its words, and a legend within it or below."""
+    """Label a panel, and place its legend within it or below."""
     from matplotlib.ticker import EngFormatter
 
     group, _, rest = name.partition("/")

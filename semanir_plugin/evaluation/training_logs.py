@@ -1,4 +1,4 @@
-"""Losses and validation scores by iteration, read back from what training wrote: logs, or TensorBoard's records."""
+"""Losses and validation scores by iteration, read from a training's logs or TensorBoard's records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SCORE = re.compile(rf"^\t # ([^:]+): {_NUMBER}")
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training wrote down.
+    """Losses and validation scores that a training logged.
 
     Attributes:
         name: The run's.
@@ -37,7 +37,7 @@ class TrainingRun:
 
 
 def read_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[TrainingRun]:
-    """Read several runs, under the names given or their own; runs of one name are told apart by their paths.
+    """Read several runs, under the names given or their own; equal names are made distinct by their paths.
 
     Raises:
         UserError: As `read_run`; or there are not as many names as runs.
@@ -45,12 +45,12 @@ def read_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> list
     if names is not None and len(names) != len(paths):
         raise UserError(f"--names: {len(names)} names for {len(paths)} runs; give as many")
     runs = [read_run(path) for path in paths]
-    names = names or _tell_apart([run.name for run in runs], paths)
+    names = names or _distinct_names([run.name for run in runs], paths)
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def _tell_apart(names: list[str], paths: Sequence[Path]) -> list[str]:
-    """Return the names, or, where some are equal, as much of the ends of the paths as makes all of them different."""
+def _distinct_names(names: list[str], paths: Sequence[Path]) -> list[str]:
+    """Return distinct names: those given or, where some are equal, as much of the ends of the paths as it takes."""
     parts = [path.resolve().parts for path in paths]
     for count in range(max(map(len, parts))):
         if len(set(names)) == len(names):
@@ -60,7 +60,7 @@ def _tell_apart(names: list[str], paths: Sequence[Path]) -> list[str]:
 
 
 def read_run(path: Path) -> TrainingRun:
-    """Read a run that was perhaps interrupted and resumed: what a later file says of an iteration holds.
+    """Read a run, also one interrupted and resumed: of an iteration in several files the latest counts.
 
     Args:
         path: A log, an event file of TensorBoard's, or a folder of one run with either.
@@ -73,7 +73,7 @@ def read_run(path: Path) -> TrainingRun:
     for file in files:
         _add(series, list(_read_events(file) if _is_event_file(file) else _read_log(file)))
     if not any(series.values()):
-        raise UserError(f"{path}: tells no loss and no validation score; name the log of a training")
+        raise UserError(f"{path}: has no losses or validation scores; name the log of a training")
     return TrainingRun(_name(path), {name: dict(sorted(values.items())) for name, values in series.items() if values})
 
 
@@ -102,7 +102,7 @@ def _name(path: Path) -> str:
 
 
 def _add(series: dict[str, dict[int, float]], points: list[Point]) -> None:
-    """Add what one file says; it took up where it starts, so what came after that before is forgotten."""
+    """Add the values of one file; the run resumed where it starts, so earlier values after that point are dropped."""
     if not points:  # killed before it told anything
         return
     start = min(iteration for _, iteration, _ in points)
@@ -132,7 +132,7 @@ def _read_log(path: Path) -> Iterator[Point]:
         with path.open(encoding="utf-8") as lines:
             yield from _parse(lines)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no text; name a log, or TensorBoard's events by their own name") from error
+        raise UserError(f"{path}: not a text file; name a log, or TensorBoard's events by their own name") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
 
@@ -156,10 +156,10 @@ def _parse(lines: Iterable[str]) -> Iterator[Point]:
 
 @dataclass
 class _Clock:
-    """Tells when a validation was: logs do not, but they hold the options that say how often.
+    """Iterations of validations, which logs do not give: inferred from `val_freq` in the options that they hold.
 
     Attributes:
-        iteration: The last one that the log has told of.
+        iteration: The last one in the log so far.
         validated: By validation set, the iteration of its last validation.
     """
 
@@ -170,7 +170,7 @@ class _Clock:
     _done: bool = True  # whether `iteration` has passed without a validation of it to come
 
     def read(self, line: str) -> None:
-        """Take what a line says of times."""
+        """Read the times in a line."""
         if found := _FREQUENCY.match(line):
             self._frequency = int(float(found[1]))
         elif found := _LAST.match(line):

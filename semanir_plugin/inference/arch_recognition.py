@@ -1,4 +1,4 @@
-"""Which of BasicSR's architectures a file of bare weights is of, found out from the names and shapes of the weights.
+"""Recognise which of BasicSR's architectures bare weights belong to, by their names and shapes.
 
 Known are the four that most published files are of: SwinIR, RRDBNet (ESRGAN, Real-ESRGAN), SRVGGNetCompact and EDSR.
 What leaves no trace in the weights is as in the published ones, and stands in the functions below.
@@ -19,7 +19,7 @@ Options = dict[str, Any]
 
 
 def recognize(state: State) -> Options | None:
-    """Return the options of the network that weights are of, `type` included; None where they are of no known one.
+    """Return the options of the network that weights belong to, `type` included; None where it is unknown.
 
     Args:
         state: The weights under their names, as a state dict.
@@ -34,7 +34,7 @@ def recognize(state: State) -> Options | None:
 
 
 def _swinir(state: State) -> Options:
-    """Read SwinIR's; windows of 7 are those of its networks for JPEG, which alone work on the range 0 to 255."""
+    """Return SwinIR's options; windows of 7 are of its networks for JPEG, which alone work on the range 0 to 255."""
     first = "layers.0.residual_group.blocks.0."
     stages = range(_count(state, "layers."))
     tables = [state[f"layers.{stage}.residual_group.blocks.0.attn.{TABLE}"] for stage in stages]
@@ -76,7 +76,7 @@ def _swinir_head(state: State, channels: int) -> tuple[str, int]:
 
 
 def _rrdbnet(state: State) -> Options:
-    """Read RRDBNet's, which for x2 and x1 folds 2 x 2 and 4 x 4 pixels into channels first."""
+    """Return RRDBNet's options; for x2 and x1 it first folds 2 x 2 and 4 x 4 pixels into channels."""
     num_feat, folded = state["conv_first.weight"].shape[:2]
     channels = len(state["conv_last.weight"])
     return {
@@ -91,7 +91,7 @@ def _rrdbnet(state: State) -> Options:
 
 
 def _compact(state: State) -> Options:
-    """Read SRVGGNetCompact's; of activations PReLU alone has weights, and all published networks have it."""
+    """Return SRVGGNetCompact's options; of activations only PReLU has weights, and all published networks use it."""
     convolutions = [key for key in state if key.startswith("body.") and state[key].ndim == 4]
     num_feat, channels = state["body.0.weight"].shape[:2]
     last = max(convolutions, key=lambda key: int(key.split(".")[1]))
@@ -109,7 +109,7 @@ def _compact(state: State) -> Options:
 
 
 def _edsr(state: State) -> Options:
-    """Read EDSR's; the published large networks, of 256 features, scale their residuals by 0.1, the others do not."""
+    """Return EDSR's options; the published large networks, of 256 features, alone scale their residuals, by 0.1."""
     num_feat, channels = state["conv_first.weight"].shape[:2]
     return {
         "type": "EDSR",
@@ -123,13 +123,13 @@ def _edsr(state: State) -> Options:
 
 
 def _pixel_shuffles(state: State) -> int:
-    """Return by how much BasicSR's `Upsample` enlarges: each of its convolutions makes n * n times as many channels."""
+    """Return the factor of BasicSR's `Upsample`: each of its convolutions makes n * n times as many channels."""
     weights = [tensor for key, tensor in state.items() if key.startswith("upsample.") and key.endswith(".weight")]
     return math.prod(math.isqrt(weight.shape[0] // weight.shape[1]) for weight in weights)
 
 
 def _count(state: State, prefix: str) -> int:
-    """Return how many modules of a list have weights."""
+    """Return the number of modules of a list that have weights."""
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
 

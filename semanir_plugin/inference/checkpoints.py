@@ -1,4 +1,4 @@
-"""What a file of weights holds, in our format and in those of others.
+"""Checkpoint formats: reading and writing weights, in our format and in those of others.
 
 Ours have, beside the weights, the options of their network under the key that option files have for it, `network_g`,
 and under `semanir_plugin` a format and the version that wrote them: plain values, which `torch.load` reads with
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 def describe_network(options: Mapping[str, Any], key: str = "network_g") -> dict[str, Any]:
-    """Return what a file holds beside its weights: the options of their network, as plain values, and our versions.
+    """Return a checkpoint's metadata: its network's options, as plain values, and the versions of format and package.
 
     Raises:
         TypeError: An option is no plain value.
@@ -51,7 +51,7 @@ def describe_network(options: Mapping[str, Any], key: str = "network_g") -> dict
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Load what a checkpoint holds to the CPU; weights of a `.safetensors` file lie under `params`.
+    """Load the content of a checkpoint to the CPU; weights of a `.safetensors` file lie under `params`.
 
     Raises:
         UserError: It is not there, cannot be read, would run code, or is of a later format.
@@ -67,12 +67,12 @@ def read_checkpoint(path: str | Path) -> Any:
 
 
 def save_weights(path: str | Path, network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Write a network's weights to a `.safetensors` file that says what network they are of.
+    """Write a network's weights to a `.safetensors` file, with the options of the network.
 
     Args:
-        path: Where to; what is there is replaced when all is written.
+        path: File to write; an existing one is replaced when all is written.
         network: Its state is saved, wherever it is.
-        options: What it was built from, `type` included.
+        options: Those it was built from, `type` included.
 
     Raises:
         OSError: The file cannot be written.
@@ -82,7 +82,7 @@ def save_weights(path: str | Path, network: nn.Module, options: Mapping[str, Any
 
 
 def write_safetensors(path: str | Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
-    """As `save_weights`, of the state of a network and what `describe_network` says of it.
+    """Write a network's state and its `describe_network` to a `.safetensors` file.
 
     Raises:
         OSError: The file cannot be written.
@@ -106,7 +106,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
 
 
 def select_weights(checkpoint: Any, param_key: str | None, path: str | Path) -> dict[str, Any]:
-    """Return the weights under `param_key`, or all of a checkpoint that is nothing else, without wrappers' prefixes.
+    """Return the weights under `param_key`, or a checkpoint of bare weights whole, without wrappers' prefixes.
 
     'params' does for a missing 'params_ema', and 'state_dict' for either.
 
@@ -137,7 +137,7 @@ def fit_weights(
     """Load weights into a network.
 
     Raises:
-        UserError: They do not fit; `cure` is what to do.
+        UserError: They do not fit; `cure` is the advice in the message.
     """
     try:
         net.load_state_dict(state, strict=strict)
@@ -152,7 +152,7 @@ def _are_weights(checkpoint: Any) -> bool:
 
 
 def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
-    """Count and exemplify the keys in which a network and a checkpoint differ."""
+    """Return a summary of the keys in which a network and a checkpoint differ: numbers and examples."""
     shared = own.keys() & loaded.keys()
     kinds = {
         "missing": sorted(own.keys() - loaded.keys()),

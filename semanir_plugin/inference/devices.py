@@ -1,4 +1,4 @@
-"""Where a network runs."""
+"""Choose the device that a network runs on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["choose_device"]
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return a device that works; None: a GPU where there is one, else the CPU.
+    """Return a device after checking it; for None, a GPU where there is one, else the CPU.
 
     Raises:
         UserError: There is no such device here.

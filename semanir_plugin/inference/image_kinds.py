@@ -1,4 +1,4 @@
-"""The kinds of images that `Restorer.restore` takes and gives back: files, PIL images, NumPy arrays, tensors."""
+"""Conversion of the kinds of images that `Restorer.restore` takes: files, PIL images, NumPy arrays, tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHOLE = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 
 def to_photograph(image: str | Path | Image.Image | NDArray[Any]) -> Photograph:
-    """Return the pixels of an image, with what belongs to them.
+    """Return an image of any kind as a photograph: its pixels, transparency and metadata.
 
     Args:
         image: The path of a file; a PIL image; or an array, (H, W), (H, W, 1), (H, W, 3) or, with opacity last,
@@ -60,7 +60,7 @@ def to_kind_of(photograph: PhotographInBands, like: object) -> Any:
 
 
 def check_tensor(image: Tensor, channels: int) -> None:
-    """Refuse a tensor that is no batch of images of so many channels, (B, C, H, W) in [0, 1].
+    """Refuse a tensor that is not a batch of images, (B, C, H, W) in [0, 1], with the given number of channels.
 
     Raises:
         ValueError: It has another shape, other values or another type of them.
@@ -109,7 +109,7 @@ def _of_array(image: NDArray[Any], *, two_is_alpha: bool = False) -> Photograph:
 
 
 def _check_range(least: float, most: float) -> None:
-    """Refuse floats outside [0, 1], but for what rounding leaves there."""
+    """Refuse floats outside [0, 1], within a tolerance for rounding."""
     if not (least >= -1e-3 and most <= 1 + 1e-3):  # NaN is refused, too
         cure = "; divide by 255" if 2 < most <= 255 else ""
         raise ValueError(f"floats must lie in [0, 1], got {least:g} to {most:g}{cure}")

@@ -1,4 +1,4 @@
-"""How large an image may be: a file of some kilobytes can stand for gigabytes of equal pixels."""
+"""Limits on the size of images: a file of some kilobytes can stand for gigabytes of equal pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_pixels(content: bytes) -> None:
 
 
 def _check_parts(png: bytes) -> None:
-    """Refuse a PNG with a part, or chunk, of more bytes than are left."""
+    """Refuse a PNG with a chunk of more bytes than are left."""
     start = len(_PNG)
     while start + _HEAD <= len(png):
         length, kind = int.from_bytes(png[start : start + 4], "big"), png[start + 4 : start + _HEAD]

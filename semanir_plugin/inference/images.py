@@ -1,4 +1,4 @@
-"""Decoding images of every kind to what a network takes, with conversions that are written down."""
+"""Decode image files of every kind to the channels that a network takes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def decode_image(content: bytes, channels: Channels) -> FloatImage:
     """Decode a file's bytes to the range [0, 1].
 
     Args:
-        content: What the file holds.
+        content: The file's bytes.
         channels: "color": a gray image has it three times. "gray": OpenCV's luma, 0.299 R + 0.587 G + 0.114 B, as
             denoising papers read. "y": the Y of MATLAB's YCbCr, in [16, 235] / 255, as JPEG papers read, of a colour
             image; a gray one is taken as it is. Both are rounded to the depth of the file (Y to 8 bit, if that is 8).

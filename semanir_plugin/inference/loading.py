@@ -1,4 +1,4 @@
-"""Networks from files of weights alone: ours, of AST's authors, of BasicSR's architectures."""
+"""Load networks from files of weights alone: ours, of AST's authors, of BasicSR's architectures."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def describe_weights(path: Path) -> tuple[dict[str, Any], Path, str]:
 
 
 def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
-    """Return the network of a `network_g` without weights, uncompiled; `path` is what messages name.
+    """Return the network of a `network_g` without weights, uncompiled; messages name `path`.
 
     Raises:
         UserError: The architecture is unknown or refuses the options.

@@ -1,4 +1,4 @@
-"""Photographs through a network: each in its own depth, in bands from top to bottom, within the memory there is."""
+"""Restore photographs: each in its own depth, in bands from top to bottom, within the memory there is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOLE = 4  # bytes of a pixel of a result that is written as a whole
 
 @dataclass(frozen=True)
 class PhotographRestoration:
-    """A network, and how it restores photographs.
+    """A network and its settings for restoring photographs.
 
     Attributes:
         restoration: In tiles or whole, once or eight ways.
@@ -47,9 +47,9 @@ class PhotographRestoration:
         """Restore a photograph; the first band at once, the others when they are asked for.
 
         Args:
-            photograph: What to restore.
+            photograph: Photograph to restore.
             held: Bytes of the result that the caller keeps until it is whole, which `tile="auto"` leaves free.
-            progress: Is told how many tiles are done, and how many there are.
+            progress: Called with the number of tiles done and of all tiles.
 
         Raises:
             ValueError: As `restore_photograph`.
@@ -73,7 +73,7 @@ class PhotographRestoration:
         return self.restore(photograph, held=held, progress=progress)
 
     def _check_whole(self, photograph: Photograph, suffix: str) -> int:
-        """Return how many bytes of a result are held that is written as a whole."""
+        """Return the bytes of memory for a result that is written as a whole; raise ValueError where it cannot be."""
         scale, (height, width, colours) = self.restoration.descriptor.scale, photograph.pixels.shape
         height, width = scale * height, scale * width
         check_writable((height, width, colours + (photograph.alpha is not None)), suffix)
@@ -86,7 +86,7 @@ class PhotographRestoration:
         return held
 
     def advise_on_memory(self, photograph: Photograph | None) -> str:
-        """Return that a photograph, None if it was not even read, needs more memory than there is, and what to do."""
+        """Return a message that a photograph, None if it could not be read, needs too much memory, with advice."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if photograph is None:
@@ -135,13 +135,13 @@ def _free_on_host() -> float:
 def restore_photograph(
     photograph: Photograph, restore: Callable[[TileSource], Iterator[Tensor]], channels: int
 ) -> PhotographInBands:
-    """Restore a photograph in its own depth; what is not colour, its transparency, is only enlarged alike.
+    """Restore a photograph in its own depth; its transparency is only enlarged.
 
     A gray one passes a colour network as three equal channels, and the mean of what comes out is its result. The first
     band is restored at once, the others when they are asked for.
 
     Args:
-        photograph: What to restore.
+        photograph: Photograph to restore.
         restore: Yields (1, C, h, s * W) in [0, 1] from top to bottom, of an image of (1, C, H, W).
         channels: C, 1 or 3.
 

@@ -30,7 +30,7 @@ FORMATS = {
     **{".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG"},
     **{".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"},
 }
-"""What can be read and written, by the suffix of its files."""
+"""Formats that can be read and written, by suffix."""
 
 # Lossy formats: visibly no loss, at a size that a photograph may have. 4:4:4 keeps what was restored of the colours.
 QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
@@ -73,7 +73,7 @@ class Photograph:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotographInBands:
-    """A photograph that comes from top to bottom, and need never be in memory as a whole.
+    """A photograph as bands from top to bottom, so that it need never be in memory as a whole.
 
     Attributes:
         shape: (H, W, C): C of 1 is gray, of 3 RGB, one more the opacity.
@@ -98,7 +98,7 @@ class PhotographInBands:
         return whole
 
     def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Yield the bands cut anew, into blocks of so many rows; the last may have fewer."""
+        """Yield the photograph in blocks of a number of rows; the last may have fewer."""
         rest = np.empty((0, *self.shape[1:]), self.dtype)
         for band in self.bands:
             joined = np.concatenate([rest, band]) if len(rest) else band
@@ -151,7 +151,7 @@ def _is_16_bit(content: bytes, image: Image.Image) -> bool:
 
 
 def _read_16_bit(content: bytes) -> NDArray[Any]:
-    """Return (H, W, C), RGB with or without alpha or gray; Pillow would halve the depth of colours."""
+    """Return (H, W, C), gray, RGB or RGBA; Pillow would reduce colours to 8 bit."""
     samples = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype != np.uint16:
         raise ValueError("cannot be decoded at 16 bit; save it as a plain 16-bit PNG or TIFF")
@@ -201,7 +201,7 @@ def encode_photograph(photograph: Photograph, suffix: str) -> bytes:
 
 
 def is_streamed(suffix: str) -> bool:
-    """Return whether files with this suffix are written as their pixels come; others need all of them at once."""
+    """Return whether files with this suffix are written band by band; others need all pixels at once."""
     return FORMATS[suffix] in ("PNG", "TIFF")
 
 
@@ -233,8 +233,8 @@ def write_photograph(file: BinaryIO, photograph: PhotographInBands, suffix: str)
     WebP are written at quality 95. BMP holds neither profile nor EXIF, TIFF no EXIF.
 
     Args:
-        file: What to write to, from where it stands.
-        photograph: What to write.
+        file: File to write to, at its current position.
+        photograph: Photograph to write.
         suffix: One of `FORMATS`, in small letters.
 
     Raises:

@@ -1,4 +1,4 @@
-"""PNG files written from top to bottom, so that no more of an image than some rows need be in memory.
+"""Write PNG files from top to bottom, so that only some rows of an image need be in memory.
 
 PNG (Portable Network Graphics) Specification, Third Edition, W3C 2025: sections 5 (chunks), 9 (filters), 11 (kinds).
 """
@@ -30,7 +30,7 @@ def write_png(
     """Write an image that comes in blocks of rows, each of which is compressed at once.
 
     Args:
-        file: What to write to.
+        file: File to write to.
         blocks: (h, W, C), from top to bottom; memory is a small multiple of the largest.
         shape: (H, W, C) of the image; C of 1 is gray, of 3 RGB, one more the opacity.
         dtype: Of 8 or 16 bit, unsigned.
@@ -69,7 +69,7 @@ def _filtered(blocks: Iterable[NDArray[Any]], length: int, step: int) -> Iterato
 
 
 def _filter(rows: NDArray[np.uint8], up: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """Return (h, 1 + n) bytes: each row by that filter of five whose differences are the smallest, by its number."""
+    """Return (h, 1 + n) bytes: each row's filter, that of the five with the smallest differences, and its output."""
     left, corner = (np.pad(each[:, :-step], ((0, 0), (step, 0))) for each in (rows, up))
     best, least = np.empty((len(rows), 1 + rows.shape[1]), np.uint8), np.full(len(rows), np.iinfo(np.int64).max)
     nothing = np.zeros_like(rows)

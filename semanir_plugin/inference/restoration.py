@@ -1,4 +1,4 @@
-"""How a network restores an image of any size: whole or in tiles, once or eight ways."""
+"""Restore an image of any size by a network: whole or in tiles, once or as a self-ensemble."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Restoration:
-    """Restores images of any size by a network that takes certain sizes.
+    """Settings for restoring images of any size by a network that takes certain sizes.
 
     Attributes:
-        descriptor: What the network takes and gives.
+        descriptor: The network's scale, channels and sizes.
         topk: Keys per query, for networks with a `topk`; None: the network's own choice.
         tile: Side of the tiles in pixels, rounded up to `multiple_of`; "auto": as large as half of the memory that is
             free at the first image of more than `tile_memory.PROBE` pixels allows; None: images are restored whole.
         tile_overlap: Pixels that neighbouring tiles share at least.
         self_ensemble: Whether to average what becomes of an image, or of each tile, flipped and turned in all eight
             ways.
-        precision: What the network computes in where autocast allows it; None: in that of its weights.
+        precision: Dtype of the network's computation where autocast allows it; None: that of its weights.
     """
 
     descriptor: NetworkDescriptor = field(default_factory=NetworkDescriptor)
@@ -57,7 +57,7 @@ class Restoration:
 
     @property
     def tile_taken(self) -> int | None:
-        """The side of the tiles; None: images are restored whole, or "auto" has not chosen yet."""
+        """Side of the tiles in use; None: images are restored whole, or "auto" has not chosen yet."""
         return self._auto_tile if self.tile == "auto" else self.tile
 
     @torch.no_grad()
@@ -67,7 +67,7 @@ class Restoration:
         Args:
             net: Maps (B, C, h, w) to (B, C', s * h, s * w) with some whole s.
             image: (B, C, H, W) where the network is.
-            progress: Is told how many tiles are done, and how many there are; a whole image is one.
+            progress: Called with the number of tiles done and of all tiles; a whole image is one.
 
         Returns:
             (B, C', s * H, s * W) where the network is; on the CPU where it was put together of tiles.
@@ -128,7 +128,7 @@ class Restoration:
 
     @torch.no_grad()
     def _feed(self, net: Restore, image: Tensor) -> Tensor:
-        """Give a network an image in the size, the range and the precision that it takes, and crop what it makes."""
+        """Run a network on an image in the size, range and precision that it takes, and crop its output."""
         (black, white), (height, width) = self.descriptor.value_range, image.shape[-2:]
         padded = self.descriptor.size.pad(image)
         context: AbstractContextManager[Any] = nullcontext()
@@ -149,7 +149,7 @@ class Restoration:
     def _tiling(
         self, forward: Restore, source: TileSource, device: torch.device, held: int | None = None
     ) -> dict[str, Any]:
-        """Return what `restore_tiled` is to be told."""
+        """Return the keyword arguments of `restore_tiled`."""
         limits: dict[str, Any] = {"overlap": self.tile_overlap, "multiple_of": self.multiple_of, "device": device}
         return {"tile": self._choose_tile(forward, source, held, limits), **limits}
 

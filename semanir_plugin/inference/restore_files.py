@@ -1,4 +1,4 @@
-"""The restoring pipeline: photographs in, photographs out, by trained weights."""
+"""Restoring pipeline of `basicsr restore`: files of photographs, restored by trained weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RestoreArguments:
         self_ensemble: Whether to average all eight flips and turns.
         device: Where to restore; None: on a GPU where there is one.
         recursive: Whether folders within folders are searched.
-        suffix: What names of results end with.
+        suffix: End of the names of results, before the file type.
         overwrite: Whether results that are there are replaced.
         skip_existing: Whether photographs whose results are there are left out.
         debug: Whether failures show where they come from.
@@ -63,7 +63,7 @@ class RestoreArguments:
 
 
 def restore_files(args: RestoreArguments) -> tuple[int, int]:
-    """Restore photographs; those that cannot be are named on stderr, and do not end the run.
+    """Restore photographs; failures are named on stderr, and do not end the run.
 
     Every result appears whole or not at all.
 
@@ -95,7 +95,7 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
 
 
 def _show_on(bar: Any, number: int) -> Progress:
-    """Return what moves a bar of photographs by the tiles of one of them."""
+    """Return a progress callback that advances a bar of photographs by the tiles of one of them."""
 
     def show(done: int, total: int) -> None:
         bar.set_postfix_str(f"tile {done:,} of {total:,}", refresh=False)
@@ -105,7 +105,7 @@ def _show_on(bar: Any, number: int) -> Progress:
 
 
 def _try_job(job: Job, restoration: PhotographRestoration, progress: Progress, *, debug: bool) -> str | None:
-    """Restore one photograph; return what went wrong, if anything did: no failure of one ends the others."""
+    """Restore one photograph; return the error message, if it failed, so that the others go on."""
     photograph = None
     try:
         photograph = decode_photograph(job.source.read_bytes())
@@ -129,7 +129,7 @@ def _write(photograph: PhotographInBands, target: Path) -> None:
 
 
 def _prepare(args: RestoreArguments) -> PhotographRestoration:
-    """Return what restores photographs as the flags say.
+    """Load the model and return the restoration that the flags ask for.
 
     Raises:
         UserError: The model is not right, or flags do not go with it.

@@ -1,4 +1,4 @@
-"""Which photographs are restored, and what the results are called: settled before any work."""
+"""Plan of the photographs to restore and the names of their results, made before any work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Job", "plan_jobs"]
 
 @dataclass(frozen=True)
 class Job:
-    """A photograph and where its restoration goes."""
+    """A photograph and the path of its restoration."""
 
     source: Path
     target: Path
@@ -32,13 +32,13 @@ def plan_jobs(
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> list[Job]:
-    """Return what is to be done, in the order of names.
+    """Return the photographs to restore and their targets, in the order of names.
 
     Args:
         inputs: Files, folders, or patterns such as `scans/*.png`; of folders and patterns the images are taken.
-        output: A folder, in which results keep their names; or of a single file, what the result is called.
+        output: A folder, in which results keep their names; or for a single file, the path of the result.
         recursive: Whether folders within folders are searched; results lie in folders of the same names.
-        suffix: What names of results end with, before `.png` or the like.
+        suffix: End of the names of results, before `.png` or the like.
         overwrite: Whether results that are there are replaced.
         skip_existing: Whether photographs whose results are there are left out.
 
@@ -78,7 +78,7 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
 
 
 def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """Yield each photograph that an input stands for, and what to call it within the output."""
+    """Yield each photograph that an input stands for, and its path within the output."""
     path = Path(name).expanduser()
     if path.is_file():
         yield _checked(path), Path(path.name)

@@ -31,8 +31,8 @@ class Restorer:
 
     Attributes:
         module: The network, an ordinary module in evaluation mode.
-        options: What it was built from, as it stands under `network_g` in an option file, `type` included.
-        descriptor: What it takes and gives: scale, channels, sizes.
+        options: Those it was built from, as under `network_g` in an option file, `type` included.
+        descriptor: Its scale, channels and sizes.
         device: Where it is.
     """
 
@@ -60,7 +60,7 @@ class Restorer:
                 - a tensor, (B, C, H, W) of floats in [0, 1], C as many as the network takes, anywhere.
 
                 A gray image passes a network for colour as three equal channels. Transparency is enlarged alike.
-            progress: Is told how many tiles are done, and how many there are.
+            progress: Called with the number of tiles done and of all tiles.
             **settings: As of `configure`.
 
         Raises:
@@ -81,7 +81,7 @@ class Restorer:
         topk: int | None = None,
         self_ensemble: bool = False,
     ) -> PhotographRestoration:
-        """Return what restores photographs in a certain way.
+        """Return a restoration of photographs with these settings.
 
         Args:
             tile: Side of the tiles in pixels of the image; "auto": as large as half of the free memory allows; None:

@@ -1,4 +1,4 @@
-"""Reading checkpoints of PyTorch whole, and without running the code that they may hold."""
+"""Load PyTorch's checkpoints safely: checked for damage, and without running code that they may hold."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def load_checkpoint(path: str | Path) -> Any:
 
 
 def _check_packing(path: str | Path) -> None:
-    """Refuse an archive that some kilobytes of would fill the memory; torch packs nothing."""
+    """Refuse a compressed archive, of which some kilobytes could fill the memory; torch compresses nothing."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -64,7 +64,7 @@ def _check_packing(path: str | Path) -> None:
 
 
 def _damaged_part(path: str | Path) -> str | None:
-    """Return what of a checkpoint differs from the checksum written with it, if anything does; torch does not look."""
+    """Return the part of a checkpoint that differs from its stored checksum, if any does; torch does not check."""
     if not zipfile.is_zipfile(path):  # torch's format before 1.6 has no checksums
         return None
     try:

@@ -21,7 +21,7 @@ INVOLUTIONS: tuple[Restore, ...] = (
 
 @torch.no_grad()
 def restore_eight_ways(restore: Restore, image: Tensor) -> Tensor:
-    """Return the mean of what is made of an image flipped and turned in all eight ways, each turned back.
+    """Return the mean of the results of all eight flips and rotations of an image, each undone.
 
     Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017, section 3.4.
 

@@ -1,4 +1,4 @@
-"""The weights that come with this package, by name; `semanir_plugin/weights/README.md` is their card."""
+"""Registry of the weights shipped with this package; `semanir_plugin/weights/README.md` is their card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shipped_weights() -> dict[str, Path]:
 
 
 def find_weights(name: str | Path) -> Path:
-    """Return the file or folder that a user means: a path, or the name of shipped weights.
+    """Return the file or folder of weights: of a path, or of the name of shipped weights.
 
     Raises:
         UserError: There is neither; the message lists the names.

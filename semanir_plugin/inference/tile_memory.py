@@ -1,4 +1,4 @@
-"""How large the tiles of an image may be for the memory that is free."""
+"""Find the largest tiles of an image that the free memory allows."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def largest_tile(
 
 @dataclass(frozen=True)
 class TileCost:
-    """What memory an image takes that is restored in tiles, in bytes, beside itself and the result.
+    """Memory for restoring an image in tiles, in bytes, beside the image and the result.
 
     Attributes:
         pixel: For each pixel of a tile, where tiles are restored.
-        values: What each pixel of the image becomes in the result: channels times the square of the scale.
+        values: Values in the result per pixel of the image: channels times the square of the scale.
         width: Of the image, in pixels.
         together: Whether tiles are restored where the image lies.
     """
@@ -92,7 +92,7 @@ class TileCost:
         return 2 * 4 * self.values * self.width
 
     def peak(self, side: int) -> float:
-        """Return what tiles of a side take, both memories together."""
+        """Return the bytes that tiles of a side take, on host and device together."""
         return self.pixel * side**2 + self.row * side
 
     def side(self, host: int, device: int) -> int:
@@ -112,7 +112,7 @@ def _root(budget: float, square: float, linear: float) -> int:
 def measure_tiles(
     restore: Callable[[Tensor], Tensor], image: TileSource, *, multiple_of: int, device: torch.device
 ) -> TileCost:
-    """Restore a corner of an image, of `PROBE` pixels a side, and return what that took; arguments of `restore_tiled`.
+    """Restore a corner of an image, of `PROBE` pixels a side, and return its cost; arguments of `restore_tiled`.
 
     Raises:
         UserError: Memory cannot be measured here.
@@ -128,7 +128,7 @@ def measure_tiles(
 
 
 def _free(device: torch.device, held: int) -> tuple[int, int]:
-    """Return what is free on the host, beside what is held there, and on the device."""
+    """Return the free bytes on the host, less those `held` there, and on the device."""
     host = free_memory(torch.device("cpu")) - held
     return host, free_memory(device) if device.type == "cuda" else host
 
@@ -177,7 +177,7 @@ def _left_by_rlimit() -> Iterator[int]:
 
 
 def _left_by_cgroups() -> Iterator[int]:
-    """Yield what each control group around this process leaves it."""
+    """Yield the bytes that each control group around this process leaves it."""
     groups = [line.split(":", 2) for line in Path(_OWN_CGROUPS).read_text().splitlines()]
     for controller, root, limit, usage in _CGROUPS:
         for path in (path for _, controllers, path in groups if controller in controllers.split(",")):
@@ -190,7 +190,7 @@ def _left_by_cgroups() -> Iterator[int]:
 
 
 def _give_back_unused() -> None:
-    """Return what is freed but kept by glibc to the system, else a call that takes it again seems to need nothing."""
+    """Return freed memory that glibc keeps to the system, or a call that reuses it would seem to need none."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""Images from which tiles are cut, in whatever form and wherever their pixels lie."""
+"""Tile sources: images from which tiles are cut, as tensors or as the pixels of photographs."""
 
 from __future__ import annotations
 
@@ -69,5 +69,5 @@ class PixelSource:
 
 
 def as_source(image: Tensor | TileSource) -> TileSource:
-    """Return what tiles of an image can be cut from."""
+    """Return a tile source for an image; a tile source unchanged."""
     return TensorSource(image) if isinstance(image, Tensor) else image

@@ -1,4 +1,4 @@
-"""Restoring images of any size tile by tile, in memory that depends on the tile."""
+"""Restore images of any size tile by tile, in memory that depends on the tile."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def restore_tiled(
         image: (B, C, H, W) of any size. It is padded by reflection to `multiple_of`, and the result cropped.
         tile: Side of the tiles in pixels of the image, rounded up to `multiple_of`; a smaller image is one tile.
         overlap: Pixels of the image that neighbouring tiles share at least.
-        multiple_of: What sides and positions of tiles are multiples of.
+        multiple_of: Number of which sides and positions of tiles are multiples.
         batch_size: Tiles of each image that are restored at once.
         device: Where tiles are restored; None: where the image is.
-        progress: Is told how many tiles are done, and how many there are.
+        progress: Called with the number of tiles done and of all tiles.
 
     Returns:
         (B, C', s * H, s * W) in at least fp32, where the image is.
@@ -95,7 +95,7 @@ def restore_in_rows(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Tensor]:
-    """Yield what `restore_tiled` returns in bands from top to bottom, each as soon as a row of tiles completes it.
+    """Yield the result of `restore_tiled` in bands from top to bottom, each as soon as a row of tiles completes it.
 
     Only a row of tiles is held at a time: twice while a band lives on that the caller was given before.
 
@@ -162,7 +162,7 @@ class _Axis:
         return slice(start * scale, (start + self.side) * scale)
 
     def shares(self, scale: int) -> list[Tensor]:
-        """Return for each tile what it counts at each of its pixels; all that overlap at a pixel add up to 1."""
+        """Return each tile's blending weights, by pixel; those of all tiles at a pixel add up to 1."""
         overlap = scale * min((before + self.side - after for before, after in pairwise(self.starts)), default=0)
         pixels = torch.arange(self.size * scale, dtype=torch.float64) + 0.5
         depths = torch.full((len(self.starts), len(pixels)), math.inf, dtype=torch.float64)
@@ -193,7 +193,7 @@ def _cover(size: int, tile: int, overlap: int, multiple_of: int) -> _Axis:
 
 
 class _Canvas:
-    """A row of tiles as it fills, and how far tiles reach from there into the next; the first one tells the scale."""
+    """Accumulator of a row of tiles and of their overlap with the next row; the first tile gives the scale."""
 
     def __init__(self, rows: _Axis, columns: _Axis) -> None:
         self.rows, self.columns = rows, columns
@@ -208,7 +208,7 @@ class _Canvas:
         place.addcmul_(tile.to(place), self.row_shares[row][:, None] * self.column_shares[column])
 
     def finished(self, height: int, width: int) -> Tensor:
-        """Return what no later tile changes, without what was added to the image's `height` and `width`."""
+        """Return the rows that no later tile changes, without the padding beyond the image's `height` and `width`."""
         stop = min(self._next_start(), height)
         return crop_to(self.pixels, (stop - self.rows.starts[self.row]) * self.scale, width * self.scale)
 

@@ -1,4 +1,4 @@
-"""What losses between two images have in common, in the manner of BasicSR's."""
+"""Base class of losses between two images, in the manner of BasicSR's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageLoss(nn.Module, ABC):
 
     Args:
         loss_weight: Factor.
-        reduction: What is done with the values that `compare` gives.
+        reduction: Reduction of the values that `compare` returns.
 
     Raises:
         ValueError: There is no such reduction.

@@ -1,4 +1,4 @@
-"""How the metrics take their images: as BasicSR's do."""
+"""Prepare images for metrics, in the conventions of BasicSR's."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _average(volume: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _weigh_channels() -> NDArray[np.float64]:
-    """Return how much of each channel (rows) is in the average around each (columns)."""
+    """Return the weight of each channel (rows) in the average around each (columns), (3, 3)."""
     weights = np.zeros((3, 3))
     for channel in range(3):
         for offset, weight in zip(range(-_RADIUS, _RADIUS + 1), _KERNEL.ravel(), strict=True):

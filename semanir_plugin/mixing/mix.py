@@ -56,7 +56,7 @@ class Mixed:
 
     Attributes:
         network: The network, the one given or its copy.
-        changes: What was changed, in the order of entries and modules.
+        changes: Changes, in the order of entries and modules.
     """
 
     network: nn.Module

@@ -15,7 +15,7 @@ LISTED = 6
 
 
 def match(pattern: str, places: Mapping[str, Place]) -> list[Place]:
-    """Return the places whose name matches a pattern, or whose class is called so."""
+    """Return the places whose name matches a pattern, or whose class has that name."""
     expression = re.compile(_translate(pattern))
     return [place for place in places.values() if expression.fullmatch(place.name) or place.kind == pattern]
 

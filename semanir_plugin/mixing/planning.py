@@ -21,7 +21,7 @@ __all__ = ["Plan", "plan_all"]
 
 @dataclass(frozen=True)
 class Plan:
-    """A block that is ready to go to its place.
+    """A built block and its place.
 
     Attributes:
         label: Which entry asked for it, for messages.

@@ -42,9 +42,9 @@ def translate_host_weights(network: nn.Module, state: Mapping[str, Tensor]) -> t
     """Complete the weights of an unmixed network to those of a mixed one.
 
     Args:
-        network: What `mix` changed.
-        state: Weights of the network as it was, under its names. What belongs nowhere is kept, so that strict loading
-            finds it.
+        network: Network that `mix` changed.
+        state: Weights of the unmixed network, under its names. Unknown ones are kept, so that strict loading
+            finds them.
 
     Returns:
         Weights to load, with the network's own of mixed blocks, and an account of them.
@@ -62,7 +62,7 @@ def load_host_weights(network: nn.Module, state: Mapping[str, Tensor]) -> HostWe
     """Load weights of a network as it was before `mix` changed it.
 
     Args:
-        network: What `mix` changed.
+        network: Network that `mix` changed.
         state: Weights of the network as it was.
 
     Raises:

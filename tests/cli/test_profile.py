@@ -51,7 +51,7 @@ def test_an_architecture_of_basicsr(capsys):
     ("content", "arguments", "told"),
     [
         ("name: x", [], "mine.yml: has no network_g with a type"),
-        ("network_g: {type: SemanIRR}", [], "mine.yml: no architecture 'SemanIRR'; did you mean 'SemanIR'?"),
+        ("network_g: {type: SemanIRR}", [], "mine.yml: unknown architecture 'SemanIRR'; did you mean 'SemanIR'?"),
         ("network_g: {type: SemanIR, depth: 3}", [], "mine.yml: SemanIR refuses its options: "),
         ("network_g: {type: SwinIR}", ["--size", "0x7"], None),
         ("network_g: {type: EDSR, num_in_ch: 1, num_out_ch: 1}", [], "--size 128x128: the network does not take it: "),

@@ -1,4 +1,4 @@
-"""What a pixel attends to, against every pair of tokens compared one by one."""
+"""Test the pixels that a pixel attends to, against every pair of tokens compared one by one."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_losses_and_scores_are_read(tmp_path):
 
 
 def test_validations_are_at_multiples_of_their_frequency(tmp_path):
-    """Whatever multiple of it losses are printed at; the last iteration is validated too."""
+    """Validations are at multiples of `val_freq`, whatever iterations losses are printed at, and at the last one."""
     log = [validation({"psnr": 1.0})]  # at 30: nothing is printed before 40
     for iteration in (40, 80, 120):
         log += [progress(iteration, {"l_pix": 0.1})] + [validation({"psnr": 2.0})] * (2 if iteration == 120 else 1)
@@ -203,8 +203,8 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, capsys, monkeypatch):
     for words, arguments in [
         ("there is no such file or folder", ["nothing"]),
         ("holds neither train_*.log nor TensorBoard's events", ["empty"]),
-        ("tells no loss and no validation score", ["good", "other.log"]),
-        ("is no text", ["picture.log"]),
+        ("has no losses or validation scores", ["good", "other.log"]),
+        ("not a text file", ["picture.log"]),
         ("events.out.tfevents.1.x", ["events.out.tfevents.1.x"]),
         ("2 names for 1 runs", ["good", "--names", "a", "b"]),
         ("ends in .png, .pdf or .svg", ["good", "-o", "x.jpg"]),

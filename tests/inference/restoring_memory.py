@@ -1,4 +1,4 @@
-"""What memory `basicsr restore --tile` takes beside its network, in bytes per pixel of the result; a line per case.
+"""Measure the memory of `basicsr restore --tile` beside its network, in bytes per pixel of the result; a line per case.
 
 `python -m tests.inference.restoring_memory MEGAPIXELS SCALE.SUFFIX.BITS.CHANNELS ...`, in a process of its own; the
 photographs are noise, which no file can pack.

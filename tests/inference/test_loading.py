@@ -199,7 +199,7 @@ def ast_without_parts(content):
         (partial(resave, change=lambda c: c.update(network_g={"depths": [1]})), "does not say what network it is of"),
         (
             partial(resave, change=lambda c: c["network_g"].update(type="SemanIRR")),
-            "no architecture 'SemanIRR'.*mean 'SemanIR'",
+            "unknown architecture 'SemanIRR'.*mean 'SemanIR'",
         ),
         (partial(resave, change=lambda c: c["network_g"].update(depth=3)), "SemanIR refuses its options: .*'depth'"),
         (partial(resave, change=other_network), r"does not fit SemanIR: .*mis-shaped \(.*; name the option file"),

@@ -23,7 +23,7 @@ def noise(*shape, dtype=np.uint8):
 
 
 def in_bands(restored, *heights):
-    """Return what yields a (1, C, H, W) result in bands of some heights."""
+    """Return a stand-in for a restoration, which yields a (1, C, H, W) result in bands of some heights."""
     return lambda source: iter(restored.split(heights, dim=-2))
 
 

@@ -48,7 +48,7 @@ def score(options, protocol, settings, scale):
     test_set = TestSet("Set5", TestSetOptions(**settings), PROTOCOLS[protocol], scale)
     test_set.check()
     restorer = make_contestant("x", options, {"scale": scale, "num_gpu": 0, "manual_seed": 0})
-    restorer = restorer.prepare(restorer.variant(test_set))
+    restorer = restorer.prepare(restorer.checkpoint_path(test_set))
     samples = [test_set.sample(index) for index in range(len(test_set))]
     outputs = [restorer.restore(sample, test_set) for sample in samples]
     scores = [

@@ -209,7 +209,7 @@ def test_ssim_of_uniform_windows_needs_a_window(pair):
 
 
 def test_y_is_matlabs():
-    """What `rgb2ycbcr` gives for 8 bit colours: white 235, black 16, and 81, 145, 41 for the primaries."""
+    """MATLAB's `rgb2ycbcr` gives, for 8 bit colours, white 235, black 16, and 81, 145, 41 for the primaries."""
     colours = np.array([[255, 255, 255], [0, 0, 0], [0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)
     for colour, y in zip(colours, (235, 16, 81, 145, 41), strict=True):
         image = np.tile(colour, (12, 13, 1))

@@ -209,18 +209,19 @@ def test_runs_agree_to_the_bit(backend, device, n):
 
 @pytest.mark.parametrize("backend", ["naive", *FAST])
 def test_compiles_whole_and_checkpoints(backend, device):
-    leaves, regions = inputs(device, 2, 1, 25, 8, regions=2)
-
-    def attend(*leaves):
+    def attend(regions, *leaves):
         return results_out(backend, leaves, regions)
 
-    expected = attend(*leaves)
-    gradients = torch.autograd.grad(expected.square().sum(), leaves)
-    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")(*leaves)
-    checkpointed = torch.utils.checkpoint.checkpoint(attend, *leaves, use_reentrant=False)
-    for out in (compiled, checkpointed):
-        torch.testing.assert_close(out, expected)
-        torch.testing.assert_close(torch.autograd.grad(out.square().sum(), leaves), gradients)
+    torch._dynamo.reset()
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    for b, n in ((2, 25), (4, 36)):  # the second time sizes are symbols
+        leaves, regions = inputs(device, b, 1, n, 8, regions=2)
+        expected = attend(regions, *leaves)
+        gradients = torch.autograd.grad(expected.square().sum(), leaves)
+        checkpointed = torch.utils.checkpoint.checkpoint(attend, regions, *leaves, use_reentrant=False)
+        for out in (compiled(regions, *leaves), checkpointed):
+            torch.testing.assert_close(out, expected)
+            torch.testing.assert_close(torch.autograd.grad(out.square().sum(), leaves), gradients)
 
 
 def results_out(backend, leaves, regions):

@@ -185,14 +185,15 @@ def test_nothing_is_searched_where_everything_is_kept(monkeypatch, split):
 @pytest.mark.parametrize("backend", ["auto", "naive", "threshold", NATIVE])
 @pytest.mark.parametrize("ties", [False, True])
 def test_it_compiles_whole(backend, ties):
-    x = integer_features(2, 40, 3) if ties else torch.randn(2, 40, 3)
-    regions = torch.arange(40)[None] // 20
-
-    @torch.compile(fullgraph=True, backend="aot_eager")
-    def build_compiled(x):
+    def build(x, regions):
         return build_key_semantics(x, 7, regions=regions, backend=backend).mask()
 
-    assert torch.equal(build_compiled(x), build_key_semantics(x, 7, regions=regions, backend=backend).mask())
+    torch._dynamo.reset()
+    build_compiled = torch.compile(build, fullgraph=True, backend="aot_eager")
+    for b, n in ((2, 40), (3, 50)):  # the second time sizes are symbols
+        x = integer_features(b, n, 3) if ties else torch.randn(b, n, 3)
+        regions = torch.arange(n)[None] // 20
+        assert torch.equal(build_compiled(x, regions), build(x, regions))
 
 
 @pytest.mark.parametrize("cosine", [False, True])

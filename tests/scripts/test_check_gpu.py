@@ -118,8 +118,8 @@ def check(*words, **environment):
 
 
 @pytest.mark.slow
-def test_the_rehearsal_goes_through_all_stages_without_an_error(tmp_path):
-    done = check("--rehearse", "--minutes", 5, OUT=str(tmp_path / "out"), OMP_NUM_THREADS="1")
+def test_the_dry_run_goes_through_all_stages_without_an_error(tmp_path):
+    done = check("--dry-run", "--minutes", 5, OUT=str(tmp_path / "out"), OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout + (tmp_path / "out" / "log.txt").read_text()
     rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert [row["ended"] for row in rows if "ended" in row] == ["complete"] * len(check_gpu.DEFAULT)
@@ -185,7 +185,7 @@ def test_wrong_input_is_one_line(monkeypatch, capsys, tmp_path):
     assert (code, message.count("\n")) == (2, 1)
     assert "no CUDA device" in message
     (tmp_path / "results.jsonl").touch()
-    code, message = main(monkeypatch, capsys, "--rehearse", "--output", tmp_path)
+    code, message = main(monkeypatch, capsys, "--dry-run", "--output", tmp_path)
     assert (code, message.count("\n")) == (2, 1)
     assert "results of another run" in message
     code, message = main(monkeypatch, capsys, "--pack", tmp_path / "pack")

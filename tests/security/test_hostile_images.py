@@ -38,7 +38,7 @@ def model():
 
 @pytest.fixture(autouse=True)
 def _bounded_memory():
-    """What a bomb of 200 million pixels would take in colour is more than a test may."""
+    """Check that each test takes less memory than a bomb of 200 million pixels would in colour."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 << 10, "KiB"
@@ -172,7 +172,7 @@ def test_a_bomb_within_an_lmdb(sr_data, bomb, capsys):
 def test_a_list_of_files_that_leads_elsewhere(sr_data, capsys, name):
     Path("list.txt").write_text(f"{name} (60,84,3)\n")
     code = train(sr_data, datasets__val__meta_info_file="list.txt")
-    assert_refused(capsys, code, "list.txt", "is no file below")
+    assert_refused(capsys, code, "list.txt", "is not a file below")
 
 
 def test_entries_named_by_hostile_files(capsys):

@@ -1,1 +1,1 @@
-"""Makes BasicSR importable (`imports`) and correct (`repairs`) on a current stack; nothing on disk is changed."""
+"""Compatibility: BasicSR made importable (`imports`) and correct (`repairs`) on a current stack, in memory only."""

@@ -1,4 +1,4 @@
-"""What keeps `import basicsr` from succeeding on a current stack, each repaired for the length of that import."""
+"""Import repairs: what `import basicsr` needs on a current stack, put in place for the length of that import."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MOVED = {
 
 
 class HostNotFoundError(UserError, ImportError):
-    """There is no BasicSR to import, or another package goes by its name."""
+    """Error where BasicSR is missing, or another package has its name."""
 
 
 def require_host(spec: ModuleSpec | None) -> ModuleSpec:
-    """Return the spec if it is that of a BasicSR with registries.
+    """Return BasicSR's spec, if it is that of a version with registries.
 
     Restormer, ASTv2 and others ship an early `basicsr` without them, which shadows the real one where it is installed.
 
@@ -56,7 +56,7 @@ def require_host(spec: ModuleSpec | None) -> ModuleSpec:
 
 @contextmanager
 def host_importable() -> Iterator[None]:
-    """Within the block, `import basicsr` finds everything it asks for."""
+    """Make `import basicsr` succeed within the block."""
     _import_torchvision()
     with ExitStack() as stack:
         for old, new in MOVED.items():
@@ -90,7 +90,7 @@ def _import_torchvision() -> None:
 
 
 def _resolves(name: str) -> bool:
-    """Whether `module:attribute` can be imported, without being told that it soon cannot."""
+    """Return whether `module:attribute` can be imported without a deprecation warning."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)
@@ -102,7 +102,7 @@ def _resolves(name: str) -> bool:
 
 @contextmanager
 def _swapped(table: MutableMapping[str, Any], key: str, value: Any) -> Iterator[None]:
-    """Hold `value` under `key` for the length of the block."""
+    """Set `key` to `value` for the length of the block."""
     before = {key: table[key]} if key in table else {}
     table[key] = value
     try:

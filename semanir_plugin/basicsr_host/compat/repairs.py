@@ -1,4 +1,4 @@
-"""What is broken in the imported BasicSR, each repaired by the function that takes the broken one's place.
+"""Repairs of the imported BasicSR: each function here replaces a faulty one of BasicSR's.
 
 The replacements are set on BasicSR's own classes and modules, so its stock models and datasets gain from them as well.
 Each docstring names the failure. Import this module after `basicsr`; `semanir_plugin.import_hooks` sees to it.

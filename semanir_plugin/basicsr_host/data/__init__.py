@@ -1,4 +1,4 @@
-"""Datasets, registered in BasicSR's DATASET_REGISTRY on import, and what its samplers lack for exact training."""
+"""Datasets, registered on import, and a sampler, seeding and checks of data for exact training."""
 
 import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
 

@@ -1,4 +1,4 @@
-"""High resolution images and their MATLAB-bicubic low resolution ones, for super-resolution without an LQ folder."""
+"""Dataset of HR images and their MATLAB-bicubic LR images, for super-resolution without an LQ folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BicubicSROptions:
     lq_cache: str | None = None
 
     def problems(self, *, training: bool) -> Iterable[Problem]:
-        """Find nothing wrong."""
+        """Yield no problems: all values of the right types are valid."""
         return ()
 
 

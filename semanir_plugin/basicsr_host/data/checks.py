@@ -1,4 +1,4 @@
-"""Checking image folders and LMDBs before any work: what would fail at some later iteration is told at once.
+"""Check image folders and LMDBs before any work, so that errors do not wait for some later iteration.
 
 Only folder listings, the first and last bytes of images, and the keys and `meta_info.txt` of LMDBs are read, so that
 tens of thousands of images take seconds.
@@ -138,7 +138,7 @@ class _DatasetCheck:
         names = [line.strip().split(" ")[0] for line in self.read_lines("meta_info_file", path)]
         for name in names:
             if not _is_below(name):
-                raise self.error("meta_info_file", f"{path}: '{name}' is no file below {self.opt[key]}; correct it")
+                raise self.error("meta_info_file", f"{path}: '{name}' is not a file below {self.opt[key]}; correct it")
         paired = "dataroot_gt" in self.opt
         return [self.name_lq(name) for name in names] if paired and key == "dataroot_lq" else names
 
@@ -150,13 +150,13 @@ class _DatasetCheck:
             raise self.error(key, f"{path} cannot be read as text; make it again") from error
 
     def read_lmdb_sizes(self, key: str) -> dict[str, Size]:
-        """Return the sizes by LMDB key, each of which is found to be there."""
+        """Return the sizes by LMDB key, after checking that each key is there."""
         root = Path(self.opt[key])
         if root.suffix != ".lmdb":
             raise self.error(key, f"{root} does not end with .lmdb; name an LMDB, or set io_backend to {{type: disk}}")
         for name in ("meta_info.txt", "data.mdb"):
             if not (root / name).is_file():
-                raise self.error(key, f"{root} has no {name}, so it is no complete LMDB of BasicSR's; make it again")
+                raise self.error(key, f"{root} has no {name}, so it is not a complete LMDB of BasicSR's; make it again")
         sizes = {}
         for number, line in enumerate(self.read_lines(key, root / "meta_info.txt"), 1):
             match = _LMDB_LINE.match(line)
@@ -228,7 +228,7 @@ class _DatasetCheck:
 
 
 def read_lmdb_keys(root: Path) -> set[bytes]:
-    """Read the keys alone.
+    """Return an LMDB's keys, without reading its values.
 
     Raises:
         ValueError: The LMDB cannot be read, or is truncated.
@@ -276,7 +276,7 @@ def _has_end(path: Path) -> bool:
 
 
 def _is_below(name: str) -> bool:
-    """Whether a name from a list stays in its folder, or in one below it: results are called by it, too."""
+    """Return whether a listed name stays in its folder or one below it; results are named after it, too."""
     return all(can_name_file(part) for part in name.split("/"))
 
 
@@ -285,13 +285,13 @@ def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:
 
 
 def fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
-    """Whether the GT, which BasicSR crops when it validates, is larger by a margin but not by another factor."""
+    """Return whether the GT, which BasicSR crops in validation, exceeds `scale` times the LQ by a margin only."""
     margins = [g - x * scale for g, x in zip(gt, lq, strict=True)]
     return min(margins) >= 0 and any(round(g / x) == scale for g, x in zip(gt, lq, strict=True))
 
 
 def _least_scored(metric: Mapping[str, Any]) -> int:
-    """Return the least side of images of which a metric makes a number; of smaller ones BasicSR's make NaN."""
+    """Return the least side of images that a metric can score; BasicSR's give NaN for smaller ones."""
     border = metric.get("crop_border")
     window = _SSIM_WINDOW if metric["type"].removesuffix("_basicsr") == "calculate_ssim" else 1
     return window + 2 * border if isinstance(border, int) else 1

@@ -1,4 +1,4 @@
-"""What the datasets that degrade clean images on the fly have in common."""
+"""Base class of the datasets that degrade clean images on the fly."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class CleanImageDataset(Dataset[dict[str, Any]], ABC):
 
     @property
     def channels(self) -> Channels:
-        """How images are decoded."""
+        """The channels that images are decoded to; see `decode_image`."""
         return "color"
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Options of the plugin's own datasets: how they are declared, and those given as one number or as a range."""
+"""Option schemas of the plugin's own datasets, and options given as one number or as a range."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class DatasetOptions(Protocol):
     """Options of one kind of dataset: the constructor's signature is the option file's schema."""
 
     def problems(self, *, training: bool) -> Iterable[Problem]:
-        """Yield what is wrong with values whose types are right."""
+        """Yield the problems of values whose types are right."""
 
 
 Options = TypeVar("Options", bound=DatasetOptions)
 
 
 def pick_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
-    """Return the options of a kind that are among others; values are not checked."""
+    """Return the options of one schema from a mapping that also has others; values are not checked."""
     return kind(**{key: values[key] for key in inspect.signature(kind).parameters if key in values})
 
 
 def read_options(kind: type[Options], opt: Mapping[str, Any]) -> Options:
-    """Return the options of a kind that are among those of a dataset.
+    """Return the options of one schema from those of a dataset, checked.
 
     Raises:
         ValueError: A value cannot be right.
@@ -48,7 +48,7 @@ def read_options(kind: type[Options], opt: Mapping[str, Any]) -> Options:
 
 
 def check_range(name: str, value: Any, *, least: float, most: float, training: bool) -> Iterator[Problem]:
-    """Yield what is wrong with a number or [low, high]: its form, its limits, or that scores need one number."""
+    """Yield the problems of a number or [low, high]: its form, its limits, or that scores need one number."""
     ends = value if isinstance(value, Sequence) else [value, value]
     if len(ends) != 2 or ends[0] > ends[1]:
         yield name, f"{name} must be one number or [low, high], not {value}"

@@ -1,4 +1,4 @@
-"""Clean images and what linear demosaicking makes of their mosaics."""
+"""Dataset of clean images and of their mosaics, linearly demosaicked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DemosaicOptions:
     """`DemosaicDataset` has no options of its own."""
 
     def problems(self, *, training: bool) -> Iterable[Problem]:
-        """Find nothing wrong."""
+        """Yield no problems: there are no options."""
         return ()
 
 

@@ -33,7 +33,7 @@ class GaussianNoiseOptions:
     noise_order: NoiseOrder = "bgr"
 
     def problems(self, *, training: bool) -> Iterator[Problem]:
-        """Yield what is wrong with the values."""
+        """Yield the problems of the values."""
         yield from check_range("sigma", self.sigma, least=0, most=255, training=training)
         if not 0 <= self.noise_seed < 2**32:
             yield "noise_seed", f"noise_seed must be from 0 to 2**32 - 1, not {self.noise_seed}"
@@ -50,7 +50,7 @@ class GaussianNoiseDataset(CleanImageDataset):
 
     @property
     def channels(self) -> Channels:
-        """How images are decoded."""
+        """The channels that images are decoded to; see `decode_image`."""
         return "color" if self.options.num_channels == 3 else "gray"
 
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:

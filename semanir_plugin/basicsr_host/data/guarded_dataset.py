@@ -14,7 +14,7 @@ __all__ = ["GuardedDataset"]
 
 
 class GuardedDataset(Dataset[dict[str, Any]]):
-    """Reads each sample under its own seed, and says which file could not be read.
+    """Wrapper that reads each sample under its own seed, and names the file that could not be read.
 
     Args:
         dataset: A BasicSR dataset, with its options in `dataset.opt`.

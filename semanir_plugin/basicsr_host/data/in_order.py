@@ -1,4 +1,4 @@
-"""Work of several threads, taken in the order in which it was given."""
+"""Map a function over items in several threads, in order."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class JPEGOptions:
     num_channels: Literal[1, 3] = 3
 
     def problems(self, *, training: bool) -> Iterator[Problem]:
-        """Yield what is wrong with the values."""
+        """Yield the problems of the values."""
         yield from check_range("quality", self.quality, least=1, most=100, training=training)
 
 
@@ -44,7 +44,7 @@ class JPEGDataset(CleanImageDataset):
 
     @property
     def channels(self) -> Channels:
-        """How images are decoded."""
+        """The channels that images are decoded to; see `decode_image`."""
         return "color" if self.options.num_channels == 3 else "y"
 
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:

@@ -109,7 +109,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written, before any image is decoded.
+    """Plan of the databases to write, made before any image is decoded.
 
     Attributes:
         found: The images.

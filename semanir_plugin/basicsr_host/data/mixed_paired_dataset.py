@@ -1,4 +1,4 @@
-"""Several sets of pairs as one, for networks that learn several restorations at once."""
+"""Dataset of several sets of pairs, for networks that learn several restorations at once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MixedPairedOptions:
     sources: Mapping[str, Mapping[str, Any]]
 
     def problems(self, *, training: bool) -> Iterator[Problem]:
-        """Yield what is wrong with the values."""
+        """Yield the problems of the values."""
         weights = [source.get("weight") for source in self.sources.values()]
         if not training:
             yield "type", "MixedPairedDataset is for training; to score, make each source a dataset of its own"
@@ -109,7 +109,7 @@ class MixedPairedDataset(Dataset[dict[str, Any]]):
 
     @property
     def file_client(self) -> list[Any]:
-        """What the sources are read with; to set it to None closes all."""
+        """The file clients of the sources; setting None closes all of them."""
         return [each.file_client for each in self.sets]
 
     @file_client.setter
@@ -126,7 +126,7 @@ class MixedPairedDataset(Dataset[dict[str, Any]]):
 
 
 def _count_samples(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:
-    """Return how many samples of an epoch are of each source: all its pairs, and more by weight."""
+    """Return the number of samples per epoch from each source: all its pairs, and more by weight."""
     known = [weight for weight in weights if weight is not None]
     if not known:
         return list(sizes)

@@ -1,4 +1,4 @@
-"""Folders of images and LMDBs that are written here: what may be replaced, and what is in the way."""
+"""Checks of output folders and LMDBs before they are replaced: nothing of others may be lost."""
 
 from __future__ import annotations
 

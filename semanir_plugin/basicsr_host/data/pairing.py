@@ -1,4 +1,4 @@
-"""Finding the images of a folder, or those of two folders that belong together, by name."""
+"""Find the images of a folder, or pair those of two folders, by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Found:
     """An image, or a ground truth and its input.
 
     Attributes:
-        name: What it is to be called: its stem, after the names of the folders that wildcards stand for.
+        name: Its stem, after the names of the folders that wildcards stand for.
         paths: One or two files.
     """
 

@@ -14,7 +14,7 @@ __all__ = ["IterationSampler", "SeededIndex"]
 
 
 class SeededIndex(NamedTuple):
-    """Which image to read, and the seed of its crop and augmentation."""
+    """Index of an image to read, and the seed of its crop and augmentation."""
 
     image: int
     seed: int

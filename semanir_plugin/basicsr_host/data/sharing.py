@@ -1,4 +1,4 @@
-"""Sharing out a set of images over the processes of a run, and putting together what became of them."""
+"""Divide a set of images among the processes of a run, and gather their results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 
 def share(count: int, rank: int, world_size: int) -> range:
-    """Return which of `count` images a process takes: each `world_size`-th, of neighbours that are alike some each."""
+    """Return the indices of this process's share of `count` images: every `world_size`-th, as neighbours are alike."""
     return range(rank, count, world_size)
 
 
 def share_of_loader(loader: DataLoader[Any], rank: int, world_size: int) -> DataLoader[Any]:
-    """Return a loader of those images, one at a time, that a process takes of what a loader of a whole set yields."""
+    """Return a loader of this process's share of another loader's dataset, one image at a time."""
     if world_size == 1:
         return loader
     dataset: Any = loader.dataset
@@ -26,11 +26,11 @@ def share_of_loader(loader: DataLoader[Any], rank: int, world_size: int) -> Data
 
 
 def gather_in_order(own: list[T], world_size: int) -> list[T]:
-    """Return on all processes what each made of its share, in the order of the images.
+    """Return the results of all processes' shares, on every process, in the order of the images.
 
     Args:
         own: An item for each image of this process's `share`.
-        world_size: Number of processes, all of which must ask.
+        world_size: Number of processes, all of which must call this.
     """
     if world_size == 1:
         return own

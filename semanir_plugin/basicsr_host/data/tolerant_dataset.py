@@ -1,4 +1,4 @@
-"""Training samples that cannot be read, each replaced by one that can be, and said to be."""
+"""Wrapper that replaces training samples that cannot be read by others, and reports them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from semanir_plugin.errors import UserError
 __all__ = ["UNREADABLE", "TolerantDataset", "collate"]
 
 UNREADABLE = "unreadable"
-"""Where samples and batches have what was passed over for them: a list of `image`, its files, and `reason`."""
+"""Key of samples and batches for the images skipped for them: a list of `image`, its files, and `reason`."""
 
 
 class TolerantDataset(Dataset[dict[str, Any]]):
-    """In place of a sample that cannot be read, gives the next one of the list that can be, with the same seed.
+    """Dataset that gives, for a sample that cannot be read, the next one that can be, with the same seed.
 
     So what takes its place depends on the position in the sequence of samples, not on who reads it or when. Where more
     than `most` in a row, or all there are, cannot be read, the sample has nothing but `UNREADABLE`.
 
     Args:
-        dataset: What is read.
+        dataset: Dataset to read.
         most: Images that may be unreadable; None: one in a hundred, at least one.
     """
 

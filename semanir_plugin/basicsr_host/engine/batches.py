@@ -1,4 +1,4 @@
-"""The batches of a loader, whatever becomes of the workers that read them."""
+"""Batches of a loader whose workers may die."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MOST, WITHIN = 5, 1000
 
 
 class Batches:
-    """Reads loaders, with new workers in place of those that died, for instance killed for want of memory.
+    """Reader of loaders that replaces workers that died, for instance killed for want of memory.
 
     As batches depend on their position alone, the same ones follow as if none had died.
 
     Args:
         opt: Options of the run.
-        logger: Is told of deaths.
+        logger: Logger for deaths of workers.
     """
 
     def __init__(self, opt: dict[str, Any], logger: logging.Logger) -> None:
@@ -93,7 +93,7 @@ def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
 
 
 def _end(workers: set[BaseProcess]) -> str:
-    """End workers of which some may have died; return how they did, or nothing.
+    """End workers of which some may have died; return the causes of death, or an empty string.
 
     Those that live may wait for ever for a lock that a dead one held, and all ignore SIGTERM.
     """

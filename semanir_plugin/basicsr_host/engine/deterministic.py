@@ -1,4 +1,4 @@
-"""Deterministic mode: on the same machine the same numbers twice, or an error that names what cannot give them."""
+"""Deterministic mode: equal results of equal runs on one machine, or an error that names the op without them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from basicsr.utils import get_root_logger
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["make_deterministic", "say_workspace"]
+__all__ = ["log_workspace", "make_deterministic"]
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 WORKSPACES = (":4096:8", ":16:8")
-"""Those with which cuBLAS gives the same results in each run, by its documentation; the first is the faster one."""
+"""Settings with which cuBLAS is deterministic, by its documentation; the first is the faster one."""
 
 
 def make_deterministic() -> None:
-    """Have torch take algorithms that give the same results in each run, and refuse what has none.
+    """Make torch use deterministic algorithms, and refuse ops that have none.
 
     On a GPU cuBLAS must be told too, by an environment variable that it reads when CUDA starts: it is set here, where
     nobody else has.
@@ -40,7 +40,7 @@ def _choose_workspace() -> None:
     os.environ[VARIABLE] = chosen or WORKSPACES[0]
 
 
-def say_workspace() -> None:
-    """Log what a deterministic run depends on."""
+def log_workspace() -> None:
+    """Log the cuBLAS workspace, on which a deterministic run depends."""
     workspace = f"{VARIABLE}={os.environ[VARIABLE]}" if torch.cuda.is_available() else "on the CPU"
     get_root_logger().info(f"Deterministic algorithms only ({workspace}).")

@@ -1,4 +1,4 @@
-"""Joining the other processes of a run, and telling of the one that failed."""
+"""Distributed runs: joining the process group, and reporting the process that failed."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from semanir_plugin.errors import UserError, one_line
 __all__ = [
     "TIMEOUT",
     "LostProcessError",
+    "detecting_lost_processes",
     "init_distributed",
-    "noticing_lost_processes",
     "read_timeout",
     "report_failure",
 ]
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others, unless `dist_params.timeout` says otherwise."""
+"""Time that a process waits for the others, where `dist_params.timeout` is not set."""
 
 # What gloo says when another process does not answer; it has no class of its own for that.
 _LOST = re.compile(r"connection (closed|reset) by peer|broken pipe|timed out", re.IGNORECASE)
 
 
 class LostProcessError(RuntimeError):
-    """Another process of the run is gone, or does not answer."""
+    """Error where another process of the run is gone, or does not answer."""
 
 
 def read_timeout(options: Mapping[str, Any]) -> timedelta:
-    """Return how long a process is to wait for the others before it takes them for lost: `dist_params.timeout`."""
+    """Return the time after which a process gives up on the others: `dist_params.timeout`, in minutes, or `TIMEOUT`."""
     minutes = (options.get("dist_params") or {}).get("timeout")
     return TIMEOUT if minutes is None else timedelta(minutes=minutes)
 
@@ -79,7 +79,7 @@ def init_distributed(launcher: str, *, port: int | None = None, timeout: timedel
 
 
 def _export_slurm(port: int | None) -> None:
-    """Say in torch's words what Slurm says in its own."""
+    """Set torch's environment variables from Slurm's."""
     try:
         nodes = os.environ["SLURM_NODELIST"]
         os.environ.update(
@@ -95,7 +95,7 @@ def _export_slurm(port: int | None) -> None:
 
 
 @contextlib.contextmanager
-def noticing_lost_processes() -> Iterator[None]:
+def detecting_lost_processes() -> Iterator[None]:
     """Tell a failed exchange with another process, whose own message says more, from a failure of this one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What option files can name: architectures, blocks, datasets, losses and metrics, with their arguments."""
+"""Listing of the names that option files can use: architectures, blocks, datasets, losses, metrics; with arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.mixing import Form, Place, find_places
 from semanir_plugin.option_files import apply_overrides, load_options
 
-__all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_places"]
+__all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_modules"]
 
 # Filled in by whoever calls it, not by an option file.
 FILLED = {"self", "img", "img2", "dim", "shared", "kwargs", "opt"}
@@ -30,7 +30,7 @@ class Entry:
 
     Attributes:
         name: Its `type`.
-        about: What it is, in a line; empty where nobody has said.
+        about: Description in a line; empty where there is none.
         arguments: Its arguments with their defaults; without, if they are required.
     """
 
@@ -40,7 +40,7 @@ class Entry:
 
 
 def list_entries(kind: str) -> list[Entry]:
-    """Return what there is of a kind, one of `KINDS`, by name."""
+    """Return the entries of a kind, one of `KINDS`, sorted by name."""
     return sorted(
         (
             Entry(name.removesuffix("_basicsr"), _about(target), tuple(_arguments(target)))
@@ -50,7 +50,7 @@ def list_entries(kind: str) -> list[Entry]:
     )
 
 
-def list_places(opt: str, force_yml: list[str]) -> list[Place]:
+def list_modules(opt: str, force_yml: list[str]) -> list[Place]:
     """Return the modules of an option file's network, or of the one that blocks are mixed into.
 
     Args:
@@ -110,7 +110,7 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 def describe_features(place: Place) -> str:
-    """Say in a few words what features a module has, or what it makes of them."""
+    """Describe a module's features in a few words, or how it changes them."""
     if place.form is Form.NONE:
         return " to ".join(" x ".join(map(str, shape)) for shape in place.shapes) or "no features"
     of = f" of {place.tokens} tokens" if place.form is Form.WINDOWS else ""

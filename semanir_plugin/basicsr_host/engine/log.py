@@ -1,4 +1,4 @@
-"""Logging of a run: to the terminal at once, to the run's file as soon as its folder exists; and to full disks."""
+"""Logging of a run: to the terminal at once, to the run's file as soon as its folder exists. Full disks end no run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LogFile(logging.FileHandler):
     """A log file that a full disk ends with one line; what follows is on the terminal alone."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        """Give up the file, where logging would print a traceback for each message."""
+        """Close the file, where logging would print a traceback for each message."""
         self.setLevel(logging.CRITICAL + 1)
         reason = one_line(sys.exc_info()[1] or OSError("cannot be written"))
         print(f"{self.baseFilename}: the log ends here: {reason}", file=sys.stderr)

@@ -33,7 +33,7 @@ Recipes often write them as floats (`!!float 5e3`). What `COUNT_LISTS` names may
 COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters", "topk"}
 
 FILE_KEYS = ("dataroot", "meta_info", "lq_cache")
-"""What options of datasets that are paths start with."""
+"""Prefixes of the dataset options that are paths."""
 
 
 def resolve_options(
@@ -93,7 +93,7 @@ def _sample_seed(world_size: int) -> int:
 
 
 def _normalize(opt: dict[str, Any]) -> None:
-    """Give values the form that BasicSR computes with; a number that is null counts as absent."""
+    """Convert values to the form that BasicSR expects; a number that is null counts as absent."""
     train = opt.get("train") or {}
     for name, counts in COUNTS.items():
         for section in opt["datasets"].values() if name == "datasets" else [opt.get(name) or {} if name else opt]:

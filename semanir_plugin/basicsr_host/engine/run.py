@@ -1,4 +1,4 @@
-"""What training and testing have in common: from the command's arguments to datasets, a model and a folder."""
+"""Run set-up, shared by training and testing: from the command's arguments to datasets, a model and a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from basicsr.utils.options import dict2str
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.data.checks import check_datasets
 from semanir_plugin.basicsr_host.data.guarded_dataset import GuardedDataset
-from semanir_plugin.basicsr_host.engine.deterministic import make_deterministic, say_workspace
+from semanir_plugin.basicsr_host.engine.deterministic import log_workspace, make_deterministic
 from semanir_plugin.basicsr_host.engine.distributed import init_distributed, read_timeout
 from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
 from semanir_plugin.basicsr_host.engine.options import resolve_options
@@ -92,7 +92,7 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     set_random_seed(opt["manual_seed"] + opt["rank"])
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     if opt.get("deterministic"):
-        say_workspace()
+        log_workspace()
     return Run(file, opt, logger)
 
 

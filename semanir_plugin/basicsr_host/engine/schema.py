@@ -1,4 +1,4 @@
-"""Validation of an option file before any work: every key must be one that something will read.
+"""Option schema: validation of an option file before any work. Every key must be one that something reads.
 
 There is no second list of options to keep in step. What a network, loss, metric, optimiser or scheduler takes is its
 signature; what a model or dataset takes is what its source looks up on `opt`, plus what it declares in `OPTION_KEYS`.
@@ -199,7 +199,7 @@ class Section:
             raise self.error(f"{key} must be a whole number of at least {least}, not {value!r}", at=key)
 
     def look_up(self, kind: str, table: Table, key: str = "type") -> Any:
-        """Return what the section's `type` names in a registry or table."""
+        """Return the entry of a registry or table that the section's `type` names."""
         self.require(key)
         # The registry's own look-up falls back to the suffix under which BasicSR registers what others may replace.
         known = {name.removesuffix("_basicsr"): target for name, target in sorted(table, reverse=True)}
@@ -212,8 +212,8 @@ class Section:
         """Compare keys and values with the parameters, and their annotations, of what the section's `type` names.
 
         Args:
-            kind: What is looked up, for messages.
-            table: Names and what they stand for.
+            kind: Kind of the entry, for messages.
+            table: Names and their targets.
             given: Parameters that the caller fills in.
             extra: Keys that are read by others.
         """
@@ -222,7 +222,7 @@ class Section:
     def check_parameters(
         self, target: Callable, *, given: Collection[str] = (), extra: Collection[str] = (), owner: str | None = None
     ) -> None:
-        """As `check_call`, of a target that is known; messages call it `owner` where that is given."""
+        """Compare keys and values with a known target's parameters; messages call it `owner` where that is given."""
         owner = owner or target.__name__
         parameters = inspect.signature(target).parameters.values()
         named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -242,7 +242,7 @@ def _is_count(value: Any, least: int) -> bool:
 
 
 def _uses_extra_keywords(target: Callable) -> bool:
-    """Whether a constructor or function reads the `**kwargs` it takes; several of BasicSR's swallow them."""
+    """Return whether a constructor or function reads the `**kwargs` it takes; several of BasicSR's ignore them."""
     parameters = inspect.signature(target).parameters.values()
     name = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
     body = _parse_source(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
@@ -305,7 +305,7 @@ def _check_mix(network: Section) -> None:
 
 
 def _find_upscale(network: Section) -> Any:
-    """Return a network's `upscale`, or what it is by default; None where it has none."""
+    """Return a network's `upscale`, or its default; None where it has none."""
     parameters = inspect.signature(network.look_up("architecture", ARCH_REGISTRY)).parameters
     default = parameters["upscale"].default if "upscale" in parameters else None
     return network.values.get("upscale", default)
@@ -367,7 +367,7 @@ def _check_dataset(top: Section, section: Section) -> None:
 
 
 def _check_files(section: Section) -> None:
-    """Refuse paths that are none, and a template that formats more than a name."""
+    """Refuse values that are not paths, and a template that formats more than a name."""
     section.check_values({key: str | None for key in section.values if key.startswith(FILE_KEYS)})
     template = section.values.get("filename_tmpl")
     if template is not None and (not isinstance(template, str) or not _TEMPLATE.fullmatch(template)):
@@ -382,7 +382,7 @@ def _check_patch_sizes(section: Section, scale: int) -> None:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return what may be missing, one value or a list of them as a list."""
+    """Return a list of values, given as a list, as a single value, or as None for an empty one."""
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
@@ -396,7 +396,7 @@ def _needed_to_train(section: Section, *keys: str) -> Iterable[str]:
 
 
 def _check_phases(section: Section, total_iter: float | None) -> None:
-    """Refuse lists of progressive training that contradict one another, or what stands beside them."""
+    """Refuse lists of progressive training that contradict one another, or options beside them."""
     lists = {key: section.values[key] for key in PHASE_LISTS}
     for key, single in PHASE_LISTS.items():
         if not isinstance(lists[key], list):
@@ -477,7 +477,7 @@ def _check_ranges(train: Section) -> None:
 
 
 def _check_periods(scheduler: Section, total_iter: float | None) -> None:
-    """Refuse periods that end before the training does: BasicSR has no learning rate for what is left."""
+    """Refuse periods that end before the training does: BasicSR has no learning rate for the rest."""
     if scheduler.values["type"] == "CosineAnnealingRestartLR":
         scheduler.check_values({"periods": Sequence[float]})
         total = sum(scheduler.values["periods"])

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to save and stop, seen by all processes of a run after the same iteration."""
+"""Stopping on SIGTERM and SIGINT: a request to save and stop, seen by all processes after the same iteration."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def requested(self) -> bool:
-        """Whether any process of the run was told to stop; all of them must ask."""
+        """Return whether any process of the run was told to stop; a collective call: all processes must make it."""
         told = self._asked_at is not None
         if self._group is None:
             return told

@@ -10,8 +10,8 @@ from typing import Any
 from basicsr.data import build_dataloader
 from torch.utils.data import DataLoader
 
-from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes
-from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
+from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes
+from semanir_plugin.basicsr_host.engine.dry_run import dry_run
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
     RunArguments,
@@ -27,7 +27,7 @@ __all__ = ["test"]
 Scores = dict[str, dict[str, float]]
 
 
-@noticing_lost_processes()
+@detecting_lost_processes()
 def test(args: RunArguments) -> Scores:
     """Test as an option file says; images and `metrics.json` go to the run's results folder.
 
@@ -45,7 +45,7 @@ def test(args: RunArguments) -> Scores:
     loaders = [build_dataloader(build_guarded_dataset(each), each) for each in sets]
     model = build_run_model(run)
     for loader in loaders:
-        rehearse(model, loader.dataset.first_sample())
+        dry_run(model, loader.dataset.first_sample())
     if not run.opt["path"].get("pretrain_network_g") and any(True for _ in model.net_g.parameters()):
         run.logger.warning("path.pretrain_network_g is not set: untrained weights are scored.")
     open_run_folder(run)

@@ -23,7 +23,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # 
 
 @dataclass(frozen=True)
 class Point:
-    """What a network makes of a test set with `topk` keys per query.
+    """Scores of a network on a test set with `topk` keys per query.
 
     Attributes:
         dataset: Name of the test set.

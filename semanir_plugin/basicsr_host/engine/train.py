@@ -22,10 +22,10 @@ from semanir_plugin.basicsr_host.data.sampler import IterationSampler
 from semanir_plugin.basicsr_host.data.seeding import derive_seed, seed_all
 from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset, collate
 from semanir_plugin.basicsr_host.engine.batches import Batches
-from semanir_plugin.basicsr_host.engine.distributed import noticing_lost_processes, read_timeout
+from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes, read_timeout
+from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
 from semanir_plugin.basicsr_host.engine.log import quiet_writer_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
-from semanir_plugin.basicsr_host.engine.rehearsal import rehearse, rehearse_patch
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
     RunArguments,
@@ -39,8 +39,8 @@ from semanir_plugin.basicsr_host.engine.training_states import (
     clear_unfinished,
     is_finished,
     load_resume_state,
+    reporting_write_errors,
     save_checkpoint,
-    telling_what_cannot_be_written,
 )
 from semanir_plugin.basicsr_host.engine.unreadable_images import UnreadableImages
 from semanir_plugin.errors import UserError, one_line
@@ -48,7 +48,7 @@ from semanir_plugin.errors import UserError, one_line
 __all__ = ["train"]
 
 
-@noticing_lost_processes()
+@detecting_lost_processes()
 def train(args: RunArguments) -> bool:
     """Train as an option file says.
 
@@ -70,15 +70,15 @@ def train(args: RunArguments) -> bool:
     model = build_run_model(run)
     datasets: list[Any] = [loader.dataset for loader in train_loaders]
     if datasets:
-        rehearse(model, datasets[0].first_sample())
+        dry_run(model, datasets[0].first_sample())
     for dataset in datasets:
-        rehearse_patch(model, dataset.first_sample())
+        dry_run_patch(model, dataset.first_sample())
     if state:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
     clear_unfinished(run.opt)
     with quiet_writer_threads():
-        with telling_what_cannot_be_written(run.opt):
+        with reporting_write_errors(run.opt):
             loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter)
         return loop.run_all()
 
@@ -93,7 +93,7 @@ def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
     except Exception as error:
         raise UserError(
             f"the training state of iteration {state['iter']:,} is not of this model and optimiser: {one_line(error)}; "
-            f"correct {run.file.path}, or start anew without resuming"
+            f"correct {run.file.path}, or start again without resuming"
         ) from error
 
 
@@ -104,7 +104,7 @@ def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[An
 
 
 def open_train_loader(run: Run, phase: Phase, start_iter: int, dataset: TolerantDataset) -> DataLoader[Any]:
-    """As `build_train_loader`, of a dataset that is built: listed again, it might have other images."""
+    """Return a loader as `build_train_loader` does, of a built dataset: listed again, it might have other images."""
     opt = run.opt
     sampler = IterationSampler(
         len(dataset),
@@ -135,7 +135,7 @@ def build_val_loaders(run: Run) -> list[DataLoader[Any]]:
 
 
 class TrainingLoop:
-    """Iterations, and what happens between them: logging, checkpoints, validation.
+    """Training loop: iterations, and between them logging, checkpoints and validation.
 
     Args:
         run: The run.
@@ -188,7 +188,7 @@ class TrainingLoop:
             if not self._run_iterations(bar, signals):
                 return False
             self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")
-            with telling_what_cannot_be_written(self.opt):
+            with reporting_write_errors(self.opt):
                 self._finish()
         return True
 
@@ -199,7 +199,7 @@ class TrainingLoop:
             timers[0].record()
             self._iterate(current_iter, batch)
             timers[1].record()
-            with telling_what_cannot_be_written(self.opt):
+            with reporting_write_errors(self.opt):
                 self._follow_up(current_iter, timers)
                 bar.update()
                 if signals.requested() and current_iter < self.total_iter:
@@ -220,7 +220,7 @@ class TrainingLoop:
         done = self.start_iter
         try:
             for batch in self._read():
-                with telling_what_cannot_be_written(self.opt):
+                with reporting_write_errors(self.opt):
                     self.unreadable.take(done + 1, batch)
                 yield batch
                 done += 1
@@ -238,11 +238,11 @@ class TrainingLoop:
             dataset.close()  # LMDBs are opened once in a process, and the next phase reads the same
 
     def _save_before_the_end(self, current_iter: int) -> None:
-        """Save what the failure of something to read would lose; alone, as other processes may not fail."""
+        """Save before a read error ends a training of one process; of several, others may not have failed."""
         if current_iter == self.start_iter or current_iter % self.opt["logger"]["save_checkpoint_freq"] == 0:
             return
         if not self.opt["dist"]:
-            with telling_what_cannot_be_written(self.opt):
+            with reporting_write_errors(self.opt):
                 self._save(current_iter)
             self.logger.warning(f"Iteration {current_iter:,} is saved, --auto_resume goes on after it.")
 
@@ -281,7 +281,7 @@ class TrainingLoop:
             self._save(current_iter)
 
     def _is_due(self, current_iter: int) -> bool:
-        """Whether a checkpoint is due by iterations or, where there is one process and so one clock, by time."""
+        """Return whether a checkpoint is due by iterations or, where there is one process and so one clock, by time."""
         log_opt = self.opt["logger"]
         seconds = None if self.opt["dist"] else log_opt.get("save_checkpoint_seconds")
         late = seconds is not None and time.monotonic() - self.saved_at >= seconds

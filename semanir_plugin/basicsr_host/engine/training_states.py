@@ -1,4 +1,4 @@
-"""Checkpoints of a training: a state and the networks that belong to it, saved, found again, and cleared away."""
+"""Checkpoints of a training, each a state and its networks: saving, resuming, removing."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = [
     "clear_unfinished",
     "is_finished",
     "load_resume_state",
+    "reporting_write_errors",
     "save_checkpoint",
-    "telling_what_cannot_be_written",
 ]
 
 
 def load_resume_state(run: Run) -> dict[str, Any] | None:
     """Return the training state to continue from, and point the model at the weights that belong to it.
 
-    `--auto_resume` takes the newest checkpoint that is whole, and tells of those that are not.
+    `--auto_resume` takes the newest complete checkpoint, and reports damaged ones.
 
     Raises:
         UserError: `path.resume_state` is named but cannot be used, or of several checkpoints none can.
@@ -56,7 +56,7 @@ def _newest_whole(run: Run) -> Path | None:
             run.logger.warning(f"The checkpoint of iteration {iteration:,} is passed over for the one before: {error}")
     if damaged:
         raise UserError(
-            f"{_states(run.opt)}: no checkpoint is whole; start anew without --auto_resume (the newest: {damaged})"
+            f"{_states(run.opt)}: no checkpoint is complete; start again without --auto_resume (the newest: {damaged})"
         ) from damaged
     return None
 
@@ -76,7 +76,7 @@ def _networks(opt: dict[str, Any], iteration: int) -> dict[str, Path]:
 
 
 def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
-    """Have the networks loaded as they were at an iteration, whatever `pretrain_network_*` says."""
+    """Set the options so that networks are loaded from an iteration, whatever `pretrain_network_*` says."""
     paths = opt["path"]
     for key, path in _networks(opt, iteration).items():
         label = key.removeprefix("network_")
@@ -86,7 +86,7 @@ def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
 
 
 def is_finished(opt: dict[str, Any], iteration: int) -> bool:
-    """Whether an iteration is the last one, and what follows it is done too: a run may be killed between them."""
+    """Return whether an iteration is the last one and its final weights are saved: a run may be killed in between."""
     latest, state = Path(opt["path"]["models"], "net_g_latest.pth"), _states(opt) / f"{iteration}.state"
     if iteration < opt["train"]["total_iter"] or not state.is_file():
         return iteration == opt["train"]["total_iter"]
@@ -112,7 +112,7 @@ def _forget(opt: dict[str, Any], iteration: int) -> None:
 
 @master_only
 def _remove_older(opt: dict[str, Any], iteration: int) -> None:
-    """Remove what lies before the checkpoints to keep; what a run beyond this iteration left is not ours."""
+    """Remove checkpoints older than those to keep; those beyond this iteration belong to another run."""
     keep = opt["logger"].get("keep_checkpoints")
     if keep is None:
         return
@@ -128,14 +128,14 @@ def _remove_older(opt: dict[str, Any], iteration: int) -> None:
 
 @master_only
 def clear_unfinished(opt: dict[str, Any]) -> None:
-    """Remove the halves of files that an earlier run was writing when it was killed."""
+    """Remove the partial files that an earlier run was writing when it was killed."""
     for key in ("models", "training_states"):
         remove_unfinished(opt["path"][key])
 
 
 @contextmanager
-def telling_what_cannot_be_written(opt: dict[str, Any]) -> Iterator[None]:
-    """Turn the failure of a disk into one line that names the checkpoint to go on from.
+def reporting_write_errors(opt: dict[str, Any]) -> Iterator[None]:
+    """Turn a write error into one line that names the checkpoint to resume from.
 
     Raises:
         UserError: Something could not be written.
@@ -144,7 +144,7 @@ def telling_what_cannot_be_written(opt: dict[str, Any]) -> Iterator[None]:
         yield
     except OSError as error:
         saved = _saved_iterations(opt)
-        rest = f"the checkpoint of iteration {saved[-1]:,} is whole" if saved else "no checkpoint is written yet"
+        rest = f"the checkpoint of iteration {saved[-1]:,} is complete" if saved else "no checkpoint is written yet"
         what, why = error.filename or opt["path"]["log"], error.strerror or " ".join(str(error).split())
         cure = "make room or choose another path.experiments_root, then go on with --auto_resume"
         raise UserError(f"{what}: cannot be written: {why}; {rest}: {cure}") from error

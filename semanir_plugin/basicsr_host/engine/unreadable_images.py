@@ -1,4 +1,4 @@
-"""Images of a training that cannot be read: told, counted over all its runs, and too many the end of it."""
+"""Account of a training's unreadable images: logged, counted over all its runs; too many end it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["UnreadableImages"]
 
 
 class UnreadableImages:
-    """Takes from each batch what was passed over for it.
+    """Account of the images that were skipped.
 
     An image counts once, however often it is met.
 
@@ -35,7 +35,7 @@ class UnreadableImages:
         self.found = _read(report)
 
     def take(self, iteration: int, batch: dict[str, Any]) -> None:
-        """Note and remove what a batch says of unreadable images.
+        """Remove a batch's record of unreadable images, and count them.
 
         Raises:
             UserError: There are too many, or nothing could be read in place of one.

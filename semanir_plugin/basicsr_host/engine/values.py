@@ -21,9 +21,9 @@ def parameter_hints(target: Callable) -> dict[str, Hint]:
 
 
 def conforms(value: Any, hint: Hint) -> bool:
-    """Whether a value can be given for a hint: numbers, strings, flags, choices, lists and unions of them.
+    """Return whether a value fits a type hint: numbers, strings, booleans, literals, lists and unions of them.
 
-    An int will do for a float, a flag for neither. Any value conforms to a hint of another kind.
+    An int fits float; a bool fits neither int nor float. Any value fits a hint of another kind.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
@@ -50,7 +50,7 @@ def describe_hint(hint: Hint) -> str:
 
 
 def describe_value(value: Any) -> str:
-    """Return a value about as YAML spells it."""
+    """Return a value roughly as YAML spells it."""
     if value is None:
         return "~"
     return str(value).lower() if isinstance(value, bool) else repr(value)

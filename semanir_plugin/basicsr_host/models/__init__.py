@@ -1,4 +1,4 @@
-"""How networks are trained and tested, registered in BasicSR's MODEL_REGISTRY on import."""
+"""Models, in BasicSR's sense: training and testing of networks. They register when imported."""
 
 import basicsr  # noqa: F401  # the host comes first: it registers everything, this package included
 

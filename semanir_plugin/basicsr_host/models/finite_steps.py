@@ -1,4 +1,4 @@
-"""Steps whose loss or gradients are not finite: left out, counted, and too many in a row the end of a training."""
+"""Guard against steps whose loss or gradients are not finite: skipped and counted; too many in a row end a training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FiniteSteps"]
 
 
 class FiniteSteps:
-    """Judges the steps of a training.
+    """Check of a training's steps, and account of those skipped.
 
     Args:
         most_in_a_row: Steps left out in a row that end the training.
@@ -34,7 +34,7 @@ class FiniteSteps:
         self.in_a_row: list[dict[str, Any]] = []
 
     def allow(self, losses: Iterable[Tensor], gradients: list[Tensor]) -> bool:
-        """Whether all of a step is finite; this waits for the device once."""
+        """Return whether a step's losses and gradients are finite; waits for the device once."""
         values = [loss.float() for loss in losses]
         if gradients:
             values += [norm.float() for norm in torch._foreach_norm(gradients)]
@@ -46,8 +46,8 @@ class FiniteSteps:
             self.in_a_row.clear()
         return allowed
 
-    def leave_out(self, iteration: int, losses: Mapping[str, Tensor], images: Mapping[str, Sequence[str]]) -> None:
-        """Count a step that was not allowed.
+    def skip(self, iteration: int, losses: Mapping[str, Tensor], images: Mapping[str, Sequence[str]]) -> None:
+        """Count a skipped step.
 
         Raises:
             UserError: It is one too many in a row; their images are named in the report.
@@ -73,5 +73,5 @@ class FiniteSteps:
         return {"left_out": self.left_out, "in_a_row": [dict(each) for each in self.in_a_row]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on counting where `state_dict` was taken."""
+        """Restore the counts of a `state_dict`."""
         self.left_out, self.in_a_row = state["left_out"], [dict(each) for each in state["in_a_row"]]

@@ -16,7 +16,7 @@ __all__ = ["build_optim_wrapper"]
 
 
 class _ClippingWrapper(OptimWrapper):
-    """Clips without copying the norm to the host at every step, as mmengine's own does for its message hub."""
+    """Wrapper that clips gradients without copying the norm to the host each step, as mmengine's does for its hub."""
 
     def _clip_grad(self) -> None:
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]

@@ -1,4 +1,4 @@
-"""How SemanIR, and any other BasicSR architecture that maps one image to one, is trained and tested."""
+"""Training and testing of SemanIR, and of any other BasicSR architecture that maps one image to one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SemanIRModel(SharedValidation):
     gt: Tensor
 
     def print_network(self, net: torch.nn.Module) -> None:
-        """Log the size of a network, and in the log file alone its modules."""
+        """Log the size of a network, and its modules in the log file alone."""
         net = self.get_bare_model(net)
         parameters = sum(p.numel() for p in net.parameters())
         get_root_logger().info(f"{type(net).__name__} has {parameters:,} parameters.")
@@ -79,7 +79,7 @@ class SemanIRModel(SharedValidation):
 
         super().init_training_settings()
         if hasattr(self, "net_g_ema"):
-            self._lay_out(self.net_g_ema)  # averages of tensors that lie alike take one kernel
+            self._set_memory_format(self.net_g_ema)  # averages of tensors that lie alike take one kernel
         train_opt = self.opt["train"]
         self.accumulation_steps = train_opt.get("accumulation_steps", 1)
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
@@ -106,10 +106,10 @@ class SemanIRModel(SharedValidation):
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Take a network to the device, laid out as asked for, and have all processes take part."""
-        self._lay_out(net)
+        self._set_memory_format(net)
         return super().model_to_device(net)
 
-    def _lay_out(self, net: torch.nn.Module) -> None:
+    def _set_memory_format(self, net: torch.nn.Module) -> None:
         if self._channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -131,7 +131,7 @@ class SemanIRModel(SharedValidation):
             UserError: Too many steps in a row were not.
         """
         net_kwargs = self._sample_topk(current_iter)
-        self._mix_up(current_iter)
+        self._mixup(current_iter)
         self.losses.clear()
         parts = list(zip(self.lq.chunk(self.accumulation_steps), self.gt.chunk(self.accumulation_steps), strict=True))
         for index, (lq, gt) in enumerate(parts):
@@ -146,7 +146,7 @@ class SemanIRModel(SharedValidation):
         parameters = [] if hasattr(self.optim_wrapper, "loss_scaler") else self.net_g.parameters()  # it looks itself
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not self.finite_steps.allow(self.losses.values(), gradients):
-            self.finite_steps.leave_out(current_iter, self.losses, self.image_names)
+            self.finite_steps.skip(current_iter, self.losses, self.image_names)
             return
         self.optim_wrapper.step()
         if self.ema_decay > 0:
@@ -159,8 +159,8 @@ class SemanIRModel(SharedValidation):
             return {}
         return {"topk": random.Random(derive_seed(self.opt["manual_seed"], current_iter)).choice(choices)}
 
-    def _mix_up(self, current_iter: int) -> None:
-        """Mix the samples of the batch, otherwise on every process, and after a resume as before."""
+    def _mixup(self, current_iter: int) -> None:
+        """Apply mixup to the batch, differently on each process, and reproducibly after a resume."""
         parameter = self.opt["train"].get("mixup")
         if parameter is None:
             return
@@ -208,7 +208,7 @@ class SemanIRModel(SharedValidation):
 
     @cached_property
     def restoration(self) -> Restoration:
-        """How images are restored, as the section `val` says; of several `topk` with the largest."""
+        """The settings of the section `val` for restoring images; of several `topk`, the largest."""
         chosen = {key: value for key, value in (self.opt.get("val") or {}).items() if value is not None}
         options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
         if isinstance(options.get("topk"), list):
@@ -217,7 +217,7 @@ class SemanIRModel(SharedValidation):
 
     @cached_property
     def descriptor(self) -> NetworkDescriptor:
-        """What the network takes and gives."""
+        """The network's scale, channels and sizes."""
         return describe(self.get_bare_model(self.net_g), self.opt["network_g"])
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
@@ -244,7 +244,7 @@ class SemanIRModel(SharedValidation):
             self.save_network(self.net_g, "net_g", label)
 
     def training_state(self) -> dict[str, Any]:
-        """Return what a training state holds beyond the host's optimisers and schedulers."""
+        """Return the entries of a training state beyond the host's optimisers and schedulers."""
         scaler = getattr(self.optim_wrapper, "loss_scaler", None)
         best = {
             dataset: {name: {**record, "val": float(record["val"])} for name, record in metrics.items()}
@@ -258,7 +258,7 @@ class SemanIRModel(SharedValidation):
         }
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Take up optimisers, schedulers, best results, loss scale and random numbers where they were."""
+        """Restore optimisers, schedulers, best results, loss scale and random numbers."""
         super().resume_training(resume_state)
         if "rng" not in resume_state:  # written by BasicSR itself
             return

@@ -1,4 +1,4 @@
-"""Validation that is shared out over the processes of a run, with the results of a single one, to the bit."""
+"""Validation divided among the processes of a run, with the results of a single one, to the bit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["SharedValidation"]
 
 
 class SharedValidation(SRModel):
-    """SRModel, whose own validation leaves the scoring to the first process while the others wait.
+    """SRModel whose processes share the scoring, which BasicSR leaves to the first while the others wait.
 
     Attributes:
-        seconds_per_image: What `test` took for each image of the last validation.
+        seconds_per_image: Time of `test` for each image of the last validation.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -31,11 +31,11 @@ class SharedValidation(SRModel):
         super().__init__(opt)
 
     def dist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        """Score this process's share of the images of a set; all processes know the means over all afterwards."""
+        """Score this process's share of the images of a set, and exchange the means with all processes."""
         self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
 
     def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        """Score the images of a set, or of several processes each its share."""
+        """Score the images of a set; of several processes, each scores its share."""
         name, rank, world_size = dataloader.dataset.opt["name"], self.opt["rank"], self.opt["world_size"]
         own = share_of_loader(dataloader, rank, world_size)
         self.seconds_per_image = []
@@ -47,7 +47,7 @@ class SharedValidation(SRModel):
             self._take_scores([values for values, _ in scored], name, current_iter, tb_logger)
 
     def _score_image(self, sample: Mapping[str, Any], dataset_name: str, saved_as: int | str | None) -> dict[str, Any]:
-        """Return the value of each metric; the image is saved unless `saved_as`, where it is from, is None."""
+        """Return the value of each metric; save the image unless `saved_as`, the iteration, is None."""
         self.feed_data(sample)
         self.test()
         images = {"img": tensor2img([self.output.detach().cpu()])}

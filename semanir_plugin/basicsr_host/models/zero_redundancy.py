@@ -25,7 +25,7 @@ def build_sharded_optimizer(name: str, parameters: Iterable[Parameter], **option
 
     Args:
         name: As `train.optim_g` names it.
-        parameters: What is optimised, of one dtype, in the same order on all processes.
+        parameters: Parameters to optimise, of one dtype, in the same order on all processes.
         **options: Arguments of the optimiser.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The option file of a leaderboard, checked before any work as those of training and testing are."""
+"""Option file of a leaderboard, checked before any work as those of training and testing are."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TASK_OF_CLASSICAL = {"bicubic": "sr", "malvar": "demosaicking"}
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """A leaderboard that can be computed.
+    """A leaderboard, read and checked.
 
     Attributes:
         name: Of its folder.

@@ -1,4 +1,4 @@
-"""What a leaderboard has computed, image by image, so that a run that was killed goes on where it was."""
+"""Cache of a leaderboard's results, image by image, so that a run that was killed goes on where it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a leaderboard compares: networks, folders of results made elsewhere, and classical methods."""
+"""Methods that a leaderboard compares: networks, folders of results made elsewhere, and classical methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from basicsr.utils import img2tensor, set_random_seed
 
 from semanir_plugin import __version__
 from semanir_plugin.basicsr_host.data.pairing import find_images
-from semanir_plugin.basicsr_host.engine.rehearsal import rehearse
+from semanir_plugin.basicsr_host.engine.dry_run import dry_run
 from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
@@ -40,7 +40,7 @@ Restore = Callable[[FloatImage], FloatImage]
 
 @dataclass(frozen=True, kw_only=True)
 class RestorationOptions:
-    """How a network of either kind restores.
+    """Options for restoring images by a network, of an option file or of shipped weights.
 
     Attributes:
         topk: Keys per query, for networks with a `topk`; None: the network's own choice.
@@ -86,7 +86,7 @@ class WeightsOptions(RestorationOptions):
     weights: str
 
     def resolve(self) -> NetworkOptions:
-        """Return it with network and checkpoint named.
+        """Return the options of the network and checkpoint that the name stands for.
 
         Raises:
             UserError: There is no such file, or it says nothing of its network.
@@ -127,13 +127,13 @@ class ClassicalOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Restorer:
-    """A contestant that is ready to work.
+    """A contestant, loaded and ready to restore.
 
     Attributes:
         restore: Makes of an image's name and input the result, (H, W, C) in BGR order, [0, 1].
         as_is: Whether results are scored without clipping and rounding.
         model: The built network, for its cost.
-        run: Makes of an input what it makes, without images and names, for its cost; None: there is nothing to run.
+        run: The restoration alone, without images and names, for its cost; None: there is nothing to run.
     """
 
     restore: Callable[[Sample, TestSet], FloatImage]
@@ -144,12 +144,12 @@ class Restorer:
 
 @dataclass(frozen=True)
 class Contestant(ABC):
-    """A row that is measured.
+    """A method that is measured: a row of the leaderboard.
 
     Attributes:
         name: Of the row.
-        options: What the option file says.
-        settings: What all networks of the run share: `num_gpu`, `manual_seed` and `scale`.
+        options: Options in the option file.
+        settings: Settings that all networks of the run share: `num_gpu`, `manual_seed` and `scale`.
     """
 
     name: str
@@ -158,30 +158,30 @@ class Contestant(ABC):
 
     @property
     def slug(self) -> str:
-        """The name as that of a folder."""
+        """The name as a folder's."""
         return slugify(self.name)
 
     @property
     def identity(self) -> str:
-        """A hash of what it is, but for its weights."""
+        """A hash of the method's options, without its weights."""
         said = {key: value for key, value in asdict(self.options).items() if key not in ("source", "checkpoint")}
         text = json.dumps([__version__, type(self).__name__, said], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @abstractmethod
     def content(self, test_set: TestSet) -> str:
-        """Return a hash of the files it is made of, those that it needs for a test set.
+        """Return a hash of the files that it needs for a test set.
 
         Raises:
             UserError: One cannot be read.
         """
 
-    def variant(self, test_set: TestSet) -> str:
-        """Return what `prepare` is to load for a test set, of those that differ between test sets."""
+    def checkpoint_path(self, test_set: TestSet) -> str:
+        """Return the checkpoint path for this test set; empty where there is none."""
         return ""
 
     @abstractmethod
-    def prepare(self, variant: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> Restorer:
         """Load what is needed to restore.
 
         Raises:
@@ -193,10 +193,10 @@ class Classical(Contestant):
     """A method without weights."""
 
     def content(self, test_set: TestSet) -> str:
-        """Return the hash of nothing."""
+        """Return the hash of no files."""
         return hash_files([], "classical")
 
-    def prepare(self, variant: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> Restorer:
         """Return the method."""
         scale = self.settings.get("scale", 1)
         methods: dict[str, Restore] = {
@@ -209,14 +209,14 @@ class Classical(Contestant):
 
 
 class Folder(Contestant):
-    """Images that others made."""
+    """A folder of results made elsewhere."""
 
     def content(self, test_set: TestSet) -> str:
         """Return the hash of the images."""
         return hash_files([self._find(test_set, each.name) for each in test_set.found])
 
-    def prepare(self, variant: str) -> Restorer:
-        """Return what reads them."""
+    def prepare(self, checkpoint: str) -> Restorer:
+        """Return a restorer that reads the results."""
 
         def restore(sample: Sample, test_set: TestSet) -> FloatImage:
             path = self._find(test_set, sample.name)
@@ -224,8 +224,8 @@ class Folder(Contestant):
             if image.shape != sample.truth.shape:
                 height, width = sample.truth.shape[:2]
                 raise UserError(
-                    f"{path} is {image.shape[1]}x{image.shape[0]}, but what is scored of its ground truth is "
-                    f"{width}x{height}; make it anew"
+                    f"{path} is {image.shape[1]}x{image.shape[0]}, but the scored part of its ground truth is "
+                    f"{width}x{height}; make it again"
                 )
             return image
 
@@ -245,15 +245,15 @@ class Network(Contestant):
 
     def content(self, test_set: TestSet) -> str:
         """Return the hash of the checkpoint; of random weights, that of the seed."""
-        checkpoint = self.variant(test_set)
+        checkpoint = self.checkpoint_path(test_set)
         return hash_files([Path(checkpoint)] if checkpoint else [], f"seed {self.settings['manual_seed']}")
 
-    def variant(self, test_set: TestSet) -> str:
-        """Return the path of the checkpoint; nothing where weights are random."""
+    def checkpoint_path(self, test_set: TestSet) -> str:
+        """Return the checkpoint path for this test set; empty where weights are random."""
         level = "" if test_set.level is None else f"{test_set.level:g}"
         return os.path.expanduser((self.options.checkpoint or "").replace("{}", level))
 
-    def prepare(self, variant: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> Restorer:
         """Build the network as `basicsr test` does, and load its weights.
 
         Raises:
@@ -261,7 +261,7 @@ class Network(Contestant):
         """
         set_random_seed(self.settings["manual_seed"])
         try:
-            model = build_model(self._model_options(variant))
+            model = build_model(self._model_options(checkpoint))
         except UserError:
             raise
         except Exception as error:  # whatever a constructor raises, its options are what the user can mend
@@ -272,7 +272,7 @@ class Network(Contestant):
         def restore(sample: Sample, test_set: TestSet) -> FloatImage:
             if test_set.name not in seen:  # a crop shows what does not fit together
                 lq, gt = img2tensor([sample.input, sample.truth])
-                rehearse(model, {"lq": lq, "gt": gt})
+                dry_run(model, {"lq": lq, "gt": gt})
                 seen.add(test_set.name)
             return _restore(model, sample.input)
 

@@ -1,4 +1,4 @@
-"""What a contestant costs: parameters, multiply-adds, time and memory, at a stated size of the input."""
+"""Measure a contestant's cost: parameters, multiply-adds, time and memory, at a stated size of the input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_COST: dict[str, Any] = dict.fromkeys(
 
 @dataclass(frozen=True, kw_only=True)
 class CostOptions:
-    """How cost is measured, in an option file.
+    """Option schema of a leaderboard's section `cost`.
 
     Attributes:
         size: Height and width of the input.
@@ -69,7 +69,7 @@ def measure_cost(restorer: Restorer, channels: int, options: CostOptions) -> dic
 
 
 def describe_device(num_gpu: int) -> str:
-    """Return where networks run, as people call it."""
+    """Return the name of the device that networks run on."""
     if num_gpu:
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} of {os.cpu_count()} cores"
@@ -92,7 +92,7 @@ class _WithKeys(nn.Module):
 
 
 def _count(restorer: Restorer, size: Sequence[int]) -> int | None:
-    """Return the multiply-adds of a network on (C, H, W); None where they cannot be counted, which is said."""
+    """Return the multiply-adds of a network on (C, H, W); None, and a warning, where they cannot be counted."""
     net = _network(restorer)
     if net is None or count_parameters(net) == 0:
         return None

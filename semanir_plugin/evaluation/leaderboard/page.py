@@ -23,7 +23,7 @@ from semanir_plugin.evaluation.pictures import most_detailed_crop
 __all__ = ["write_page"]
 
 FILES = Path(__file__).parent / "page_files"
-SCRIPTS = ("elements.js", "columns.js", "table.js", "plot.js", "slider.js", "viewer.js", "start.js")
+SCRIPTS = ("elements.js", "columns.js", "table.js", "plot.js", "slider.js", "viewer.js", "main.js")
 
 QUALITY = 92
 DETAIL = 48
@@ -75,7 +75,7 @@ def _digest(text: str) -> str:
 
 
 def _to_json(data: Any) -> str:
-    """Return JSON that a script element cannot be ended from."""
+    """Return JSON that is safe within a script element: no text in it can end the element."""
     text = json.dumps(_spell_out(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -126,7 +126,7 @@ def _choose_pictures(
 
 
 def _by_interest(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield test sets in turn, each time with the image on which the models differ most of those that are left."""
+    """Yield images, by test sets in turn, from the one on which the models differ most to the least."""
     queues = []
     for test_set, images in (results.get("references") or {}).items():
         spread = _spreads(results, test_set)
@@ -158,7 +158,7 @@ def _versions(results: Mapping[str, Any], test_set: str, image: str) -> dict[str
 
 
 def _encode_versions(versions: Mapping[str, str], folder: Path, missing: list[str]) -> Picture | None:
-    """Return what is shown of an image, versions as data URLs; add to `missing` what is unreadable or of another size.
+    """Return an image's crops for the page, as data URLs; add to `missing` the files unreadable or of another size.
 
     Without a readable truth, or anything to compare it with, there is no picture.
     """
@@ -183,7 +183,7 @@ def _encode_versions(versions: Mapping[str, str], folder: Path, missing: list[st
 
 
 def _detail(truth: Pixels) -> dict[str, int]:
-    """Return where a page first looks closely."""
+    """Return the part of an image that the page enlarges first."""
     side = min(DETAIL, *truth.shape[:2])
     top, left = most_detailed_crop(truth, side)
     return {"top": top, "left": left, "side": side}

@@ -1,4 +1,4 @@
-"""How the field scores each task: named, versioned, and the one place where the details that move numbers are written.
+"""Scoring protocols of the field, one per task: named, versioned, and the only place for details that move numbers.
 
 A protocol's version goes up whenever its numbers may change; results of another version are computed again.
 """
@@ -58,14 +58,14 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How images are read, degraded and scored.
+    """A protocol: how images are read, degraded and scored.
 
     Attributes:
         name: By which option files name it.
         version: Raised when its numbers may change.
-        task: What is restored.
+        task: Restoration task, such as `sr` or `denoising`.
         description: The protocol in a line or two.
-        metrics: What is measured, of each image; a test set has the mean.
+        metrics: Metrics of each image; a test set has the mean.
         channels: How files are decoded, see `decode_image`.
         condition: The option that says how much is degraded; None: there is none.
         degrade: Makes the input of a ground truth and the condition's value; None: inputs are files.
@@ -93,20 +93,20 @@ class Protocol:
 
     @property
     def num_channels(self) -> int:
-        """Of what a network takes and gives."""
+        """Channels of a network's input and output."""
         return 3 if self.channels == "color" else 1
 
     def describe_condition(self, level: float | None) -> str:
-        """Return the condition as people read it, `x4` or `sigma 25`; nothing where there is none."""
+        """Return the condition in words, `x4` or `sigma 25`; an empty string where there is none."""
         return "" if self.condition is None or level is None else _LABELS[self.condition].format(level)
 
     def crop(self, height: int, width: int, scale: int) -> tuple[int, int]:
-        """Return what of a ground truth's height and width is scored."""
+        """Return the height and width to which a ground truth is cropped before it is scored."""
         multiple = scale if self.multiple_of == "scale" else self.multiple_of
         return height // multiple * multiple, width // multiple * multiple
 
     def make_truth(self, clean: FloatImage, scale: int) -> FloatImage:
-        """Crop a clean image, (H, W, C), to what is scored."""
+        """Crop a clean image, (H, W, C), to the part that is scored."""
         height, width = self.crop(clean.shape[0], clean.shape[1], scale)
         return clean[:height, :width]
 

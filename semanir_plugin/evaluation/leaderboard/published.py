@@ -1,4 +1,4 @@
-"""What papers report, as rows beside those that are measured: facts to cite, marked as such wherever they are shown."""
+"""Published results, as rows beside those measured: figures to cite, marked as such wherever they are shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _METRICS = ("psnr", "ssim")
 def published_rows(
     protocol: Protocol, test_sets: Sequence[TestSet], scale: int, wanted: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return what was published by a protocol on test sets, as rows of a leaderboard.
+    """Return published results by a protocol on test sets, as rows of a leaderboard.
 
     Args:
         protocol: By whose details the figures were made, as far as papers tell.
@@ -66,7 +66,7 @@ def _load() -> dict[str, Any]:
 
 
 def _entries(protocol: Protocol, scale: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield methods, what tells them apart, and what is known of them."""
+    """Yield methods, a suffix that distinguishes their variants, and their entries."""
     for place, suffix in _PLACES[protocol.name]:
         section: Any = _load()
         for key in place.format(scale).split("/"):

@@ -1,4 +1,4 @@
-"""Ground truths and inputs as images, to look at beside results."""
+"""Ground truths and inputs as image files, to look at beside results."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["image_path", "reference_paths", "write_references"]
 
 
 def image_path(owner: str, test_set: TestSet, name: str) -> str:
-    """Return where an image lies below the folder of the results; `owner` is a row, or what kind of reference it is."""
+    """Return an image's path below the folder of the results; `owner` is a row's name, or the kind of reference."""
     return f"images/{owner}/{test_set.slug}/{name}.png"
 
 
 def reference_paths(test_set: TestSet, name: str) -> dict[str, str]:
-    """Return where the input, enlarged to the size of the truth, and the truth of an image lie."""
+    """Return the paths of an image's input, enlarged to the size of the truth, and of the truth."""
     return {kind: image_path(f"_{kind}", test_set, name) for kind in ("input", "truth")}
 
 
 def write_references(cache: Cache, test_set: TestSet, indices: Iterable[int]) -> None:
-    """Write those of some images, unless they are there.
+    """Write the references of some images, unless they exist.
 
     Raises:
         UserError: A file cannot be read.

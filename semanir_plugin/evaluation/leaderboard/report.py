@@ -206,7 +206,7 @@ def _errors(row: Row) -> Iterator[tuple[str, str]]:
 
 
 def _notes(results: Results) -> Iterator[str]:
-    """Yield what the table's cells mean, and why some have failed."""
+    """Yield notes on the table's cells, and on those that failed."""
     sizes = _distinct(_size(row["flops_size"] or row["runtime_size"]) for row in results["rows"])
     if sizes:
         device = results["environment"]["device"]

@@ -1,4 +1,4 @@
-"""The results of a leaderboard as plain data: what `results.json` holds and every table and page is made of."""
+"""Results of a leaderboard as plain data: the content of `results.json`, of every table and of the page."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def assemble(
     """Return the results: measured rows as the option file orders them, then published ones.
 
     Args:
-        board: What was compared.
-        costs: By row, what `measure_cost` returns.
+        board: The leaderboard.
+        costs: Results of `measure_cost`, by row.
         cells: Records with the `scores` of each image.
         failures: Cells that have none.
         device: Where networks ran.
@@ -92,7 +92,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _finite(value: float) -> float | None:
-    """Return a score as JSON can hold it: that of equal images, infinite decibels, as None."""
+    """Return a score as JSON can hold it: infinite decibels, those of equal images, as None."""
     return value if math.isfinite(value) else None
 
 
@@ -124,7 +124,7 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit that the package is of, where it runs from a clone."""
+    """Return the commit of the package, where it runs from a clone."""
     clone = Path(__file__).resolve().parents[3]
     if not (clone / ".git").exists():  # installed elsewhere, perhaps within a clone of something else
         return None

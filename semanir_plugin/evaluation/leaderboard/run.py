@@ -1,4 +1,4 @@
-"""Many models times many test sets: what is missing is computed, shared out over the processes, and tabulated."""
+"""Compute a leaderboard: the missing results of all models on all test sets, divided among the processes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _Computation:
             log_to_file(self.logger, self.board.folder / "leaderboard.log")
         self._find_keys()
         costs = {each.name: self._cost(each) for each in self.contestants} if self.rank == 0 else {}
-        self._meet()  # what runs beside it would slow down what is timed
+        self._barrier()  # what runs beside it would slow down what is timed
         self._write_references()
         for contestant in self.contestants:
             self._compute(contestant)
@@ -101,7 +101,7 @@ class _Computation:
         return results
 
     def _find_keys(self) -> None:
-        """Find under which keys the cache has each cell."""
+        """Find the cache's key for each cell."""
         for contestant in self.contestants:
             if isinstance(contestant.options, NetworkOptions) and contestant.options.checkpoint is None:
                 self.logger.warning(f"{contestant.name}: checkpoint is not set: untrained weights are scored.")
@@ -116,16 +116,16 @@ class _Computation:
 
     def _fail(self, row: str, test_set: str, reason: str, index: int = 0) -> None:
         self.failures[row, test_set] = (index, reason)
-        self._say(row, reason)
+        self._log_failure(row, reason)
 
-    def _say(self, row: str, reason: str) -> None:
-        """Tell why cells of a row have failed: each reason once, and as soon as it is known."""
+    def _log_failure(self, row: str, reason: str) -> None:
+        """Log the reasons why cells of a row failed: each once, as soon as it is known."""
         if self.rank == 0 and (row, reason) not in self.said:
             self.said.add((row, reason))
             self.logger.error(f"{row}: {reason}")
 
     def _cost(self, contestant: Contestant) -> dict[str, Any]:
-        """Measure what a contestant costs, or take up what was measured here before."""
+        """Measure a contestant's cost, or read it from the cache."""
         options = self.board.cost
         usable = [each for each in self.board.test_sets if (contestant.name, each.name) in self.keys]
         if options is None or not usable:
@@ -137,9 +137,9 @@ class _Computation:
         if known is not None:
             return dict(known["cost"])
         try:
-            cost = measure_cost(contestant.prepare(contestant.variant(usable[0])), channels, options)
+            cost = measure_cost(contestant.prepare(contestant.checkpoint_path(usable[0])), channels, options)
         except Exception as error:  # of any network's code, or for want of memory
-            self._say(contestant.name, one_line(error))
+            self._log_failure(contestant.name, one_line(error))
             return NO_COST
         self.cache.save(key, "cost", {"cost": cost})
         return cost
@@ -148,27 +148,27 @@ class _Computation:
         for test_set in self.board.test_sets if self.board.save_images else ():
             try:
                 write_references(
-                    self.cache, test_set, self._progress(self._mine(test_set), f"Inputs of {test_set.name}")
+                    self.cache, test_set, self._progress(self._share(test_set), f"Inputs of {test_set.name}")
                 )
             except UserError as error:  # which fails the cells, too
-                self._say(test_set.name, str(error))
+                self._log_failure(test_set.name, str(error))
 
-    def _mine(self, test_set: TestSet) -> range:
-        """Return which images this process takes."""
+    def _share(self, test_set: TestSet) -> range:
+        """Return the indices of this process's share of the images."""
         return share(len(test_set), self.rank, self.world)
 
     def _progress(self, indices: Sequence[int], description: str) -> Iterator[int]:
         yield from tqdm(indices, desc=description, unit="image", disable=True if self.rank else None)
 
     def _compute(self, contestant: Contestant) -> None:
-        """Compute those images of this process that are missing."""
+        """Compute the missing images of this process's share."""
         missing = {each.name: self._missing(contestant.name, each) for each in self.board.test_sets}
-        by_variant: dict[str, list[TestSet]] = {}
+        by_checkpoint: dict[str, list[TestSet]] = {}
         for test_set in (each for each in self.board.test_sets if missing[each.name]):
-            by_variant.setdefault(contestant.variant(test_set), []).append(test_set)
-        for variant, test_sets in by_variant.items():
+            by_checkpoint.setdefault(contestant.checkpoint_path(test_set), []).append(test_set)
+        for checkpoint, test_sets in by_checkpoint.items():
             try:
-                restorer = contestant.prepare(variant)
+                restorer = contestant.prepare(checkpoint)
             except UserError as error:
                 for test_set in test_sets:
                     self._fail(contestant.name, test_set.name, str(error))
@@ -180,7 +180,7 @@ class _Computation:
         key = self.keys.get((row, test_set.name))
         if key is None:
             return []
-        return [index for index in self._mine(test_set) if self.cache.load(key, test_set.found[index].name) is None]
+        return [index for index in self._share(test_set) if self.cache.load(key, test_set.found[index].name) is None]
 
     def _compute_cell(
         self, contestant: Contestant, restorer: Restorer, test_set: TestSet, indices: Sequence[int]
@@ -202,12 +202,12 @@ class _Computation:
         output = restorer.restore(sample, test_set)
         return output, test_set.protocol.score(output, sample.truth, test_set.scale, as_is=restorer.as_is)
 
-    def _meet(self) -> None:
+    def _barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
 
     def _exchange_failures(self) -> None:
-        """Wait for all processes, and keep of each cell the failure that a single process would have met."""
+        """Wait for all processes, and keep for each cell the failure that a single process would have met first."""
         if self.world == 1:
             return
         gathered: list[Failures] = [{} for _ in range(self.world)]
@@ -230,6 +230,6 @@ class _Computation:
 
 
 def _count_gpus(asked: Any) -> int:
-    """Return how many GPUs each process uses, 1 or none."""
+    """Return the number of GPUs each process uses, 1 or 0."""
     available = torch.cuda.device_count()
     return min(1, available if asked in (None, "auto") else min(int(asked), available))

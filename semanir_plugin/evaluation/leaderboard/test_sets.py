@@ -86,7 +86,7 @@ class TestSet:
 
     @property
     def benchmark(self) -> str:
-        """Its name in published tables."""
+        """The test set's name in published tables."""
         return self.options.benchmark or self.name
 
     @property
@@ -129,7 +129,7 @@ class TestSet:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of what is in the files, how they are called, and the condition."""
+        """A hash of the files' contents and names, and of the condition."""
         names = "\n".join(each.name for each in self.found)
         paths = [path for each in self.found for path in each.paths]
         return hash_files(paths, f"{self.scale} {self.level} {len(self.found)}\n{names}")
@@ -177,7 +177,7 @@ def hash_files(paths: list[Path], head: str = "") -> str:
 
 
 def slugify(name: str) -> str:
-    """Return a name as that of a folder."""
+    """Return a name as a folder's."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-._") or "unnamed"
 
 

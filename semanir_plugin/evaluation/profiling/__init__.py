@@ -1,1 +1,1 @@
-"""What each part of a network costs, and what its attention costs by each backend."""
+"""Profiling: the cost of each part of a network, and of its attention by each backend."""

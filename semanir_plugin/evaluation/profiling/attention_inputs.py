@@ -1,7 +1,7 @@
-"""What attention is given in a trained network on a photograph: what timings of it have to be of.
+"""Inputs of attention in a trained network on a photograph, for realistic timings.
 
-How many keys neighbouring queries share decides the speed of kernels that skip what nobody chose. Random projections of
-pixels have a few tokens that nearly all choose; behind a network's LayerNorm there are none.
+The number of keys that neighbouring queries share decides the speed of kernels that skip unused ones. Random
+projections of pixels have a few tokens that nearly all choose; behind a network's LayerNorm there are none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WEIGHTS = "semanir-mini-x4"
 
 
 class AttentionInputs(NamedTuple):
-    """What the first layer of a stage works on, cut into windows of N tokens.
+    """Inputs of the attention of a stage's first layer, cut into windows of N tokens.
 
     Attributes:
         tokens: (B, N, C) the stage's input, of which its dictionary is made.
@@ -44,7 +44,7 @@ class AttentionInputs(NamedTuple):
 
 @torch.no_grad()
 def attention_inputs(window: int, *, stage: int = 0, size: int = 64, data: Path | None = None) -> AttentionInputs:
-    """Return what attention is given in the shipped semanir-mini-x4, with windows of any side: weights do not mind.
+    """Return the inputs of attention in the shipped semanir-mini-x4; its weights work with windows of any side.
 
     Args:
         window: Side of the windows in tokens; the share of keys that its layers choose stays the network's.

@@ -1,4 +1,4 @@
-"""How long something takes, and by how much it raises the memory in use."""
+"""Measure the time of a call, and by how much it raises the memory in use."""
 
 from __future__ import annotations
 

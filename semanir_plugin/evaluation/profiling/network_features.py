@@ -18,7 +18,7 @@ __all__ = ["stage_inputs"]
 
 
 def stage_inputs(windows: int, shape: tuple[int, int], channels: int, *, stage: int = 1) -> Tensor:
-    """Return windows of what enters a stage of the shipped semanir-mini-x4 for a photograph of scikit-image's.
+    """Return windows of the input of a stage of the shipped semanir-mini-x4, on a photograph of scikit-image's.
 
     Args:
         windows: Their number, B.

@@ -1,4 +1,4 @@
-"""What the attention of a network costs by each backend that can run here."""
+"""Profile the attention of a network by each backend that can run here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["OpCost", "profile_ops"]
 
 
 class Op(NamedTuple):
-    """A function with backends, their names, and what says which of them it takes by itself."""
+    """A function with backends, their names, and the function that chooses among them."""
 
     function: Callable[..., Tensor]
     backends: tuple[str, ...]
@@ -40,7 +40,7 @@ OPS = (
 
 @dataclass(frozen=True)
 class OpCost:
-    """What one backend makes of the calls of one shape in a network.
+    """Cost of one backend on a network's calls of one shape.
 
     Attributes:
         op: Name of the function.
@@ -67,7 +67,7 @@ class OpCost:
 
 @dataclass
 class Calls:
-    """Calls with queries of one shape, of which the first has to stand for all."""
+    """Calls with queries of one shape; the first represents all."""
 
     op: Op
     queries: Tensor
@@ -78,7 +78,7 @@ class Calls:
 
 @torch.no_grad()
 def profile_ops(network: nn.Module, size: tuple[int, int], *, channels: int, repeats: int = 3) -> list[OpCost]:
-    """Measure every backend on what the network's attention is given, shape by shape, in the order of calls.
+    """Measure every backend on the inputs of the network's attention, shape by shape, in the order of calls.
 
     Args:
         network: In evaluation mode, where it is to be measured.
@@ -121,21 +121,21 @@ def _measure(calls: Calls, repeats: int) -> Iterator[OpCost]:
         reason, run = _why_not(calls, backend), partial(calls.run, backend=backend)
         if reason is None:
             try:
-                yield cost(*_weigh(run, device, repeats))
+                yield cost(*_measure_call(run, device, repeats))
                 continue
             except (ValueError, RuntimeError) as error:  # it says itself why it cannot run
                 reason = one_line(error)
         yield cost(reason=reason)
 
 
-def _weigh(run: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float | None]:
+def _measure_call(run: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float | None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # FlexAttention has much to say where it is not compiled
         return median_ms(run, device, repeats), peak_mib(run, device)
 
 
 def _why_not(calls: Calls, backend: str) -> str | None:
-    """Return why a backend is not tried: its time would tell nothing, or it would fill the memory."""
+    """Return the reason not to try a backend: its time would be meaningless, or it would fill the memory."""
     q = calls.queries
     if backend == "triton" and q.device.type == "cpu":
         return "its kernels are for GPUs"

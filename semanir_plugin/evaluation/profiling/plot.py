@@ -24,7 +24,7 @@ PANELS: tuple[tuple[str, Callable[[StageCost], float | None]], ...] = (
 
 
 def plot_profiles(profiles: Sequence[Profile], title: str, path: Path) -> bool:
-    """Plot what each part costs, a bar for each size, and below each backend's time for the attention of an image.
+    """Plot the cost of each part, a bar for each size, and below each backend's time for the attention of an image.
 
     Without matplotlib do nothing and return False.
     """

@@ -1,4 +1,4 @@
-"""A network's costs by part and by backend, at several sizes: measured, told and drawn."""
+"""Profiles of a network at several sizes: costs by part and by backend, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _align(rows: Sequence[Row]) -> str:
 
 
 def write_json(profiles: Sequence[Profile], about: dict[str, Any], path: Path) -> None:
-    """Write profiles in full precision, with what they are of and where they were measured.
+    """Write profiles in full precision, with the network and the machine that they are of.
 
     Raises:
         OSError: The file cannot be written.

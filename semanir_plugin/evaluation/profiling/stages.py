@@ -1,4 +1,4 @@
-"""What each part of a network costs: parameters, operations, time and memory."""
+"""Profile each part of a network: parameters, operations, time and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a part of a network costs, for one image.
+    """Cost of a part of a network, for one image.
 
     Attributes:
         name: Of the module; "(rest)" is what lies between them, "total" the network.
@@ -45,7 +45,7 @@ class StageCost:
 
 
 def find_stages(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the parts that a network is told in: its children, entries of lists and our stages each on its own."""
+    """Return the parts to profile: a network's children; entries of lists and our stages each on its own."""
     return dict(part for name, child in network.named_children() for part in _split(name, child))
 
 
@@ -73,8 +73,8 @@ def profile_stages(network: nn.Module, size: tuple[int, int], *, channels: int, 
     image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0)).to(device)
     run = partial(network, image)
     run()
-    times = [_time(run, stages, device) for _ in range(repeats)]
-    memory = {**_weigh(run, stages, device), TOTAL: peak_mib(run, device)}
+    times = [_measure_time(run, stages, device) for _ in range(repeats)]
+    memory = {**_measure_memory(run, stages, device), TOTAL: peak_mib(run, device)}
     flops = count_by_module(network, size, channels=channels)
     costs = [
         StageCost(
@@ -91,7 +91,7 @@ def profile_stages(network: nn.Module, size: tuple[int, int], *, channels: int, 
 
 
 def _rest(costs: list[StageCost], total: StageCost) -> StageCost:
-    """Return what the total has beyond the parts; memory of parts does not add up."""
+    """Return the cost of the total beyond the parts; None for memory, which does not add up."""
     return StageCost(
         REST,
         "",
@@ -102,7 +102,7 @@ def _rest(costs: list[StageCost], total: StageCost) -> StageCost:
     )
 
 
-def _time(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device) -> dict[str, float]:
+def _measure_time(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device) -> dict[str, float]:
     times = dict.fromkeys([*stages, TOTAL], 0.0)
 
     def measure(name: str, call: Callable[[], Any]) -> None:
@@ -113,7 +113,9 @@ def _time(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch
     return times
 
 
-def _weigh(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device) -> dict[str, float | None]:
+def _measure_memory(
+    run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torch.device
+) -> dict[str, float | None]:
     peaks: dict[str, float | None] = dict.fromkeys(stages, 0.0)
 
     def measure(name: str, call: Callable[[], Any]) -> None:
@@ -127,7 +129,7 @@ def _weigh(run: Callable[[], Any], stages: Mapping[str, nn.Module], device: torc
 
 @contextmanager
 def _measured(stages: Mapping[str, nn.Module], measure: Callable[[str, Callable[[], Any]], None]) -> Iterator[None]:
-    """Have every call of a stage go through `measure`, under its name."""
+    """Route every call of a stage through `measure`, under its name."""
     owned = {name: vars(module).get("forward") for name, module in stages.items()}  # of compiled ones
     for name, module in stages.items():
         module.forward = partial(_call, partial(measure, name), module.forward)

@@ -125,7 +125,7 @@ def _tiles(q: Tensor) -> int:
 
 
 def _share(q: Tensor) -> int:
-    """Return how many windows each program takes, of a kernel whose programs go through windows."""
+    """Return the number of windows per program, for kernels whose programs go through windows."""
     programs = INTERPRETED_PROGRAMS
     if q.device.type == "cuda":
         processors = torch.cuda.get_device_properties(q.device).multi_processor_count

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["check_bias", "dense_bias", "is_table"]
+__all__ = ["check_bias", "dense_bias", "is_table", "table_side"]
 
 
 def is_table(bias: Tensor, tokens: int) -> bool:
     """Tell whether a (H, 2w - 1, 2w - 1) table was given rather than a dense (H, N, N) bias."""
-    side = _table_side(tokens)
-    return side is not None and bias.shape[1:] == (side, side)
+    w = table_side(bias)
+    return w * w == tokens and bias.shape[1:] == (2 * w - 1, 2 * w - 1)
+
+
+def table_side(table: Tensor) -> int:
+    """Return the side w of the windows that a (H, 2w - 1, 2w - 1) table is for."""
+    return (table.shape[1] + 1) // 2
 
 
 def check_bias(bias: Tensor, heads: int, tokens: int) -> None:
     """Raise a ValueError unless `bias` is dense, (H, N, N), or a relative-position table, (H, 2w - 1, 2w - 1)."""
     if bias.ndim == 3 and len(bias) == heads and (bias.shape[1:] == (tokens, tokens) or is_table(bias, tokens)):
         return
-    side = _table_side(tokens)
-    table = "" if side is None else f" or (H, 2w - 1, 2w - 1) = {(heads, side, side)}"
+    w = round(tokens**0.5)
+    table = f" or (H, 2w - 1, 2w - 1) = {(heads, 2 * w - 1, 2 * w - 1)}" if w * w == tokens else ""
     raise ValueError(f"bias must have shape (H, N, N) = {(heads, tokens, tokens)}{table}, got {tuple(bias.shape)}")
 
 
@@ -29,12 +34,7 @@ def dense_bias(bias: Tensor, tokens: int) -> Tensor:
     """
     if not is_table(bias, tokens):
         return bias
-    w = (bias.shape[1] + 1) // 2
+    w = table_side(bias)
     # The table's w x w patch at (y, x), read backwards: views and one copy, instead of gathering N * N by index.
     patches = bias.unfold(1, w, 1).unfold(2, w, 1)  # (H, y, x, w - 1 - y', w - 1 - x')
     return patches.flip(3, 4).reshape(-1, tokens, tokens)
-
-
-def _table_side(tokens: int) -> int | None:
-    side = round(tokens**0.5)
-    return 2 * side - 1 if side * side == tokens else None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.common.position_table import is_table
+from semanir_plugin.ops.common.position_table import is_table, table_side
 from semanir_plugin.ops.key_semantics import KeySemantics
 
 __all__ = ["attend"]
@@ -49,5 +49,5 @@ def _compiled(attention: Any) -> Any:
 def _adding(bias: Tensor, tokens: int) -> Callable[..., Tensor]:
     if not is_table(bias, tokens):
         return lambda score, b, h, i, j: score + bias[h, i, j]
-    w = (bias.shape[1] + 1) // 2
+    w = table_side(bias)
     return lambda score, b, h, i, j: score + bias[h, i // w - j // w + w - 1, i % w - j % w + w - 1]

@@ -9,6 +9,8 @@
 #define GROUP (VECTORS * LANES)
 #define RUN (LANES < 8 ? LANES : 8)
 #define RUNS (LANES / RUN)
+/* What sides of windows must be multiples of for groups to be blocks of rows: the larger of two powers of two. */
+#define SIDE_STEP (RUN > VECTORS * RUNS ? RUN : VECTORS * RUNS)
 typedef float run __attribute__((vector_size(4 * RUN), aligned(4), may_alias));
 /* Keys, or channels, whose products are held in registers at once; STEP is for what is left over. */
 #define ROWS (LANES == 16 ? 12 : 6)
@@ -26,7 +28,7 @@ static int list_length(int tokens) { return up_to(tokens, STEP); }
 /* Side of windows whose groups are blocks of rows of RUN; 0 where groups are simply GROUP tokens after another. */
 static int block_side(int tokens) {
     int side = (int)lrint(sqrt((double)tokens));
-    return side * side == tokens && side % RUN == 0 && side % (VECTORS * RUNS) == 0 ? side : 0;
+    return side * side == tokens && side % SIDE_STEP == 0 ? side : 0;
 }
 
 /* First token of each run of a group; lanes of a run are tokens in turn. Past the last token where there are none. */

@@ -21,8 +21,8 @@
 int lane_count(void) { return LANES; }
 int group_size(void) { return GROUP; }
 int list_step(void) { return STEP; }
-/* Whether a table of bias can be read: then the queries of a run stand in one row of the window. */
-int reads_tables(int tokens) { return block_side(tokens) != 0; }
+/* A table of bias can be read for windows of such sides: there the queries of a run stand in one row of the window. */
+int side_step(void) { return SIDE_STEP; }
 
 /* Fill counts and lists for a mask (batch, tokens, tokens) of bytes. */
 int list_keys(const uint8_t *mask, int batch, int tokens, int32_t *counts, int32_t *keys, uint32_t *bits, int threads) {

@@ -12,7 +12,7 @@ from torch import Tensor
 from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.common.layout import empty_heads
-from semanir_plugin.ops.common.position_table import dense_bias, is_table
+from semanir_plugin.ops.common.position_table import dense_bias, is_table, table_side
 from semanir_plugin.ops.key_semantics import KeySemantics
 
 __all__ = ["SOURCE", "KeyLists", "attend", "key_lists_of"]
@@ -65,13 +65,14 @@ def _readable(bias: Tensor, tokens: int) -> Tensor:
 
 def _is_read_as_table(bias: Tensor, tokens: int) -> bool:
     # The bias of a window of one token is both a table and dense.
-    return is_table(bias, tokens) and bool(_ask("reads_tables", tokens))
+    # Sizes are compared here, not in C: torch.compile may have symbols for them.
+    return is_table(bias, tokens) and table_side(bias) % _ask("side_step") == 0
 
 
 @native_support.constant
-def _ask(function: str, *sizes: int) -> int:
-    """Return the answer of a C function that describes the kernels' layout."""
-    return getattr(native_support.load(SOURCE), function)(*sizes)
+def _ask(function: str) -> int:
+    """Return a constant of the kernels' layout from the C function of that name."""
+    return getattr(native_support.load(SOURCE), function)()
 
 
 def _up_to(size: int, multiple: int) -> int:
@@ -210,7 +211,7 @@ class _Kernel:
         self.heads, self.tokens, self.side, self.bias_elements = h, n, 0, 0
         if bias is not None:
             if _is_read_as_table(bias, n):
-                self.side = (bias.shape[1] + 1) // 2
+                self.side = table_side(bias)
             else:
                 bias = self._keys_first(bias)
             self.tensors["bias"], self.bias_elements = bias.contiguous(), bias.numel()

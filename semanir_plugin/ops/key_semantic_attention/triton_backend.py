@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 
 from semanir_plugin.ops.common.layout import empty_heads
-from semanir_plugin.ops.common.position_table import is_table
+from semanir_plugin.ops.common.position_table import is_table, table_side
 from semanir_plugin.ops.common.triton_support import TYPES, aligned_rows, empty_aligned, padded_width, precision
 from semanir_plugin.ops.key_semantic_attention import triton_kernels as kernels
 from semanir_plugin.ops.key_semantic_attention.bias_gradient import BiasTiles
@@ -115,7 +115,7 @@ def _arguments(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: floa
     """Return the arguments that all kernels of attention share, by name."""
     b, h, n, d = q.shape
     rows = {"q": aligned_rows(q), "k": aligned_rows(k), "v": aligned_rows(v)}
-    constants = _constants(d, v.shape[3], 0 if bias is None or not is_table(bias, n) else (bias.shape[1] + 1) // 2)
+    constants = _constants(d, v.shape[3], 0 if bias is None or not is_table(bias, n) else table_side(bias))
     return {
         **{f"p_{name}": x for name, x in rows.items()},
         **{f"s_{name}{axis}": x.stride(i) for name, x in rows.items() for i, axis in enumerate("bhn")},

@@ -1,4 +1,4 @@
-"""What the datasets that degrade clean images on the fly have in common, each checked for all of them."""
+"""Test the common behaviour of all datasets that degrade clean images on the fly."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_what_is_no_death_is_not_mended(sr_data, monkeypatch, capsys):
 
 @pytest.fixture
 def started(request):
-    """How workers are started."""
+    """Set the start method of workers."""
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method(request.param, force=True)
     yield

@@ -30,7 +30,7 @@ def train(data, *entries):
 
 @pytest.fixture
 def modes(monkeypatch, tmp_path):
-    """What holds within each iteration."""
+    """Record the deterministic modes of torch and cuDNN within each iteration."""
     monkeypatch.chdir(tmp_path)
     iterate, seen = TrainingLoop._iterate, []
 

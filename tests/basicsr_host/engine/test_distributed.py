@@ -21,8 +21,8 @@ from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 from semanir_plugin.basicsr_host.engine import distributed, run
 from semanir_plugin.basicsr_host.engine.distributed import (
     LostProcessError,
+    detecting_lost_processes,
     init_distributed,
-    noticing_lost_processes,
     read_timeout,
     report_failure,
 )
@@ -120,7 +120,7 @@ def data(sr_data, photos):
 
 @pytest.fixture(scope="module")
 def one(data, tmp_path_factory):
-    """What one process makes of some commands: the folder of their results."""
+    """Run some commands in one process; return the folder of their results."""
     folder = tmp_path_factory.mktemp("one")
     for arguments in (
         train_arguments(data, folder / "plain", 4),
@@ -133,7 +133,7 @@ def one(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(data, tmp_path_factory):
-    """What two processes make of the same, with half of the batch each, and with a divided state beside."""
+    """Run the same in two processes, with half of the batch each, and once more with a divided optimiser state."""
     folder = tmp_path_factory.mktemp("two")
     commands = [
         train_arguments(data, folder / "plain", 2),
@@ -147,7 +147,7 @@ def two(data, tmp_path_factory):
 
 
 def records(folder):
-    """Return what TensorBoard's files say, in single precision: series, iteration, value."""
+    """Return the values in TensorBoard's files, in single precision, by series and iteration."""
     return read_run(folder / "tb_logger" / "run").series
 
 
@@ -320,7 +320,7 @@ def test_torchrun_shows_what_a_user_can_mend_in_one_line(error_file, capsys):
 def test_a_process_that_loses_another_is_not_the_cause(error_file, monkeypatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     told = r"another process .* \(connection reset by peer\)$"
-    with pytest.raises(LostProcessError, match=told) as error, noticing_lost_processes():
+    with pytest.raises(LostProcessError, match=told) as error, detecting_lost_processes():
         raise RuntimeError("[pair.cc:537] Read error [127.0.0.1]:4534: Connection reset by peer. GLHF!")
     report_failure(error.value)
     assert not error_file.exists()
@@ -329,7 +329,7 @@ def test_a_process_that_loses_another_is_not_the_cause(error_file, monkeypatch):
 @pytest.mark.parametrize(("together", "message"), [(True, "out of memory"), (False, "timed out")])
 def test_other_failures_are_a_process_own(monkeypatch, together, message):
     monkeypatch.setattr(dist, "is_initialized", lambda: together)
-    with pytest.raises(RuntimeError, match=f"^{message}$") as error, noticing_lost_processes():
+    with pytest.raises(RuntimeError, match=f"^{message}$") as error, detecting_lost_processes():
         raise RuntimeError(message)
     assert not isinstance(error.value, LostProcessError)
 

@@ -1,4 +1,4 @@
-"""What a training takes does not grow with its iterations.
+"""Test that the memory of a training does not grow with its iterations.
 
 SEMANIR_LONG_RUN=2000 trains so many instead of a few; with pytest's -s it says what memory they took.
 """
@@ -29,7 +29,7 @@ def resident(pid) -> int:
 
 @pytest.fixture
 def watched(monkeypatch):
-    """What processes and Python hold after each iteration: bytes of this one and of its workers, tensors, objects."""
+    """Record memory after each iteration: bytes of this process and of its workers, numbers of tensors and objects."""
     follow_up, seen = TrainingLoop._follow_up, []
 
     def watch(self, current_iter, timers):

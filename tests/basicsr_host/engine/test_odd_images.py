@@ -51,7 +51,7 @@ def restored():
 
 @pytest.fixture(scope="module")
 def expected(photo, tmp_path_factory):
-    """What becomes of the photograph as 8-bit colour PNG."""
+    """Return the restored photograph, given as 8-bit colour PNG."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("plain"))
         assert run(photo) == 0

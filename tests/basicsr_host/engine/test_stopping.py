@@ -29,7 +29,7 @@ def _in_tmp_path(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _heeding_signals():
-    """What a shell runs in its background ignores SIGINT, and so would the tests."""
+    """Restore Python's handler of SIGINT, which a shell's background processes, and so the tests, ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

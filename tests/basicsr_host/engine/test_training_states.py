@@ -145,7 +145,7 @@ def test_without_one_that_is_whole_nothing_is_started_anew(sr_data, capsys):
         flip_a_bit(path)
     before = saved()
     assert train(sr_data, "--auto_resume", train__total_iter=5) == 2
-    told = r"training_states: no checkpoint is whole; start anew without --auto_resume \(the newest: .*3.state: damaged"
+    told = r"no checkpoint is complete; start again without --auto_resume \(the newest: .*3.state: damaged"
     assert re.search(told, last_line(capsys))
     assert saved() == before
     assert not list(Path("experiments").glob("*_archived_*"))
@@ -168,7 +168,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_last_checkpoint_is_used(
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert re.search(
-        r"net_g_3\.pth: cannot be written: File too large; the checkpoint of iteration 2 is whole: "
+        r"net_g_3\.pth: cannot be written: File too large; the checkpoint of iteration 2 is complete: "
         r"make room .*--auto_resume$",
         error.splitlines()[-1],
     )

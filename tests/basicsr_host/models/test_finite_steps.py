@@ -104,7 +104,7 @@ def test_a_loss_that_turns_nan_in_training(sr_data, tmp_path, monkeypatch, capsy
     def turning(self, *args, **kwargs):
         calls.append(self)
         loss = forward(self, *args, **kwargs)
-        return loss * float("nan") if len(calls) > 3 else loss  # the first call is a rehearsal
+        return loss * float("nan") if len(calls) > 3 else loss  # the first call is a dry run
 
     monkeypatch.setattr(L1Loss, "forward", turning)
     more = {"train__total_iter": 9, "train__max_nan_steps": 4, "logger__save_checkpoint_freq": 1, "val__val_freq": 99}

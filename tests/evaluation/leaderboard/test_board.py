@@ -1,4 +1,4 @@
-"""What is wrong with the option file of a leaderboard is told before any work, in one line."""
+"""Test that errors in a leaderboard's option file are told before any work, in one line."""
 
 from __future__ import annotations
 

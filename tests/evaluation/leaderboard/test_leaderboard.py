@@ -264,7 +264,7 @@ def test_cells_that_fail_are_told_and_do_not_end_the_run(board, computed, capsys
     }
     assert errors["SwinIR", "A"].startswith("SwinIR.pth: not a PyTorch checkpoint, or a damaged one;")
     assert errors["elsewhere", "B"] == "elsewhere/B: no result of 1, 1_sr.png; add it, or correct filename_tmpl"
-    assert "1_sr.png is 68x51, but what is scored of its ground truth is 68x52" in errors["elsewhere", "A"]
+    assert "1_sr.png is 68x51, but the scored part of its ground truth is 68x52" in errors["elsewhere", "A"]
     assert errors["SemanIR-4", "A"].startswith("SemanIR-4.pth does not fit SemanIR: ")
     assert all("\n" not in error for error in errors.values())
     assert found["elsewhere"]["A"]["scores"] == {}

@@ -209,7 +209,7 @@ def knob(browser):
 
 
 def split(browser):
-    """Where the line is, and from where on the version above is seen, in percent."""
+    """Return the position of the slider's line, in percent, after comparing it with the clip of the version above."""
     value = knob(browser).get_attribute("aria-valuenow")
     clip = browser.execute_script("return getComputedStyle(document.querySelector('.compare .after')).clipPath")
     line = browser.execute_script("""const box = document.querySelector('.compare').getBoundingClientRect();

@@ -1,4 +1,4 @@
-// What stands above and below, and the start of everything.
+// Entry point: the sections above and below the table, and the calls that fill the page.
 
 const TASKS = {
   sr: "Super-resolution",

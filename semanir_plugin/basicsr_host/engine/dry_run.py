@@ -1,4 +1,4 @@
-"""One small pass of everything that the first iteration or image will need, before anything is written."""
+"""Dry run: one small pass of everything that the first iteration or image needs, before anything is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from basicsr.utils import tensor2img
 
 from semanir_plugin.errors import UserError, one_line
 
-__all__ = ["rehearse", "rehearse_patch"]
+__all__ = ["dry_run", "dry_run_patch"]
 
 # Side of the LQ crop, and of the smallest one that metrics can do with.
 CROP = 64
@@ -24,7 +24,7 @@ _CHANNEL_CURES = {  # by what the dataset gives
 }
 
 
-def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
+def dry_run(model: Any, sample: Mapping[str, Any]) -> None:
     """Restore a crop of a sample and, where it has a ground truth, compare sizes and try losses and metrics.
 
     Models that are no SRModel, and samples without an LQ image, are left alone.
@@ -55,7 +55,7 @@ def rehearse(model: Any, sample: Mapping[str, Any]) -> None:
 
 
 def _wrong_channels(model: Any, lq: torch.Tensor) -> str:
-    """Return what to do where an image of another number of channels passes; else nothing."""
+    """Return the remedy if the network takes another number of channels, else an empty string."""
     channels = lq.shape[1]
     try:
         model.feed_data({"lq": lq[:, :1].expand(-1, 4 - channels, -1, -1)})
@@ -65,11 +65,11 @@ def _wrong_channels(model: Any, lq: torch.Tensor) -> str:
     return f"it takes {4 - channels} channels, not {channels}; {_CHANNEL_CURES[channels]}"
 
 
-def rehearse_patch(model: Any, sample: Mapping[str, Any]) -> None:
-    """Pass a whole training sample through the network, which is as it will be in training: nothing pads it.
+def dry_run_patch(model: Any, sample: Mapping[str, Any]) -> None:
+    """Pass a whole training sample through the bare network, without padding, as training will.
 
     Args:
-        model: A built model; others than in `rehearse` are left alone.
+        model: A built model; others than in `dry_run` are left alone.
         sample: One sample of a phase of the training.
 
     Raises:
