@@ -51,11 +51,12 @@ def main() -> int:
 
 
 def write_rain_pairs(images: str, out: Path, seed: int, amounts: Sequence[float] = (1.0,)) -> None:
-    """Write GT and LQ of every image in a folder; the amounts of rain take turns.
+    """Write GT and LQ of every image in a folder, which appear when they are complete; the amounts of rain take turns.
 
     Raises:
         UserError: The folder holds no images, one cannot be read, two have the same name, or `out` has pairs already.
     """
+    from semanir_plugin.basicsr_host.data.outputs import publishing
     from semanir_plugin.basicsr_host.data.pairing import find_images
     from semanir_plugin.errors import UserError
 
@@ -66,13 +67,11 @@ def write_rain_pairs(images: str, out: Path, seed: int, amounts: Sequence[float]
     for folder in folders:
         if folder.exists():
             raise UserError(f"{folder} is there already; remove it or choose another folder")
-    try:
-        for folder in folders:
-            folder.mkdir(parents=True)
+    with publishing(folders) as drafts:
+        for draft in drafts:
+            draft.mkdir()
         for path, amount in zip(paths, itertools.cycle(amounts)):  # one of them is endless
-            write_pair(path, folders[0], folders[1], seed, amount)
-    except OSError as error:
-        raise UserError(f"{out}: cannot write there: {error}; mend that or choose another folder") from error
+            write_pair(path, drafts[0], drafts[1], seed, amount)
     print(f"{len(paths)} pairs written to {out.resolve()}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from bootstrap import run_in_venv
 
 EPILOG = """\
 OUT gets GT and LR_bicubic_X4 (the scale's number), or GT.lmdb and LR_bicubic_X4.lmdb: the layout that options/ expect.
+Both appear when they are complete. Killed, the same command with --lmdb goes on where it was.
 
-  python3 scripts/prepare_sr_data.py DF2K_HR datasets/DF2K --scale 4 --crop 480
-  python3 scripts/prepare_sr_data.py Set5_HR datasets/Set5 --scale 4
+  python3 scripts/prepare_sr_data.py DF2K_HR datasets/DF2K --scale 4 --crop 480 --lmdb  # to train
+  python3 scripts/prepare_sr_data.py Set5_HR datasets/Set5 --scale 4                    # to validate and to test
 """
 
 
@@ -33,7 +35,8 @@ def main() -> int:
     from semanir_plugin.errors import UserError
 
     try:
-        write_sr_pairs(find_images(args.images), args.out, args.scale, crop=args.crop, lmdb=args.lmdb)
+        images, workers = find_images(args.images), os.cpu_count() or 1
+        write_sr_pairs(images, args.out, args.scale, crop=args.crop, lmdb=args.lmdb, workers=workers)
     except UserError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -118,7 +118,6 @@ def tiny_overrides(data: Path, **more: object) -> list[str]:
     values = {
         "datasets:train:dataroot_gt": data / "train" / "GT.lmdb",
         "datasets:train:dataroot_lq": data / "train" / "LR_bicubic_X4.lmdb",
-        "datasets:train:io_backend:type": "lmdb",
         "datasets:train:gt_size": 32,
         "datasets:train:batch_size_per_gpu": 2,
         "datasets:train:num_worker_per_gpu": 0,

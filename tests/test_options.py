@@ -113,6 +113,26 @@ def test_files_say_what_they_are_for():
             assert yaml.safe_load(path.read_text())["name"] == path.stem
 
 
+PAIRS = r"dataroot_gt: (datasets/\w+)/GT(|\.lmdb)\n +dataroot_lq: \1/LR_bicubic_X(\d)\2\n +io_backend:\n +type: (\w+)"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [each for each in OPTIONS if each.stem.startswith("train_") and re.search(PAIRS, each.read_text())],
+    ids=lambda path: path.stem,
+)
+def test_recipes_name_the_commands_that_make_their_pairs(path):
+    text = path.read_text()
+    pairs = re.findall(PAIRS, text)
+    assert [(suffix, backend) for _, suffix, _, backend in pairs] == [(".lmdb", "lmdb"), ("", "disk")]
+    for folder, suffix, scale, _ in pairs:
+        assert scale == str(yaml.safe_load(text)["scale"])
+        more = r"( --crop \d+)? --lmdb" if suffix else ""
+        assert re.search(
+            rf"^#   python3 scripts/prepare_sr_data\.py \w+ {folder} --scale {scale}{more}$", text, re.MULTILINE
+        )
+
+
 def test_files_name_files_that_are_there():
     for path in OPTIONS:
         named = re.findall(r"\b(?:docs|options|scripts)/[\w/]+\.\w+", path.read_text())

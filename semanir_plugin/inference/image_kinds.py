@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from torch import Tensor
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.photographs import Photograph, PhotographInBands, decode_photograph
 
-__all__ = ["ImageLike", "check_tensor", "to_kind_of", "to_photograph"]
-
-ImageLike: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Tensor"
+__all__ = ["check_tensor", "to_kind_of", "to_photograph"]
 
 WHOLE = (np.dtype(np.uint8), np.dtype(np.uint16))
 

@@ -21,7 +21,6 @@ __all__ = [
     "PhotographInBands",
     "check_writable",
     "decode_photograph",
-    "encode_photograph",
     "is_streamed",
     "write_photograph",
 ]
@@ -185,19 +184,6 @@ def _keep(exif: Image.Exif, image: Image.Image) -> bytes | None:
         return exif.tobytes()
     except Exception:  # cameras write what they like; the picture is worth more
         return None
-
-
-def encode_photograph(photograph: Photograph, suffix: str) -> bytes:
-    """Return a file's bytes, as `write_photograph` writes them."""
-    planes = [photograph.pixels] if photograph.alpha is None else [photograph.pixels, photograph.alpha[..., None]]
-    samples = np.concatenate(planes, axis=2)
-    height, width, channels = samples.shape
-    file = io.BytesIO()
-    whole = PhotographInBands(
-        shape=(height, width, channels), dtype=samples.dtype, bands=[samples], icc=photograph.icc, exif=photograph.exif
-    )
-    write_photograph(file, whole, suffix)
-    return file.getvalue()
 
 
 def is_streamed(suffix: str) -> bool:

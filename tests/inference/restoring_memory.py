@@ -15,9 +15,10 @@ import torch
 
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import build_network
-from semanir_plugin.inference.photographs import Photograph, encode_photograph
+from semanir_plugin.inference.photographs import Photograph
 from semanir_plugin.inference.restore_files import RestoreArguments, restore_files
 from semanir_plugin.inference.tile_memory import peak_memory
+from tests.inference.encoding import encode_photograph
 
 
 def make(folder: Path, scale: int, suffix: str, bits: int, channels: int, pixels: float) -> RestoreArguments:

@@ -16,9 +16,9 @@ from semanir_plugin.inference.photographs import (
     Photograph,
     PhotographInBands,
     decode_photograph,
-    encode_photograph,
     write_photograph,
 )
+from tests.inference.encoding import encode_photograph
 
 SIZE = (5, 7)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -82,6 +82,7 @@ def test_what_is_wrong_is_told_in_a_line(run, folder, tmp_path, capsys):
     (folder / "broken.png").write_bytes(b"PNG")
     assert run(folder, tmp_path / "new") == 2
     assert "broken.png: the image cannot be decoded" in capsys.readouterr().err
+    assert not list((tmp_path / "new").iterdir()), "half of the pairs could be taken for all"
     (tmp_path / "file").touch()
     assert run(folder, tmp_path / "file") == 2
     assert "cannot write there" in capsys.readouterr().err

@@ -90,7 +90,7 @@ class _DatasetCheck:
         roots = [key for key, value in self.opt.items() if key.startswith("dataroot") and isinstance(value, str)]
         for key in roots:
             if not Path(self.opt[key]).is_dir():
-                raise self.error(key, f"no such folder: {_locate(self.opt[key])}")
+                raise self.error(key, self.tell_missing(key))
         if issubclass(self.dataset, PairedImageDataset | SingleImageDataset | CleanImageDataset):
             lmdbs = {key: self.read_lmdb_sizes(key) for key in roots if self.in_lmdb}
             names = {key: list(lmdbs[key]) if self.in_lmdb else self.list_images(key) for key in roots}
@@ -114,6 +114,27 @@ class _DatasetCheck:
     @property
     def in_lmdb(self) -> bool:
         return self.opt["io_backend"]["type"] == "lmdb"
+
+    def tell_missing(self, key: str) -> str:
+        """Say that a folder is not there; of an LMDB also how to make it, or do without."""
+        root = Path(self.opt[key])
+        if root.suffix != ".lmdb":
+            return f"no such folder: {_locate(root)}"
+        missing, folder = f"no such LMDB: {_locate(root)}", root.with_suffix("")
+        if folder.is_dir():
+            return f"{missing}; to read {folder}, leave out .lmdb and set io_backend to {{type: disk}}"
+        cut = ", of large photographs with --crop 480 too" if self.training else ""
+        return f"{missing}; make it{cut}: {self.lmdb_command(key)}"
+
+    def lmdb_command(self, key: str) -> str:
+        """Return what makes an LMDB, and that of the other side of pairs, of folders of images."""
+        gt, lq, scale = self.opt.get("dataroot_gt"), self.opt.get("dataroot_lq"), self.opt.get("scale", 1)
+        if not (gt and lq):
+            return f"basicsr lmdb -i IMAGES -o {self.opt[key]}"
+        folder = Path(gt).parent
+        if (Path(gt), Path(lq)) == (folder / "GT.lmdb", folder / f"LR_bicubic_X{scale}.lmdb"):
+            return f"python3 scripts/prepare_sr_data.py IMAGES {folder} --scale {scale} --lmdb"
+        return f"basicsr lmdb -i GT_IMAGES LQ_IMAGES -o {gt} {lq}" + (f" --scale {scale}" if scale > 1 else "")
 
     def list_images(self, key: str) -> list[str]:
         """Return the names that BasicSR will read: paths below the folder."""

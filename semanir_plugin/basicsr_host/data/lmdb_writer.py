@@ -24,7 +24,7 @@ from tqdm import tqdm
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.data.checks import Size, first_names, fits_cropped, read_lmdb_keys, read_size
 from semanir_plugin.basicsr_host.data.in_order import in_order
-from semanir_plugin.basicsr_host.data.outputs import check_own, remove_tree
+from semanir_plugin.basicsr_host.data.outputs import check_own, draft_of, publish, remove_tree
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
 from semanir_plugin.degradations import downsample_bicubic, least_side
@@ -88,8 +88,7 @@ def write_lmdbs(
         _write(plan, [side for side in sides if side.draft.is_dir()], workers)
         for side in sides:
             side.verify(workers)
-        for side in sides:
-            side.publish()
+        publish(targets)
         for side in sides:
             side.plan_file.unlink(missing_ok=True)
     except (OSError, lmdb.Error) as error:
@@ -205,11 +204,11 @@ class _Side:
 
     @property
     def draft(self) -> Path:
-        return self.target.with_name(f".partial_{self.target.name}")
+        return draft_of(self.target)
 
     @property
     def plan_file(self) -> Path:
-        return self.target.with_name(f".partial_{self.target.name}.plan")
+        return self.draft.with_name(f"{self.draft.name}.plan")
 
     def planned(self) -> str | None:
         """Return the digest of the plan that an interrupted run followed."""
@@ -244,12 +243,6 @@ class _Side:
         height, width, channels = (*pixels.shape, 1)[:3]
         as_planned = (height, width) == entry.boxes[self.index][2:]
         return f"{entry.key}.png ({height},{width},{channels}) {self.plan.compress_level}\n" if as_planned else None
-
-    def publish(self) -> None:
-        """Put the LMDB in its place."""
-        if self.draft.is_dir():
-            remove_tree(self.target)
-            self.draft.rename(self.target)
 
 
 def _check_targets(targets: Sequence[Path]) -> None:

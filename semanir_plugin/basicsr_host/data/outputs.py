@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["check_own", "remove_tree"]
+__all__ = ["check_own", "draft_of", "publish", "publishing", "remove_tree"]
 
 _LMDB_FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
 
@@ -38,6 +40,57 @@ def remove_tree(path: Path) -> None:
         for child in path.iterdir():
             child.unlink()
         path.rmdir()
+
+
+def draft_of(target: Path) -> Path:
+    """Return the folder that is written in place of the target, beside it, until it is complete."""
+    return target.with_name(f".partial_{target.name}")
+
+
+def publish(targets: Sequence[Path]) -> None:
+    """Put the drafts of targets, where they are there, in their places.
+
+    Old folders are moved aside before the first new one is in place. Killed at any moment, this leaves each folder
+    whole or missing, and never a pair of an old and a new one; called again, it goes on.
+
+    Raises:
+        UserError: A target has been given a file that would be lost.
+    """
+    drafted = [target for target in targets if draft_of(target).is_dir()]
+    replaced = [target.with_name(f".replaced_{target.name}") for target in targets]
+    for target in drafted:
+        check_own(target)
+    for path in replaced:
+        remove_tree(path)
+    for target, path in zip(targets, replaced, strict=True):
+        if target in drafted and target.is_dir():
+            target.rename(path)
+    for target in drafted:
+        draft_of(target).rename(target)
+    for path in replaced:
+        remove_tree(path)
+
+
+@contextmanager
+def publishing(targets: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give the path of a draft for each target: they are published if all goes well, and removed if not.
+
+    Raises:
+        UserError: There can be no such folders, or a file could not be written.
+    """
+    drafts = [draft_of(target) for target in targets]
+    try:
+        for draft in drafts:
+            remove_tree(draft)
+            draft.parent.mkdir(parents=True, exist_ok=True)
+        yield drafts
+        publish(targets)
+    except OSError as error:
+        folder = targets[0].parent
+        raise UserError(f"{folder}: cannot write there: {error}; mend that or choose another folder") from error
+    finally:
+        for draft in drafts:
+            remove_tree(draft)
 
 
 def _is_own_name(name: str, folder: Path) -> bool:

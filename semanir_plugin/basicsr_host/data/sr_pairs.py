@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from semanir_plugin.basicsr_host.data.in_order import in_order
 from semanir_plugin.basicsr_host.data.lmdb_writer import write_lmdbs
-from semanir_plugin.basicsr_host.data.outputs import check_own, remove_tree
+from semanir_plugin.basicsr_host.data.outputs import check_own, publishing
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
 from semanir_plugin.degradations import downsample_bicubic, least_side
@@ -76,8 +75,8 @@ def write_sr_pairs(
     else:
         encode = partial(_encode_pair, scale=scale, crop=crop)
         pairs = chain.from_iterable(_progress(in_order(encode, images, workers), len(images)))
-        with _replacing(targets) as unfinished:
-            _write_folders(pairs, unfinished)
+        with publishing(targets) as drafts:
+            _write_folders(pairs, drafts)
 
 
 @dataclass(frozen=True)
@@ -94,26 +93,6 @@ def _encode_pair(path: Path, *, scale: int, crop: int | None) -> list[tuple[_Enc
     return [
         tuple(_Encoded(name, cv2.imencode(".png", image)[1].tobytes()) for image in images) for name, *images in pairs
     ]
-
-
-@contextmanager
-def _replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give a path to write for each target: they take the targets' places if all goes well, and are removed if not."""
-    partial = [target.with_name(f".partial_{target.name}") for target in targets]
-    try:
-        for path in partial:
-            remove_tree(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        for source, target in zip(partial, targets, strict=True):
-            remove_tree(target)
-            source.rename(target)
-    except OSError as error:
-        folder = targets[0].parent
-        raise UserError(f"{folder}: cannot write there: {error}; mend that or choose another folder") from error
-    finally:
-        for path in partial:
-            remove_tree(path)
 
 
 def _check_sources(images: Sequence[Path], target: Path) -> None:

@@ -265,6 +265,21 @@ def test_lmdbs_pass(lmdb_options):
     check_datasets(lmdb_options(gt_size=16, filename_tmpl="{}x2"))  # BasicSR pairs LMDBs by equal keys
 
 
+def test_a_missing_lmdb_is_told_with_what_makes_it(lmdb_options, refused, tmp_path):
+    def roots(gt, lq):
+        return {"dataroot_gt": f"{tmp_path}/{gt}.lmdb", "dataroot_lq": f"{tmp_path}/{lq}.lmdb"}
+
+    large = "; make it, of large photographs with --crop 480 too: "
+    command = f"{large}python3 scripts/prepare_sr_data.py IMAGES {tmp_path} --scale 2 --lmdb"
+    refused(lmdb_options(**roots("GT", "LR_bicubic_X2")), "dataroot_gt", f"no such LMDB: {tmp_path}/GT.lmdb{command}")
+    command = f"basicsr lmdb -i GT_IMAGES LQ_IMAGES -o {tmp_path}/gt.lmdb {tmp_path}/x.lmdb --scale 2"
+    refused(lmdb_options(**roots("gt", "x")), "dataroot_lq", f"{large}{command}")
+    refused(lmdb_options("val", **roots("gt", "x")), "dataroot_lq", f"x.lmdb; make it: {command}")
+    (tmp_path / "GT").mkdir()
+    told = f"; to read {tmp_path}/GT, leave out .lmdb and set io_backend to {{type: disk}}"
+    refused(lmdb_options(**roots("GT", "LR_bicubic_X2")), "dataroot_gt", f"no such LMDB: {tmp_path}/GT.lmdb{told}")
+
+
 def test_lmdbs_that_are_not_complete(lmdb_options, refused, tmp_path, gt):
     refused(lmdb_options(dataroot_gt=str(gt)), "dataroot_gt", "gt does not end with .lmdb")
     (tmp_path / "gt.lmdb" / "data.mdb").unlink()
@@ -350,6 +365,7 @@ def test_clean_images(clean_options, refused, gt, tmp_path):
     check_datasets(clean_options("val", gt_size=18))
     refused(clean_options(gt_size=18), "gt_size", "18 is more than GT a.png, 32x16, has; use smaller patches")
     refused(clean_options(dataroot_gt="/absent"), "dataroot_gt", "no such folder")
+    refused(clean_options(dataroot_gt="/a.lmdb"), "dataroot_gt", "no such LMDB: /a.lmdb", "lmdb -i IMAGES -o /a.lmdb")
     refused(clean_options(meta_info_file="/absent"), "meta_info_file", "no such file: /absent")
     (gt / "b.png").write_bytes((gt / "b.png").read_bytes()[:-20])
     refused(clean_options(), "dataroot_gt", f"{gt}/b.png cannot be read: truncated PNG; replace it")

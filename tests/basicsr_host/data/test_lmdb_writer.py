@@ -189,9 +189,9 @@ KILLS = {
     "writing": (lmdb_writer, "_put", 5),
     "verifying": (lmdb_writer._Side, "_describe", 3),
     "before the second list": (lmdb_writer, "write_atomic", 4),
-    "before publishing": (lmdb_writer._Side, "publish", 1),
-    "between removing and renaming": (Path, "rename", 1),
-    "between publishing": (lmdb_writer._Side, "publish", 2),
+    "before publishing": (lmdb_writer, "publish", 1),
+    "publishing": (Path, "rename", 1),
+    "between publishing": (Path, "rename", 2),
     "before removing the plans": (Path, "unlink", -1),
 }
 
@@ -209,7 +209,8 @@ def test_a_killed_run_goes_on(pairs, tmp_path, kill_at, monkeypatch, kill, overw
     monkeypatch.setattr(lmdb_writer, "_BATCH_BYTES", 1)
     with monkeypatch.context() as patch:
         if kill[2] > 0:
-            kill_at(*kill)
+            owner, name, call = kill
+            kill_at(owner, name, call + 2 if overwrite and name == "rename" else call)  # old ones move aside first
         else:  # the last removal of the run is that of a plan
             patch.setattr(Path, "unlink", lambda path, *_, unlink=Path.unlink, **__: _kill_at_plan(path, unlink))
         with pytest.raises(Killed):
@@ -219,6 +220,7 @@ def test_a_killed_run_goes_on(pairs, tmp_path, kill_at, monkeypatch, kill, overw
         if target.exists():  # complete, be it old or new
             assert len(read(target)) == len((target / "meta_info.txt").read_text().splitlines())
             assert read(target).keys() == old.get(target) or len(read(target)) == 34
+    assert len({len(read(target)) for target in targets if target.exists()}) < 2, "a pair of an old and a new one"
     assert write_lmdbs(pairs(), targets, **options) == len(read(targets[0])) == len(read(targets[1])) == 34
     assert sorted(path.name for path in out.iterdir()) == ["GT.lmdb", "LQ.lmdb"]
     write_lmdbs(pairs(), [out / "1.lmdb", out / "2.lmdb"], **options)

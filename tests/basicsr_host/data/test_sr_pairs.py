@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import cv2
 import lmdb
 import numpy as np
@@ -11,7 +13,9 @@ from semanir_plugin.basicsr_host.data import lmdb_writer
 from semanir_plugin.basicsr_host.data.outputs import remove_tree
 from semanir_plugin.basicsr_host.data.pairing import find_images
 from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
+from semanir_plugin.degradations import downsample_bicubic
 from semanir_plugin.errors import UserError
+from semanir_plugin.pixels import to_float
 
 
 @pytest.fixture
@@ -62,6 +66,59 @@ def test_nothing_half_written_appears(tmp_path, source, lmdb):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     (source / "zebra.png").unlink()
     write_sr_pairs(find_images(source), tmp_path / "out", 2, lmdb=lmdb)
+
+
+KILLED = """
+import json, os, signal
+from pathlib import Path
+from semanir_plugin.basicsr_host.data.pairing import find_images
+from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
+
+def kill_at(name, count):
+    function, calls = getattr(Path, name), []
+    def call_or_die(*args, **kwargs):
+        calls.append(name)
+        return function(*args, **kwargs) if len(calls) < count else os.kill(os.getpid(), signal.SIGKILL)
+    setattr(Path, name, call_or_die)
+
+def write_and_die(out, name, count):
+    write_sr_pairs(find_images("old"), out, 2)
+    kill_at(name, count)
+    write_sr_pairs(find_images("new"), out, 2)
+    os._exit(0)
+
+for name, count in json.loads('MOMENTS'):
+    if os.fork() == 0:
+        write_and_die(f"{name}_{count}", name, count)
+    assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL, (name, count)
+"""
+
+
+def test_a_killed_run_leaves_whole_folders_of_one_run(tmp_path, source, python):
+    source.rename(tmp_path / "new")
+    (tmp_path / "old").mkdir()
+    for path in find_images(tmp_path / "new"):
+        cv2.imwrite(str(tmp_path / "old" / path.name), 255 - cv2.imread(str(path)))
+    renaming = [("rename", count) for count in (1, 2, 3, 4)]  # both old ones aside, both new ones in place
+    moments = [("write_bytes", 3), *renaming, ("unlink", 1)]
+    python(KILLED.replace("MOMENTS", json.dumps(moments)))
+    for name, count in moments:
+        out = tmp_path / f"{name}_{count}"
+        folders = {folder: read_folder(out / folder) for folder in ("GT", "LR_bicubic_X2") if (out / folder).exists()}
+        assert all(len(images) == 4 for images in folders.values()), name
+        assert len(folders) < 2 or are_pairs(*folders.values()), name
+        write_sr_pairs(find_images(tmp_path / "new"), out, 2)
+        assert sorted(path.name for path in out.iterdir()) == ["GT", "LR_bicubic_X2"]
+        assert are_pairs(*(read_folder(out / folder) for folder in ("GT", "LR_bicubic_X2")))
+
+
+def read_folder(folder):
+    return {path.name: cv2.imread(str(path)) for path in folder.iterdir()}
+
+
+def are_pairs(gt, lr):
+    small = {name: downsample_bicubic(to_float(image), 2) for name, image in gt.items()}
+    return small.keys() == lr.keys() and all((small[name] == lr[name]).all() for name in lr)
 
 
 @pytest.mark.parametrize("raw", [False, True])
