@@ -138,7 +138,9 @@ import importlib, os, pkgutil
 import cv2, lmdb, scipy, torch  # they take long, and are none of ours
 import semanir_plugin
 
-for module in pkgutil.iter_modules(semanir_plugin.__path__, "semanir_plugin."):
+for module in pkgutil.walk_packages(semanir_plugin.__path__, "semanir_plugin."):
+    if "triton" in module.name or module.name.endswith(("__main__", "compat.repairs")):
+        continue  # BasicSR's import is what calls for its repairs
     child = os.fork()
     if not child:
         try:

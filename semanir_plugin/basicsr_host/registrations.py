@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 
-from basicsr.utils import registry as host
-
 from semanir_plugin.registry import REGISTRIES
 
 __all__ = ["register_in_host"]
@@ -26,6 +24,8 @@ def register_in_host() -> None:
     Raises:
         KeyError: BasicSR, or another package, has an entry of the same name.
     """
+    from basicsr.utils import registry as host  # here, as BasicSR's own import calls this
+
     for package in PACKAGES:
         importlib.import_module(package)
     for registry in REGISTRIES:
