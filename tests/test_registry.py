@@ -53,5 +53,5 @@ def test_two_owners_of_a_name_are_told():
 def test_what_the_host_alone_has_is_found_and_what_nobody_has_is_told():
     assert ARCHS.find("SwinIR") is ARCH_REGISTRY.get("SwinIR")
     assert "SwinIR" not in ARCHS
-    with pytest.raises(KeyError, match="no architecture 'SwimIR'; did you mean 'SwinIR'"):
+    with pytest.raises(KeyError, match="unknown architecture 'SwimIR'; did you mean 'SwinIR'"):
         ARCHS.find("SwimIR")

@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ["AUTHORS_IMG_SIZE", "from_authors_layout", "infer_options", "is_authors_layout", "to_authors_layout"]
 
 AUTHORS_IMG_SIZE = 128
-"""What `img_size` is of an authors' checkpoint, which does not record it and whose shapes do not tell.
+"""The `img_size` of authors' checkpoints, which do not record it and whose shapes do not tell.
 
 It decides whether the bottleneck shifts its windows, and so the result. Their test scripts build the network with
 `--train_ps`, 128 by default, which the published commands leave as it is, for Dense-Haze too: so the published scores

@@ -1,4 +1,4 @@
-"""What the package logs, on the terminal, for subcommands that start no run of BasicSR."""
+"""Print the warnings that the package logs, for subcommands that start no run of BasicSR."""
 
 from __future__ import annotations
 

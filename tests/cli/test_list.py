@@ -61,7 +61,7 @@ def test_modules_of_a_shipped_recipe_are_listed(capsys):
         (["-opt", "x.yml"], "give both --modules and -opt FILE"),
         (["--modules", "-opt", "nowhere.yml"], "nowhere.yml"),
         (["--modules", "-opt", "empty.yml"], "missing 'network_g'"),
-        (["--modules", "-opt", "unknown.yml"], r"unknown.yml:1: network_g: no architecture 'SwnIR'"),
+        (["--modules", "-opt", "unknown.yml"], r"unknown.yml:1: network_g: unknown architecture 'SwnIR'"),
         (["--modules", "-opt", "wrong.yml"], r"wrong.yml:1: network_g: .*num_feet"),
     ],
 )

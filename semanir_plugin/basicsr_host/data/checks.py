@@ -127,7 +127,7 @@ class _DatasetCheck:
         return f"{missing}; make it{cut}: {self.lmdb_command(key)}"
 
     def lmdb_command(self, key: str) -> str:
-        """Return what makes an LMDB, and that of the other side of pairs, of folders of images."""
+        """Return the command that makes an LMDB of folders of images, of pairs those of both sides."""
         gt, lq, scale = self.opt.get("dataroot_gt"), self.opt.get("dataroot_lq"), self.opt.get("scale", 1)
         if not (gt and lq):
             return f"basicsr lmdb -i IMAGES -o {self.opt[key]}"

@@ -30,7 +30,7 @@ __all__ = [
     "Contestant",
     "FolderOptions",
     "NetworkOptions",
-    "Restorer",
+    "PreparedContestant",
     "WeightsOptions",
     "make_contestant",
 ]
@@ -126,7 +126,7 @@ class ClassicalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restorer:
+class PreparedContestant:
     """A contestant, loaded and ready to restore.
 
     Attributes:
@@ -181,7 +181,7 @@ class Contestant(ABC):
         return ""
 
     @abstractmethod
-    def prepare(self, checkpoint: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> PreparedContestant:
         """Load what is needed to restore.
 
         Raises:
@@ -196,7 +196,7 @@ class Classical(Contestant):
         """Return the hash of no files."""
         return hash_files([], "classical")
 
-    def prepare(self, checkpoint: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> PreparedContestant:
         """Return the method."""
         scale = self.settings.get("scale", 1)
         methods: dict[str, Restore] = {
@@ -205,7 +205,9 @@ class Classical(Contestant):
             "malvar": lambda image: demosaic_malvar(mosaic_rggb(image)),
         }
         run, is_input = methods[self.options.classical], self.options.classical == "identity"
-        return Restorer(restore=lambda sample, _: run(sample.input), as_is=is_input, run=None if is_input else run)
+        return PreparedContestant(
+            restore=lambda sample, _: run(sample.input), as_is=is_input, run=None if is_input else run
+        )
 
 
 class Folder(Contestant):
@@ -215,7 +217,7 @@ class Folder(Contestant):
         """Return the hash of the images."""
         return hash_files([self._find(test_set, each.name) for each in test_set.found])
 
-    def prepare(self, checkpoint: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> PreparedContestant:
         """Return a restorer that reads the results."""
 
         def restore(sample: Sample, test_set: TestSet) -> FloatImage:
@@ -229,7 +231,7 @@ class Folder(Contestant):
                 )
             return image
 
-        return Restorer(restore=restore)
+        return PreparedContestant(restore=restore)
 
     def _find(self, test_set: TestSet, name: str) -> Path:
         folder = Path(self.options.images, test_set.name)
@@ -253,7 +255,7 @@ class Network(Contestant):
         level = "" if test_set.level is None else f"{test_set.level:g}"
         return os.path.expanduser((self.options.checkpoint or "").replace("{}", level))
 
-    def prepare(self, checkpoint: str) -> Restorer:
+    def prepare(self, checkpoint: str) -> PreparedContestant:
         """Build the network as `basicsr test` does, and load its weights.
 
         Raises:
@@ -276,7 +278,7 @@ class Network(Contestant):
                 seen.add(test_set.name)
             return _restore(model, sample.input)
 
-        return Restorer(restore=restore, model=model, run=lambda image: _restore(model, image))
+        return PreparedContestant(restore=restore, model=model, run=lambda image: _restore(model, image))
 
     def _model_options(self, checkpoint: str) -> dict[str, Any]:
         options = self.options

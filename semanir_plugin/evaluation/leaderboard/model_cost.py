@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.cost import count_flops, count_parameters
-from semanir_plugin.evaluation.leaderboard.contestants import Restorer
+from semanir_plugin.evaluation.leaderboard.contestants import PreparedContestant
 from semanir_plugin.inference.tile_memory import peak_memory
 from semanir_plugin.pixels import FloatImage
 
@@ -42,7 +42,7 @@ class CostOptions:
     warm_up: int = 3
 
 
-def measure_cost(restorer: Restorer, channels: int, options: CostOptions) -> dict[str, Any]:
+def measure_cost(restorer: PreparedContestant, channels: int, options: CostOptions) -> dict[str, Any]:
     """Measure a contestant on one noise image.
 
     Returns:
@@ -75,7 +75,7 @@ def describe_device(num_gpu: int) -> str:
     return f"CPU, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
-def _network(restorer: Restorer) -> nn.Module | None:
+def _network(restorer: PreparedContestant) -> nn.Module | None:
     return None if restorer.model is None else restorer.model.get_bare_model(restorer.model.net_g)
 
 
@@ -91,7 +91,7 @@ class _WithKeys(nn.Module):
         return self.net(x, topk=self.topk)
 
 
-def _count(restorer: Restorer, size: Sequence[int]) -> int | None:
+def _count(restorer: PreparedContestant, size: Sequence[int]) -> int | None:
     """Return the multiply-adds of a network on (C, H, W); None, and a warning, where they cannot be counted."""
     net = _network(restorer)
     if net is None or count_parameters(net) == 0:
@@ -106,7 +106,7 @@ def _count(restorer: Restorer, size: Sequence[int]) -> int | None:
         return None
 
 
-def _measure_memory(restorer: Restorer, image: FloatImage) -> float | None:
+def _measure_memory(restorer: PreparedContestant, image: FloatImage) -> float | None:
     device = restorer.model.device if restorer.model is not None else torch.device("cpu")
     try:
         return max(0, peak_memory(lambda: restorer.run and restorer.run(image), device)) / 2**20
@@ -114,7 +114,7 @@ def _measure_memory(restorer: Restorer, image: FloatImage) -> float | None:
         return None
 
 
-def _time(restorer: Restorer, image: FloatImage) -> float:
+def _time(restorer: PreparedContestant, image: FloatImage) -> float:
     assert restorer.run is not None
     start = time.perf_counter()
     restorer.run(image)

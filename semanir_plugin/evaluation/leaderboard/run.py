@@ -20,7 +20,12 @@ from semanir_plugin.basicsr_host.engine.run import RunArguments
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.board import Board, read_board
 from semanir_plugin.evaluation.leaderboard.cache import Cache
-from semanir_plugin.evaluation.leaderboard.contestants import Contestant, NetworkOptions, Restorer, make_contestant
+from semanir_plugin.evaluation.leaderboard.contestants import (
+    Contestant,
+    NetworkOptions,
+    PreparedContestant,
+    make_contestant,
+)
 from semanir_plugin.evaluation.leaderboard.model_cost import NO_COST, describe_device, measure_cost
 from semanir_plugin.evaluation.leaderboard.references import image_path, write_references
 from semanir_plugin.evaluation.leaderboard.report import write_reports
@@ -183,7 +188,7 @@ class _Computation:
         return [index for index in self._share(test_set) if self.cache.load(key, test_set.found[index].name) is None]
 
     def _compute_cell(
-        self, contestant: Contestant, restorer: Restorer, test_set: TestSet, indices: Sequence[int]
+        self, contestant: Contestant, restorer: PreparedContestant, test_set: TestSet, indices: Sequence[int]
     ) -> None:
         row, key = contestant.name, self.keys[contestant.name, test_set.name]
         self.logger.debug(f"{row} on {test_set.name}: {len(indices)} images to compute.")
@@ -197,7 +202,9 @@ class _Computation:
             images = {image_path(contestant.slug, test_set, name): to_uint8(output)} if self.board.save_images else {}
             self.cache.save(key, name, {"scores": scores}, images)
 
-    def _compute_image(self, restorer: Restorer, test_set: TestSet, index: int) -> tuple[FloatImage, dict[str, float]]:
+    def _compute_image(
+        self, restorer: PreparedContestant, test_set: TestSet, index: int
+    ) -> tuple[FloatImage, dict[str, float]]:
         sample = test_set.sample(index)
         output = restorer.restore(sample, test_set)
         return output, test_set.protocol.score(output, sample.truth, test_set.scale, as_is=restorer.as_is)

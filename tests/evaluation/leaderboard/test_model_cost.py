@@ -13,7 +13,7 @@ from semanir_plugin.evaluation.leaderboard import model_cost
 from semanir_plugin.evaluation.leaderboard.contestants import (
     ClassicalOptions,
     NetworkOptions,
-    Restorer,
+    PreparedContestant,
     make_contestant,
 )
 from semanir_plugin.evaluation.leaderboard.model_cost import NO_COST, CostOptions, measure_cost
@@ -51,7 +51,7 @@ def test_time_is_the_median_after_the_warm_up():
         time.sleep(0.2 if len(runs) <= 3 else 0.001)  # two to warm up, one for memory
         return image
 
-    found = measure_cost(Restorer(restore=None, run=run), 1, CostOptions(size=[5, 7], runs=5, warm_up=2))
+    found = measure_cost(PreparedContestant(restore=None, run=run), 1, CostOptions(size=[5, 7], runs=5, warm_up=2))
     assert len(runs) == 2 + 1 + 5
     assert 1 <= found["runtime_ms"]["median"] < 100
     assert all(np.array_equal(runs[0], each) for each in runs)
@@ -65,7 +65,7 @@ def test_quartiles():
 
 def test_memory_is_what_the_run_takes(monkeypatch):
     options = CostOptions(size=[8, 8], runs=1, warm_up=0)
-    restorer = Restorer(restore=None, run=lambda image: np.ones(8 << 20).sum())  # 64 MiB
+    restorer = PreparedContestant(restore=None, run=lambda image: np.ones(8 << 20).sum())  # 64 MiB
     memory = measure_cost(restorer, 3, options)["peak_memory_mib"]
     if memory is not None:
         assert 60 < memory < 100
@@ -99,7 +99,7 @@ def test_a_network_that_cannot_be_counted_has_no_flops():
         restoration=SimpleNamespace(multiple_of=1, topk=None),
         seconds_per_image=[0.5],
     )
-    restorer = Restorer(restore=None, model=model, run=lambda image: image)
+    restorer = PreparedContestant(restore=None, model=model, run=lambda image: image)
     found = measure_cost(restorer, 3, CostOptions(size=[8, 8], runs=1))
     assert (found["flops"], found["parameters"]) == (None, 12)
     assert found["runtime_ms"]["median"] == pytest.approx(500)
