@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from semanir_plugin.atomic_io import open_atomic
 from semanir_plugin.errors import UserError, one_line, printable
-from semanir_plugin.inference.devices import choose_device
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration, is_out_of_memory
 from semanir_plugin.inference.photographs import PhotographInBands, decode_photograph, write_photograph
@@ -73,6 +72,8 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
     Raises:
         UserError: The arguments, the model or the names of the results are not right; nothing is restored then.
     """
+    from tqdm import tqdm  # here, as the core is imported without it
+
     jobs = plan_jobs(
         args.inputs,
         args.output,
@@ -81,8 +82,6 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
         overwrite=args.overwrite,
         skip_existing=args.skip_existing,
     )
-    from tqdm import tqdm
-
     restoration = _prepare(args)
     failures = 0
     with tqdm(total=len(jobs), desc="Restoring", bar_format=BAR, disable=None) as bar:
@@ -134,7 +133,7 @@ def _prepare(args: RestoreArguments) -> PhotographRestoration:
     Raises:
         UserError: The model is not right, or flags do not go with it.
     """
-    restorer = load(args.model, device=choose_device(args.device), options=_read_options(args.opt))
+    restorer = load(args.model, device=args.device, options=_read_options(args.opt))
     try:
         return restorer.configure(
             tile=args.tile,
