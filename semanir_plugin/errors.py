@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "describe_unknown", "near_match", "one_line", "printable"]
+__all__ = ["UserError", "describe_unknown", "first_names", "near_match", "one_line", "printable"]
 
 
 class UserError(Exception):
@@ -17,6 +17,11 @@ class UserError(Exception):
     def __str__(self) -> str:
         # torch's DataLoader raises a worker's exception again with the traceback as text; the message is its end.
         return printable(super().__str__().rsplit("UserError: ", 1)[-1].strip())
+
+
+def first_names(names: list[str], count: int = 3) -> str:
+    """Join the first few names, and say how many more there are."""
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def near_match(name: str, known: Iterable[str]) -> str | None:

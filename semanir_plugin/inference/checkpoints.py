@@ -20,7 +20,7 @@ from torch import nn
 
 from semanir_plugin import __version__
 from semanir_plugin.atomic_io import write_atomic
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.safe_loading import load_checkpoint
 
 __all__ = [
@@ -122,7 +122,7 @@ def select_weights(checkpoint: Any, param_key: str | None, path: str | Path) -> 
             key = "state_dict"
         state = checkpoint.get(key)
     if not isinstance(state, Mapping):
-        held = _first(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
+        held = first_names(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
         raise UserError(
             f"{path}: holds no weights under '{param_key}', but {held}; "
             "set path.param_key_g to the entry with the weights, or to ~ if they lie at the top"
@@ -159,9 +159,4 @@ def _differences(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
         "unexpected": sorted(loaded.keys() - own.keys()),
         "mis-shaped": sorted(key for key in shared if own[key].shape != loaded[key].shape),
     }
-    return ", ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys)
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    """Join the first few names."""
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+    return ", ".join(f"{len(keys)} {kind} ({first_names(keys)})" for kind, keys in kinds.items() if keys)

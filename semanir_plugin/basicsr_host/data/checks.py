@@ -23,10 +23,10 @@ from PIL import Image, UnidentifiedImageError
 from semanir_plugin.basicsr_host.compat.repairs import END_OF_IMAGE
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.path_safety import can_name_file
 
-__all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "first_names", "fits_cropped", "read_lmdb_keys", "read_size"]
+__all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "fits_cropped", "read_lmdb_keys", "read_size"]
 
 Keys = tuple[str, ...]
 Size = tuple[int, int]  # width, height
@@ -324,8 +324,3 @@ def _locate(path: str | Path) -> str:
 
 def _format(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-def first_names(names: list[str], count: int = 3) -> str:
-    """Join the first few names, and say how many more there are."""
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semanir_plugin.atomic_io import write_atomic
-from semanir_plugin.basicsr_host.data.checks import Size, first_names, fits_cropped, read_lmdb_keys, read_size
+from semanir_plugin.basicsr_host.data.checks import Size, fits_cropped, read_lmdb_keys, read_size
 from semanir_plugin.basicsr_host.data.in_order import in_order
 from semanir_plugin.basicsr_host.data.outputs import check_own, draft_of, publish, remove_tree
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
 from semanir_plugin.degradations import downsample_bicubic, least_side
-from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.errors import UserError, first_names, one_line
 from semanir_plugin.inference.images import decode_pixels
 from semanir_plugin.path_safety import can_name_file
 from semanir_plugin.pixels import to_float, to_uint8

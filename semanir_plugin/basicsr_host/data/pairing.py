@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from semanir_plugin.basicsr_host.data.checks import IMAGE_SUFFIXES, first_names
-from semanir_plugin.errors import UserError
+from semanir_plugin.basicsr_host.data.checks import IMAGE_SUFFIXES
+from semanir_plugin.errors import UserError, first_names
 
 __all__ = ["Found", "find_images", "find_pairs", "find_singles"]
 

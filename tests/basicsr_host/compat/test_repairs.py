@@ -361,7 +361,7 @@ def test_checkpoint_of_another_network_is_told_in_one_line(model, stock_model, c
     assert "\n" not in message
     assert f"{path} does not fit Linear: " in message
     assert "1 missing (bias)" in message
-    assert "5 unexpected (layers.0.weight, layers.1.weight, layers.2.weight, ...)" in message
+    assert "5 unexpected (layers.0.weight, layers.1.weight, layers.2.weight and 2 more)" in message
     assert "1 mis-shaped (weight)" in message
 
 
