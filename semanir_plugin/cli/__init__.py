@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args) or 0
     except UserError as error:
         _report_to_torchrun(error)
-        return _print_error(f"basicsr {args.subcommand}: {error}", 2)
+        return _print_error("\n".join(f"basicsr {args.subcommand}: {line}" for line in str(error).splitlines()), 2)
     except KeyboardInterrupt:
         return _print_error(f"basicsr {args.subcommand}: interrupted", 130)
     except Exception as error:
@@ -60,6 +60,6 @@ def _report_to_torchrun(error: Exception) -> None:
         report_failure(error)
 
 
-def _print_error(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+def _print_error(lines: str, code: int) -> int:
+    print(lines, file=sys.stderr)
     return code

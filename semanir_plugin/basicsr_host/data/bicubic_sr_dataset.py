@@ -14,7 +14,7 @@ from basicsr.data.transforms import mod_crop, paired_random_crop
 
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.basicsr_host.data.dataset_options import Problem
+from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem
 from semanir_plugin.degradations.bicubic import downsample_bicubic, least_side
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.images import decode_image, decode_pixels
@@ -25,7 +25,7 @@ __all__ = ["BicubicSRDataset", "BicubicSROptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BicubicSROptions:
+class BicubicSROptions(CleanImageOptions):
     """Options of `BicubicSRDataset`.
 
     Attributes:
@@ -36,7 +36,7 @@ class BicubicSROptions:
 
     lq_cache: str | None = None
 
-    def problems(self, *, training: bool) -> Iterable[Problem]:
+    def phase_problems(self, *, training: bool) -> Iterable[Problem]:
         """Yield no problems: all values of the right types are valid."""
         return ()
 

@@ -1,17 +1,24 @@
-"""Option schemas of the plugin's own datasets, and options given as one number or as a range."""
+"""Options that datasets share, and options given as one number or as a range."""
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+from semanir_plugin.schema.declarations import ToTrain, pick_options
+from semanir_plugin.schema.values import Count, FromZero
 
 __all__ = [
+    "CleanImageOptions",
     "DatasetOptions",
+    "LoaderOptions",
+    "PairedImageOptions",
+    "PatchOptions",
     "Problem",
+    "SingleImageOptions",
     "check_range",
-    "pick_options",
     "read_options",
     "sample_integer",
     "sample_uniform",
@@ -21,18 +28,114 @@ Problem = tuple[str, str]  # an option, and what is wrong with it
 
 
 class DatasetOptions(Protocol):
-    """Options of one kind of dataset: the constructor's signature is the option file's schema."""
+    """Options of one kind of dataset."""
 
-    def problems(self, *, training: bool) -> Iterable[Problem]:
+    def phase_problems(self, *, training: bool) -> Iterable[Problem]:
         """Yield the problems of values whose types are right."""
 
 
 Options = TypeVar("Options", bound=DatasetOptions)
 
 
-def pick_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
-    """Return the options of one schema from a mapping that also has others; values are not checked."""
-    return kind(**{key: values[key] for key in inspect.signature(kind).parameters if key in values})
+@dataclass(frozen=True, kw_only=True)
+class LoaderOptions:
+    """Options of every dataset, read where it is loaded.
+
+    Attributes:
+        type: Class of the dataset.
+        name: Of the dataset, for people and folders; by default that of its section.
+        phase: Set to that of the section, whatever it is.
+        scale: Set to that of the top level, where that is given.
+        io_backend: Section whose `type` is `disk` or `lmdb`.
+        use_shuffle: Taken as BasicSR has it: training always shuffles, and scoring never does.
+        dataset_enlarge_ratio: Taken as BasicSR has it, and not needed: trainings end by iterations.
+        batch_size_per_gpu: Samples of each process in an iteration.
+        num_worker_per_gpu: Processes that read ahead of each training process; 0: it reads itself.
+        pin_memory: Whether batches go through memory from which GPUs can copy them faster.
+        persistent_workers: Whether workers live on from one pass over the data to the next.
+        prefetch_mode: Where batches wait: `cuda` copies the next one to the GPU ahead, `cpu` reads ahead in a thread.
+        num_prefetch_queue: Batches that wait with `cpu`.
+    """
+
+    type: str
+    name: str | None = None
+    phase: str | None = None
+    scale: Count | None = None
+    io_backend: Mapping[str, Any] | None = None
+    use_shuffle: bool = True
+    dataset_enlarge_ratio: Count | Literal["auto"] = 1
+    batch_size_per_gpu: Annotated[Count | None, ToTrain()] = None
+    num_worker_per_gpu: FromZero = 0
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_mode: Literal["cpu", "cuda"] | None = None
+    num_prefetch_queue: Count = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchOptions:
+    """Options of datasets that cut patches out of images, in training.
+
+    Attributes:
+        gt_size: Side of the patches of ground truth in pixels, a multiple of the scale.
+        use_hflip: Whether patches are flipped at random.
+        use_rot: Whether they are turned at random.
+    """
+
+    gt_size: Annotated[Count | None, ToTrain()] = None
+    use_hflip: Annotated[bool | None, ToTrain()] = None
+    use_rot: Annotated[bool | None, ToTrain()] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanImageOptions(PatchOptions):
+    """Options of datasets that degrade clean images.
+
+    Attributes:
+        dataroot_gt: Folder of images, or LMDB.
+        meta_info_file: Lists the images to read, one per line; by default all are read.
+    """
+
+    dataroot_gt: str
+    meta_info_file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedImageOptions(CleanImageOptions):
+    """Options of BasicSR's `PairedImageDataset`.
+
+    Attributes:
+        dataroot_lq: Folder or LMDB of the inputs.
+        filename_tmpl: Name of an input, `{}` being that of its ground truth.
+        color: `y` for the Y of YCbCr alone.
+        mean: Subtracted from each channel.
+        std: Each channel is divided by it.
+    """
+
+    dataroot_lq: str
+    filename_tmpl: str = "{}"
+    color: Literal["y"] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleImageOptions:
+    """Options of BasicSR's `SingleImageDataset`.
+
+    Attributes:
+        dataroot_lq: Folder or LMDB of the inputs.
+        meta_info_file: Lists the images to read, one per line; by default all are read.
+        color: `y` for the Y of YCbCr alone.
+        mean: Subtracted from each channel.
+        std: Each channel is divided by it.
+    """
+
+    dataroot_lq: str
+    meta_info_file: str | None = None
+    color: Literal["y"] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
 
 
 def read_options(kind: type[Options], opt: Mapping[str, Any]) -> Options:
@@ -42,7 +145,7 @@ def read_options(kind: type[Options], opt: Mapping[str, Any]) -> Options:
         ValueError: A value cannot be right.
     """
     options = pick_options(kind, opt)
-    for _, problem in options.problems(training=opt["phase"] == "train"):
+    for _, problem in options.phase_problems(training=opt["phase"] == "train"):
         raise ValueError(problem)
     return options
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, sample_uniform
+from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem, check_range, sample_uniform
 from semanir_plugin.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.inference.images import Channels
 from semanir_plugin.pixels import FloatImage
@@ -17,7 +17,7 @@ __all__ = ["GaussianNoiseDataset", "GaussianNoiseOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianNoiseOptions:
+class GaussianNoiseOptions(CleanImageOptions):
     """Options of `GaussianNoiseDataset`.
 
     Attributes:
@@ -32,7 +32,7 @@ class GaussianNoiseOptions:
     noise_seed: int = 0
     noise_order: NoiseOrder = "bgr"
 
-    def problems(self, *, training: bool) -> Iterator[Problem]:
+    def phase_problems(self, *, training: bool) -> Iterator[Problem]:
         """Yield the problems of the values."""
         yield from check_range("sigma", self.sigma, least=0, most=255, training=training)
         if not 0 <= self.noise_seed < 2**32:

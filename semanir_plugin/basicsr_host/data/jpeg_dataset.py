@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, sample_integer
+from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem, check_range, sample_integer
 from semanir_plugin.degradations.jpeg import compress_jpeg
 from semanir_plugin.inference.images import Channels
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
@@ -17,7 +17,7 @@ __all__ = ["JPEGDataset", "JPEGOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JPEGOptions:
+class JPEGOptions(CleanImageOptions):
     """Options of `JPEGDataset`.
 
     Attributes:
@@ -28,7 +28,7 @@ class JPEGOptions:
     quality: int | Sequence[int]
     num_channels: Literal[1, 3] = 3
 
-    def problems(self, *, training: bool) -> Iterator[Problem]:
+    def phase_problems(self, *, training: bool) -> Iterator[Problem]:
         """Yield the problems of the values."""
         yield from check_range("quality", self.quality, least=1, most=100, training=training)
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from torch.utils.data import Dataset
 
-from semanir_plugin.basicsr_host.data.dataset_options import Problem, read_options
+from semanir_plugin.basicsr_host.data.dataset_options import PatchOptions, Problem, read_options
 from semanir_plugin.registry import DATASETS
 
 __all__ = ["MixedPairedDataset", "MixedPairedOptions", "Source", "source_options"]
@@ -37,7 +37,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixedPairedOptions:
+class MixedPairedOptions(PatchOptions):
     """Options of `MixedPairedDataset`.
 
     Attributes:
@@ -46,7 +46,7 @@ class MixedPairedOptions:
 
     sources: Mapping[str, Mapping[str, Any]]
 
-    def problems(self, *, training: bool) -> Iterator[Problem]:
+    def phase_problems(self, *, training: bool) -> Iterator[Problem]:
         """Yield the problems of the values."""
         weights = [source.get("weight") for source in self.sources.values()]
         if not training:

@@ -12,11 +12,11 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from torch import nn
 
 from semanir_plugin.archs.mixed_arch import build_host
-from semanir_plugin.basicsr_host.engine.schema import option_lookups
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.mixing import Form, Place, find_places
 from semanir_plugin.option_files import apply_overrides, load_options
+from semanir_plugin.schema.sources import option_lookups
 
 __all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_modules"]
 

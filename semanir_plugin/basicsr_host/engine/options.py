@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
+from semanir_plugin.basicsr_host.engine.declared import FILE_KEYS, ModelKeys, dataset_kinds
+from semanir_plugin.basicsr_host.engine.sections import (
+    LoggerOptions,
+    PathOptions,
+    RunOptions,
+    TrainingOptions,
+    ValidationOptions,
+)
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import OptionFile, copy_options
+from semanir_plugin.schema.declarations import complete
 
-__all__ = ["COUNTS", "COUNT_LISTS", "FILE_KEYS", "resolve_options"]
-
-COUNTS: dict[str, dict[str, int]] = {
-    "": {"scale": 1, "manual_seed": 0},
-    "datasets": {
-        **{"batch_size_per_gpu": 1, "num_worker_per_gpu": 0, "num_prefetch_queue": 1, "gt_size": 1},
-        **{"gt_sizes": 1, "batch_sizes_per_gpu": 1, "iters": 1},
-    },
-    "train": {"total_iter": 1, "warmup_iter": -1, "accumulation_steps": 1, "max_nan_steps": 1, "max_unreadable": 0},
-    "val": {"val_freq": 1, "topk": 1, "tile_overlap": 0},
-    "logger": {"print_freq": 1, "save_checkpoint_freq": 1, "save_checkpoint_seconds": 1, "keep_checkpoints": 1},
-}
-"""Options that are whole numbers, with their least value: of the top level, each dataset, and the sections.
-
-Recipes often write them as floats (`!!float 5e3`). What `COUNT_LISTS` names may be, or is, a list of them.
-"""
-COUNT_LISTS = {"gt_sizes", "batch_sizes_per_gpu", "iters", "topk"}
-
-FILE_KEYS = ("dataroot", "meta_info", "lq_cache")
-"""Prefixes of the dataset options that are paths."""
+__all__ = ["resolve_options"]
 
 
 def resolve_options(
@@ -59,15 +49,16 @@ def resolve_options(
         UserError: More GPUs are asked for than there are.
     """
     opt = copy_options(option_file.data)
-    _normalize(opt)
-    rank, world_size = get_dist_info()
     opt.update(is_train=is_train, auto_resume=auto_resume, root_path=str(root))
+    _complete(opt)
+    rank, world_size = get_dist_info()
     opt.update(dist=launcher != "none", rank=rank, world_size=world_size, num_gpu=_count_gpus(option_file, launcher))
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = _sample_seed(world_size)
     if debug and not opt["name"].startswith("debug"):
         opt["name"] = f"debug_{opt['name']}"
-    _fill_sections(opt)
+    if is_train and "debug" in opt["name"]:
+        _shorten_intervals(opt)
     _fill_datasets(opt)
     _fill_paths(opt, Path(root))
     return opt
@@ -92,48 +83,31 @@ def _sample_seed(world_size: int) -> int:
     return seed[0]
 
 
-def _normalize(opt: dict[str, Any]) -> None:
-    """Convert values to the form that BasicSR expects; a number that is null counts as absent."""
-    train = opt.get("train") or {}
-    for name, counts in COUNTS.items():
-        for section in opt["datasets"].values() if name == "datasets" else [opt.get(name) or {} if name else opt]:
-            section.update({key: _to_int(section[key]) for key in counts if section.get(key) is not None})
-            _drop_nulls(section, counts)
-    _drop_nulls(train, ["ema_decay"])
-    if "amp" in train:
-        train["amp"] = train["amp"] or None  # YAML reads `off` as False
+def _complete(opt: dict[str, Any]) -> None:
+    """Give each section the form and the defaults of its declarations; what is null counts as absent."""
+    opt.update(complete(opt, RunOptions))
+    keys = ModelKeys(MODEL_REGISTRY.get(opt["model_type"]))
+    sections = {"path": PathOptions, "train": TrainingOptions, "val": ValidationOptions, "logger": LoggerOptions}
+    for name, engine in sections.items():
+        if opt.get(name) is not None or name in ("path", "logger") or (name == "val" and not opt["is_train"]):
+            opt[name] = complete(opt.get(name) or {}, engine, *keys.declared(name))
+    if opt.get("val") is not None:
+        opt["val"].setdefault("suffix", None)  # which the host reads without a default of its own
+    for phase, dataset in opt["datasets"].items():
+        kinds = dataset_kinds(DATASET_REGISTRY.get(dataset["type"]), training=phase == "train")
+        opt["datasets"][phase] = complete(dataset, *kinds)
 
 
-def _to_int(value: Any) -> Any:
-    return [int(each) for each in value] if isinstance(value, list) else int(value)
-
-
-def _drop_nulls(section: dict[str, Any], keys: Iterable[str]) -> None:
-    for key in keys:
-        if section.get(key, ...) is None:
-            del section[key]
-
-
-def _fill_sections(opt: dict[str, Any]) -> None:
-    """Give the sections the values that BasicSR reads without a default of its own."""
-    opt["path"] = opt.get("path") or {}
-    opt["logger"] = {
-        "print_freq": 100,
-        "save_checkpoint_freq": 5000,
-        "use_tb_logger": False,
-        **(opt.get("logger") or {}),
-    }
-    if opt.get("val") is not None or not opt["is_train"]:
-        opt["val"] = {"save_img": False, "suffix": None, **(opt.get("val") or {})}
-    if opt["is_train"] and "debug" in opt["name"]:
-        opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
-        if opt.get("val") is not None:
-            opt["val"]["val_freq"] = 8
+def _shorten_intervals(opt: dict[str, Any]) -> None:
+    """Log, save and validate often, as BasicSR does to debug."""
+    opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
+    if opt.get("val") is not None:
+        opt["val"]["val_freq"] = 8
 
 
 def _fill_datasets(opt: dict[str, Any]) -> None:
     for phase, dataset in opt["datasets"].items():
-        defaults = {"name": phase, "io_backend": {"type": "disk"}, "num_worker_per_gpu": 0}
+        defaults = {"name": phase, "io_backend": {"type": "disk"}}
         dataset.update({key: value for key, value in defaults.items() if dataset.get(key) is None})
         dataset["phase"] = phase.partition("_")[0]  # val_1, val_2, ... are one phase
         if dataset.get("pin_memory") and not torch.cuda.is_available():

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["PHASE_LISTS", "Phase", "plan_phases"]
+from semanir_plugin.schema.values import Count
+
+__all__ = ["PHASE_LISTS", "Phase", "PhaseOptions", "plan_phases"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseOptions:
+    """Options of `datasets.train` for patches that grow: lists with one entry per phase.
+
+    Attributes:
+        gt_sizes: Side of the patches of ground truth in pixels.
+        batch_sizes_per_gpu: Samples of each process in an iteration.
+        iters: Iterations; they add up to `total_iter`.
+    """
+
+    gt_sizes: Sequence[Count] | None = None
+    batch_sizes_per_gpu: Sequence[Count] | None = None
+    iters: Sequence[Count] | None = None
+
 
 PHASE_LISTS: dict[str, str | None] = {
     "gt_sizes": "gt_size",

@@ -74,12 +74,14 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
         UserError: The options or the data are not right.
     """
     file = apply_overrides(load_options(args.opt), args.force_yml)
-    validate_options(file, is_train=is_train)
+    warnings = validate_options(file, is_train=is_train)
     if file.data.get("deterministic"):
         make_deterministic()  # before anything starts CUDA
     port = (file.data.get("dist_params") or {}).get("port")
     init_distributed(args.launcher, port=port, timeout=read_timeout(file.data))
     logger = start_logging(get_dist_info()[0])
+    for warning in warnings:
+        logger.warning(warning)
     opt = resolve_options(
         file,
         is_train=is_train,

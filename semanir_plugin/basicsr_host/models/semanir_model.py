@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,10 +22,12 @@ from semanir_plugin.archs import NetworkDescriptor, describe
 from semanir_plugin.archs.descriptor import topk_choices
 from semanir_plugin.basicsr_host.data.seeding import derive_seed, get_rng_state, set_rng_state
 from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
+from semanir_plugin.basicsr_host.models.semanir_options import SemanIRTrainingOptions, SemanIRValidationOptions
 from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
 from semanir_plugin.basicsr_host.models.zero_redundancy import build_sharded_optimizer, gather_states
 from semanir_plugin.inference.restoration import Restoration
 from semanir_plugin.registry import MODELS
+from semanir_plugin.schema.declarations import pick_options
 
 __all__ = ["SemanIRModel"]
 
@@ -33,33 +36,12 @@ __all__ = ["SemanIRModel"]
 class SemanIRModel(SharedValidation):
     """BasicSR's SRModel with mixed precision, clipping, accumulation, top-k strategies, tiles and a best checkpoint.
 
-    Options beyond SRModel's:
-        train.amp: "bf16", "fp16" (CUDA, with loss scaling), or none.
-        train.grad_clip: Largest L2 norm of the gradients.
-        train.mixup: MixUp (Zhang et al., ICLR 2018): each sample becomes a mean of itself and another of its batch, in
-            a share drawn from the Beta distribution of this parameter; none: off.
-        train.max_nan_steps: Steps in a row, 10 by default, that are left out because their loss or gradients are not
-            finite, before the training ends and names their images in `nonfinite_steps_<rank>.json`.
-        train.zero_redundancy: Whether each of several processes keeps the optimiser's state of a part of the weights
-            only (ZeRO-1).
-        train.channels_last: Whether weights and images lie in memory with channels last, as convolutions on GPUs, and
-            the way to tokens and back, are faster.
-        train.accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
-        val.topk: Keys per query when testing, for networks with a `topk`.
-        val.tile: Side of the tiles in which images are restored, in pixels of the input, rounded up to what the
-            network's windows need; "auto": as large as half of the free memory allows.
-        val.tile_overlap: Pixels that neighbouring tiles share at least, 32 by default.
-        val.self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
+    Options are `SemanIRTrainingOptions` and `SemanIRValidationOptions`.
 
     Of several processes each restores and scores its share of the images of a validation.
     """
 
-    OPTION_KEYS: ClassVar[dict[str, frozenset[str]]] = {
-        "train": frozenset(
-            {"amp", "grad_clip", "mixup", "accumulation_steps", "channels_last", "max_nan_steps", "zero_redundancy"}
-        ),
-        "val": frozenset({"topk", "tile", "tile_overlap", "self_ensemble"}),
-    }
+    OPTIONS: ClassVar[dict[str, type]] = {"train": SemanIRTrainingOptions, "val": SemanIRValidationOptions}
 
     lq: Tensor
     gt: Tensor
@@ -80,16 +62,16 @@ class SemanIRModel(SharedValidation):
         super().init_training_settings()
         if hasattr(self, "net_g_ema"):
             self._set_memory_format(self.net_g_ema)  # averages of tensors that lie alike take one kernel
-        train_opt = self.opt["train"]
-        self.accumulation_steps = train_opt.get("accumulation_steps", 1)
+        self.training_options = options = pick_options(SemanIRTrainingOptions, self.opt["train"])
+        self.accumulation_steps = options.accumulation_steps
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
         self.finite_steps = FiniteSteps(
-            most_in_a_row=train_opt.get("max_nan_steps", 10),
+            most_in_a_row=options.max_nan_steps,
             report=Path(self.opt["path"]["experiments_root"], f"nonfinite_steps_{self.opt['rank']}.json"),
             distributed=self.opt["dist"],
         )
         self.optim_wrapper = build_optim_wrapper(
-            self.optimizer_g, amp=train_opt.get("amp"), grad_clip=train_opt.get("grad_clip"), device=self.device
+            self.optimizer_g, amp=options.amp or None, grad_clip=options.grad_clip, device=self.device
         )
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
@@ -161,7 +143,7 @@ class SemanIRModel(SharedValidation):
 
     def _mixup(self, current_iter: int) -> None:
         """Apply mixup to the batch, differently on each process, and reproducibly after a resume."""
-        parameter = self.opt["train"].get("mixup")
+        parameter = self.training_options.mixup
         if parameter is None:
             return
         generator = np.random.default_rng((self.opt["manual_seed"], current_iter, self.opt["rank"]))
@@ -209,10 +191,10 @@ class SemanIRModel(SharedValidation):
     @cached_property
     def restoration(self) -> Restoration:
         """The settings of the section `val` for restoring images; of several `topk`, the largest."""
-        chosen = {key: value for key, value in (self.opt.get("val") or {}).items() if value is not None}
-        options = {key: chosen[key] for key in SemanIRModel.OPTION_KEYS["val"] & chosen.keys()}
-        if isinstance(options.get("topk"), list):
+        options = asdict(pick_options(SemanIRValidationOptions, self.opt.get("val")))
+        if isinstance(options["topk"], list):
             options["topk"] = max(options["topk"])
+        options = {key: value for key, value in options.items() if value is not None}
         return Restoration(descriptor=self.descriptor, **options)
 
     @cached_property

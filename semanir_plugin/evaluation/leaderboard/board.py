@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from semanir_plugin.basicsr_host.engine.schema import Section, check_network
+from basicsr.utils import get_root_logger
+
+from semanir_plugin.basicsr_host.engine.declared import known_keys
+from semanir_plugin.basicsr_host.engine.schema import check_network
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.leaderboard.contestants import (
     ClassicalOptions,
@@ -21,16 +24,13 @@ from semanir_plugin.evaluation.leaderboard.published import published_rows
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions, slugify
 from semanir_plugin.option_files import OptionFile
 from semanir_plugin.path_safety import can_name_file
+from semanir_plugin.schema.sections import Section
+from semanir_plugin.schema.values import Count, FromZero
 
 __all__ = ["Board", "read_board"]
 
 T = TypeVar("T")
 
-_KEYS: dict[str, Any] = {
-    **{"name": str, "title": str | None, "task": str, "protocol": str, "scale": int | None},
-    **{"num_gpu": Any, "manual_seed": int | None, "save_images": bool, "published": bool | Sequence[str]},
-    **dict.fromkeys(("models", "test_sets", "cost", "path"), Any),
-}
 _KINDS: dict[str, type] = {
     "network_g": NetworkOptions,
     "weights": WeightsOptions,
@@ -73,6 +73,57 @@ class Board:
     folder: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class BoardOptions:
+    """Options at the top level of an option file for `basicsr leaderboard`.
+
+    Attributes:
+        name: Of the leaderboard, and of its folder.
+        title: For people; by default the name.
+        task: Restoration task, such as `sr` or `denoising`.
+        protocol: How images are degraded and scored.
+        scale: Factor between the sizes of ground truth and input, for super-resolution.
+        num_gpu: GPUs to use, one for each process; `auto`: all there are.
+        manual_seed: Seed of networks without weights.
+        models: A section for each row, under the name that the table shows.
+        test_sets: A section for each column.
+        published: Whether rows of published results are shown, or the list of those that are.
+        cost: Section of what is measured of each network; null: nothing is.
+        save_images: Whether restored images are kept, for the page.
+        path: Section with `results_root`, the folder in which each leaderboard has a folder; `results` if not set.
+    """
+
+    name: str
+    title: str | None = None
+    task: str
+    protocol: str
+    scale: Count | None = None
+    num_gpu: Literal["auto"] | FromZero = "auto"
+    manual_seed: FromZero = 0
+    models: Mapping[str, Any] | None = None
+    test_sets: Mapping[str, Any]
+    published: bool | Sequence[str] = False
+    cost: Mapping[str, Any] | None = None
+    save_images: bool = True
+    path: Mapping[str, Any] | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the problems of the values."""
+        if not can_name_file(self.name):
+            yield "name", f"name must be a string that can name a folder, not {self.name!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardPathOptions:
+    """Options of the section `path` of a leaderboard.
+
+    Attributes:
+        results_root: Folder in which each leaderboard has a folder; `results` if not set.
+    """
+
+    results_root: str | None = None
+
+
 def read_board(file: OptionFile, root: Path) -> Board:
     """Check an option file, and the images of its test sets.
 
@@ -81,172 +132,145 @@ def read_board(file: OptionFile, root: Path) -> Board:
         root: Folder under which `results` is made, unless the file says otherwise.
 
     Raises:
-        UserError: A key, a value or a test set is not right, or there is nothing to compare.
+        OptionError: A key, a value or a test set is not right, or there is nothing to compare.
     """
-    top = Section(file, (), file.data)
-    top.check_keys(_KEYS.keys(), "a leaderboard")
-    top.require("name", "task", "protocol", "test_sets")
-    top.check_values(_KEYS)
-    _check_name(top)
-    protocol, scale = _read_protocol(top)
-    options = {key: _read_test_set(section, protocol) for key, section in _entries(top, "test_sets").items()}
-    models = {key: _read_model(section, protocol, scale) for key, section in _entries(top, "models").items()}
-    test_sets = [TestSet(key, each, protocol, scale) for key, each in options.items()]
-    if not test_sets:
-        raise top.error("test_sets has no entry: add a test set", at="test_sets")
+    top = Section.top(file)
+    options = _read(top, BoardOptions, "a leaderboard")
+    top.problems.raise_all()
+    protocol, scale = _find_protocol(top, options)
+    sets = {key: _read_test_set(each, protocol) for key, each in _entries(top, "test_sets").items()}
+    models = {key: _read_model(each, protocol, scale) for key, each in _entries(top, "models").items()}
+    test_sets = [TestSet(key, each, protocol, scale) for key, each in sets.items() if each is not None]
+    if not sets:
+        top.report("test_sets has no entry: add a test set", at="test_sets")
     for each in test_sets:
         _check_images(top.sub("test_sets"), each)
-    published = _read_published(top, protocol, test_sets, scale)
+    published = _read_published(top, options.published, protocol, test_sets, scale)
     if not models and not published:
-        raise top.error("models has no entry: add one, or set published: true", at="models")
+        top.report("models has no entry: add one, or set published: true", at="models")
+    cost, path = _read_cost(top), _read(top.sub("path"), BoardPathOptions)
+    top.problems.raise_all()
+    for warning in top.problems.warnings:
+        get_root_logger().warning(warning)
     return Board(
-        name=top.values["name"],
-        title=top.values.get("title") or top.values["name"],
+        name=options.name,
+        title=options.title or options.name,
         protocol=protocol,
         scale=scale,
-        num_gpu=top.values.get("num_gpu"),
-        manual_seed=top.values.get("manual_seed") or 0,
-        models=models,
+        num_gpu=options.num_gpu,
+        manual_seed=int(options.manual_seed),
+        models={key: each for key, each in models.items() if each is not None},
         test_sets=test_sets,
         published=published,
-        cost=_read_cost(top),
-        save_images=top.values.get("save_images", True),
-        folder=_read_folder(top, root),
+        cost=cost,
+        save_images=options.save_images,
+        folder=(Path(path.results_root).expanduser() if path.results_root else root / "results") / options.name,
     )
 
 
-def _check_name(top: Section) -> None:
-    name = top.values["name"]
-    if not can_name_file(name):
-        raise top.error(f"name must be a string that can name a folder, not {name!r}", at="name")
-    top.count("manual_seed", 0)
-    if top.values.get("num_gpu") != "auto":
-        top.count("num_gpu", 0)
+def _read(section: Section, kind: type[T], owner: str | None = None) -> T:
+    """Return the options of a section; None, reported, where they cannot be right."""
+    section.check_keys(known_keys(kind), owner)
+    return section.read(kind)  # type: ignore[return-value]
 
 
-def _read_protocol(top: Section) -> tuple[Protocol, int]:
-    name, task = top.values["protocol"], top.values["task"]
+def _find_protocol(top: Section, options: BoardOptions) -> tuple[Protocol, int]:
+    """Return the protocol and the scale.
+
+    Raises:
+        OptionError: The task has no such protocol, or the scale does not go with it.
+    """
+    name, task, scale = options.protocol, options.task, int(options.scale or 1)
     fitting = {key: each for key, each in PROTOCOLS.items() if each.task == task}
     if not fitting:
-        raise top.error(describe_unknown("task", task, {each.task for each in PROTOCOLS.values()}), at="task")
-    if name not in fitting:
-        raise top.error(describe_unknown("protocol", name, fitting, task), at="protocol")
-    top.count("scale", 1)
-    scale = int(top.values.get("scale") or 1)
-    if (PROTOCOLS[name].condition == "scale") != (scale > 1):
+        top.report(describe_unknown("task", task, {each.task for each in PROTOCOLS.values()}), at="task")
+    elif name not in fitting:
+        top.report(describe_unknown("protocol", name, fitting, task), at="protocol")
+    elif (PROTOCOLS[name].condition == "scale") != (scale > 1):
         needed = "needs a scale above 1" if scale == 1 else f"has images of one size: remove scale {scale}"
-        raise top.error(f"the protocol {name} {needed}", at="scale" if scale > 1 else "protocol")
+        top.report(f"the protocol {name} {needed}", at="scale" if scale > 1 else "protocol")
+    top.problems.raise_all()
     return PROTOCOLS[name], scale
 
 
 def _entries(top: Section, key: str) -> dict[str, Section]:
     """Return the entries of a section that are not null, each of a printable name that makes a folder of its own."""
     section, slugs = top.sub(key), dict[str, str]()
-    entries = {name: section.sub(name) for name, value in section.values.items() if value is not None}
+    entries = section.subs()
     for name in entries:
-        if not name.isprintable():
-            raise section.error(f"{name!r} cannot be printed: rename it", at=name)
         slug = slugify(name).lower()
-        if slug in slugs:
-            raise section.error(f"'{name}' and '{slugs[slug]}' would share a folder: rename one", at=name)
+        if not name.isprintable():
+            section.report(f"{name!r} cannot be printed: rename it", at=name)
+        elif slug in slugs:
+            section.report(f"'{name}' and '{slugs[slug]}' would share a folder: rename one", at=name)
         slugs[slug] = name
     return entries
 
 
-def _construct(section: Section, kind: type[T], owner: str) -> T:
-    section.check_parameters(kind, owner=owner)
-    return kind(**section.values)
-
-
-def _read_test_set(section: Section, protocol: Protocol) -> TestSetOptions:
-    options = _construct(section, TestSetOptions, "a test set")
+def _read_test_set(section: Section, protocol: Protocol) -> TestSetOptions | None:
+    options = _read(section, TestSetOptions, "a test set")
+    if options is None:
+        return None
     if options.lq is None and protocol.degrade is None:
-        raise section.error(f"missing 'lq': the protocol {protocol.name} needs a folder of inputs")
-    if options.lq is None and protocol.condition in ("sigma", "quality"):
-        section.require(protocol.condition)
+        section.report(f"missing 'lq': the protocol {protocol.name} needs a folder of inputs")
+        return None
     for key in {"sigma", "quality"} - {protocol.condition}:
-        if key in section.values:
-            raise section.error(f"{key} means nothing to the protocol {protocol.name}: remove it", at=key)
-    for key, least, most in (("sigma", 0, 255), ("quality", 1, 100)):
-        value = getattr(options, key)
-        if value is not None and not least <= value <= most:
-            raise section.error(f"{key} must be from {least} to {most}, not {value}", at=key)
-    return options
+        if section.values.get(key) is not None:
+            section.report(f"{key} means nothing to the protocol {protocol.name}: remove it", at=key)
+    needs_level = options.lq is None and protocol.condition in ("sigma", "quality")
+    return options if not needs_level or section.require(str(protocol.condition)) else None
 
 
 def _check_images(section: Section, test_set: TestSet) -> None:
     try:
         test_set.check()
     except UserError as error:
-        raise section.error(f"{test_set.name}: {error}", at=test_set.name) from error
+        section.report(f"{test_set.name}: {error}", at=test_set.name)
 
 
-def _read_model(section: Section, protocol: Protocol, scale: int) -> NetworkOptions | FolderOptions | ClassicalOptions:
+def _read_model(
+    section: Section, protocol: Protocol, scale: int
+) -> NetworkOptions | FolderOptions | ClassicalOptions | None:
     kinds = [key for key in _KINDS if section.values.get(key) is not None]
     if len(kinds) != 1:
         given = f", not {' and '.join(kinds)}" if kinds else ""
-        raise section.error(f"give one of {', '.join(_KINDS)}{given}")
-    options: Any = _construct(section, _KINDS[kinds[0]], f"a model with {kinds[0]}")
+        section.report(f"give one of {', '.join(_KINDS)}{given}")
+        return None
+    options: Any = _read(section, _KINDS[kinds[0]], f"a model with {kinds[0]}")
     if isinstance(options, NetworkOptions):
         check_network(section.sub("network_g"), scale)
-        _check_restoration(section)
     elif isinstance(options, WeightsOptions):
-        _check_restoration(section)
         return _resolve_weights(section, options)
     elif isinstance(options, FolderOptions) and options.filename_tmpl.count("{}") != 1:
-        raise section.error("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")
+        section.report("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")
     elif isinstance(options, ClassicalOptions):
         _check_classical(section, options.classical, protocol)
     return options
 
 
-def _resolve_weights(section: Section, options: WeightsOptions) -> NetworkOptions:
-    try:
+def _resolve_weights(section: Section, options: WeightsOptions) -> NetworkOptions | None:
+    with section.reporting(at="weights"):
         return options.resolve()
-    except UserError as error:
-        raise section.error(str(error), at="weights") from error
-
-
-def _check_restoration(section: Section) -> None:
-    for key in ("topk", "tile_overlap"):
-        section.count(key, 1 if key == "topk" else 0)
-    if section.values.get("tile") != "auto":
-        section.count("tile", 1)
-    if section.values.get("tile_overlap") is not None and section.values.get("tile") is None:
-        raise section.error("tile_overlap needs tile: a number, or auto", at="tile_overlap")
+    return None
 
 
 def _check_classical(section: Section, method: str, protocol: Protocol) -> None:
     task = _TASK_OF_CLASSICAL.get(method, protocol.task)
     if task != protocol.task or (method == "identity" and protocol.condition == "scale"):
-        raise section.error(f"{method} makes no result for {protocol.task}: remove it", at="classical")
+        section.report(f"{method} makes no result for {protocol.task}: remove it", at="classical")
 
 
-def _read_published(top: Section, protocol: Protocol, test_sets: Sequence[TestSet], scale: int) -> list[dict[str, Any]]:
-    wanted = top.values.get("published", False)
+def _read_published(
+    top: Section, wanted: bool | Sequence[str], protocol: Protocol, test_sets: Sequence[TestSet], scale: int
+) -> list[dict[str, Any]]:
     if wanted is False:
         return []
     try:
         return published_rows(protocol, test_sets, scale, None if wanted is True else wanted)
     except UserError as error:
-        raise top.error(f"published: {error}", at="published") from error
+        top.report(f"published: {error}", at="published")
+        return []
 
 
 def _read_cost(top: Section) -> CostOptions | None:
-    if top.values.get("cost") is None:
-        return None
-    section = top.sub("cost")
-    options = _construct(section, CostOptions, "cost")
-    if len(options.size) != 2 or min(options.size) < 1:
-        raise section.error(f"size must be a height and a width in pixels, not {options.size}", at="size")
-    section.count("runs", 1)
-    section.count("warm_up", 0)
-    return options
-
-
-def _read_folder(top: Section, root: Path) -> Path:
-    path = top.sub("path")
-    path.check_keys({"results_root"})
-    path.check_values({"results_root": str | None})
-    parent = path.values.get("results_root")
-    return (Path(parent).expanduser() if parent else root / "results") / top.values["name"]
+    return None if top.values.get("cost") is None else _read(top.sub("cost"), CostOptions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from semanir_plugin.evaluation.cost import count_flops, count_parameters
 from semanir_plugin.evaluation.leaderboard.contestants import PreparedContestant
 from semanir_plugin.inference.tile_memory import peak_memory
 from semanir_plugin.pixels import FloatImage
+from semanir_plugin.schema.values import Count, FromZero
 
 __all__ = ["NO_COST", "CostOptions", "describe_device", "measure_cost"]
 
@@ -37,9 +38,14 @@ class CostOptions:
         warm_up: How often before that.
     """
 
-    size: Sequence[int] = (64, 64)
-    runs: int = 10
-    warm_up: int = 3
+    size: Sequence[Count] = (64, 64)
+    runs: Count = 10
+    warm_up: FromZero = 3
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the problems of the values."""
+        if len(self.size) != 2:
+            yield "size", f"size must be a height and a width in pixels, not {self.size}"
 
 
 def measure_cost(restorer: PreparedContestant, channels: int, options: CostOptions) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 from semanir_plugin.basicsr_host.data.checks import Size, read_size
 from semanir_plugin.basicsr_host.data.pairing import Found, find_pairs, find_singles
@@ -14,6 +15,7 @@ from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.protocols import Protocol
 from semanir_plugin.inference.images import Channels, decode_image
 from semanir_plugin.pixels import FloatImage
+from semanir_plugin.schema.values import Range
 
 __all__ = ["Sample", "TestSet", "TestSetOptions", "hash_files", "read_image", "slugify"]
 
@@ -38,8 +40,8 @@ class TestSetOptions:
     lq: str | None = None
     filename_tmpl: str = "{}"
     pair_by: str | None = None
-    sigma: float | None = None
-    quality: int | None = None
+    sigma: Annotated[float, Range(least=0, most=255)] | None = None
+    quality: Annotated[int, Range(least=1, most=100)] | None = None
     benchmark: str | None = None
 
 
