@@ -28,6 +28,7 @@ def test_the_map_shows_what_is_there():
 # From the bottom up; a module imports from its own layer and those before it.
 LAYERS = (
     {"atomic_io", "color", "errors", "path_safety", "option_files", "pixels", "registry"},
+    {"schema"},
     {"ops"},
     {"blocks"},
     {"mixing", "degradations", "metrics", "losses"},

@@ -395,8 +395,8 @@ def test_patches_that_grow_pass(recipe):
         "datasets:train:gt_sizes=[128, 192, 255]": "datasets:train: gt_sizes 255 is not a multiple of the scale 2",
         "datasets:train:gt_sizes=128": "datasets:train: gt_sizes must be a list of whole numbers of at least 1, "
         "not 128",
-        "datasets:train:gt_sizes=[128, 0, 256]": "datasets:train: gt_sizes must be a list of whole numbers of at least 1, "
-        "not [128, 0, 256]",
+        "datasets:train:gt_sizes=[128, 0, 256]": "datasets:train: gt_sizes must be a list of whole numbers of at "
+        "least 1, not [128, 0, 256]",
         "datasets:train:iters=[]": "datasets:train: the lists need one entry per phase each, but "
         "gt_sizes has 3, batch_sizes_per_gpu has 3, iters has 0",
         "datasets:train:gt_size=128": "datasets:train: gt_size contradicts gt_sizes: remove one of them",
