@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.cli import main
 from semanir_plugin.degradations import downsample_bicubic
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.contestants import ClassicalOptions, WeightsOptions, make_contestant
-from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.shipped_weights import FOLDER, find_weights, shipped_weights

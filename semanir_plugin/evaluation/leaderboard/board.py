@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from semanir_plugin.basicsr_host.engine.schema import Section, check_network
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS, Protocol
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.leaderboard.contestants import (
     ClassicalOptions,
@@ -16,7 +17,6 @@ from semanir_plugin.evaluation.leaderboard.contestants import (
     WeightsOptions,
 )
 from semanir_plugin.evaluation.leaderboard.model_cost import CostOptions
-from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS, Protocol
 from semanir_plugin.evaluation.leaderboard.published import published_rows
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions, slugify
 from semanir_plugin.option_files import OptionFile

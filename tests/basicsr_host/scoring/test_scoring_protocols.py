@@ -8,9 +8,9 @@ import pytest
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.matlab_functions import imresize
 
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.degradations import add_gaussian_noise
 from semanir_plugin.evaluation.leaderboard.contestants import ClassicalOptions, make_contestant
-from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 from semanir_plugin.metrics import calculate_psnr_b, calculate_psnr_y_matlab, calculate_ssim_rgb3d
 from semanir_plugin.pixels import to_float, to_uint8
