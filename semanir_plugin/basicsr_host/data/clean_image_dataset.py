@@ -55,6 +55,11 @@ class CleanImageDataset(Dataset[dict[str, Any]], ABC):
         """Return the least side that an image may have."""
         return 1
 
+    @classmethod
+    def truth_size(cls, opt: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+        """Return the width and height of the ground truth that an image of this size makes where it is scored."""
+        return size
+
     def __len__(self) -> int:
         return len(self.paths)
 
