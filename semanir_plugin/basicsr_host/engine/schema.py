@@ -24,6 +24,7 @@ from semanir_plugin.basicsr_host.data.dataset_options import DatasetOptions, pic
 from semanir_plugin.basicsr_host.engine.options import COUNT_LISTS, COUNTS, FILE_KEYS
 from semanir_plugin.basicsr_host.engine.phases import PHASE_LISTS
 from semanir_plugin.basicsr_host.engine.values import conforms, describe_hint, describe_value, parameter_hints
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS, dataset_problems, protocol_problems, split_metrics
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.mixing import MixEntry
 from semanir_plugin.option_files import OptionFile
@@ -495,12 +496,38 @@ def _check_val(top: Section, known: set[str], *, is_train: bool) -> None:
     if suffix is not None and not can_name_file(str(suffix)):
         raise val.error(f"suffix must be part of a name, without folders, not {suffix!r}", at="suffix")
     _check_restoration(val, is_train=is_train)
-    metrics = val.sub("metrics")
-    for name in metrics.values:
-        metric = metrics.sub(name)
+    _check_metrics(top, val)
+
+
+def _check_metrics(top: Section, val: Section) -> None:
+    """Check the protocol that `val.metrics` is or has, and BasicSR's own metrics."""
+    alone = isinstance(val.values.get("metrics"), str)
+    section, key = (val, "metrics") if alone else (val.sub("metrics"), "protocol")
+    protocol, blocks = split_metrics(val.values.get("metrics"))
+    if protocol is not None:
+        _check_protocol(top, section, key, blocks)
+    for name in blocks:
+        metric = section.sub(name)
         metric.check_call("metric", METRIC_REGISTRY, given={"img", "img2"}, extra={"better"})
         if metric.values.get("better", "higher") not in ("higher", "lower"):
             raise metric.error("better must be 'higher' or 'lower'", at="better")
+
+
+def _check_protocol(top: Section, section: Section, key: str, blocks: Collection[str]) -> None:
+    """Refuse a protocol that is unknown, or does not go with the rest of the file."""
+    name = section.values[key]
+    if name not in PROTOCOLS:
+        raise section.error(describe_unknown("protocol", name, PROTOCOLS), at=key)
+    model = top.look_up("model", MODEL_REGISTRY, key="model_type")
+    if not hasattr(model, "scorer"):
+        raise section.error(f"{model.__name__} does not score by protocols: take model_type: SemanIRModel", at=key)
+    protocol, datasets = PROTOCOLS[name], top.sub("datasets")
+    for problem in protocol_problems(protocol, int(top.values.get("scale") or 1), blocks):
+        raise section.error(problem, at=key)
+    for dataset in (datasets.sub(phase) for phase in datasets.values if phase != "train"):
+        kind = dataset.look_up("dataset", DATASET_REGISTRY)
+        for option, problem in dataset_problems(protocol, kind, dataset.values):
+            raise dataset.error(problem, at=option)
 
 
 def _check_restoration(val: Section, *, is_train: bool) -> None:

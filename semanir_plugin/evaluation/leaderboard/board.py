@@ -133,9 +133,8 @@ def _read_protocol(top: Section) -> tuple[Protocol, int]:
         raise top.error(describe_unknown("protocol", name, fitting, task), at="protocol")
     top.count("scale", 1)
     scale = int(top.values.get("scale") or 1)
-    if (PROTOCOLS[name].condition == "scale") != (scale > 1):
-        needed = "needs a scale above 1" if scale == 1 else f"has images of one size: remove scale {scale}"
-        raise top.error(f"the protocol {name} {needed}", at="scale" if scale > 1 else "protocol")
+    if problem := PROTOCOLS[name].problem_of_scale(scale):
+        raise top.error(problem, at="scale" if scale > 1 else "protocol")
     return PROTOCOLS[name], scale
 
 
