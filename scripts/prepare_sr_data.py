@@ -26,6 +26,12 @@ def main() -> int:
     parser.add_argument("images", metavar="IMAGES", help="folder of photographs")
     parser.add_argument("out", type=Path, metavar="OUT", help="where to write; pairs of an earlier run are replaced")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="default: 4")
+    parser.add_argument(
+        "--bicubic",
+        choices=("matlab", "basicsr"),
+        default="matlab",
+        help="matlab: to the bit, as benchmarks are made, default; basicsr: in floats, rounded once",
+    )
     parser.add_argument("--crop", type=int, metavar="SIDE", help="cut into sub-images of this side, for training")
     parser.add_argument("--lmdb", action="store_true", help="write LMDB instead of folders of PNG files")
     args = parser.parse_args()
@@ -36,7 +42,8 @@ def main() -> int:
 
     try:
         images, workers = find_images(args.images), os.cpu_count() or 1
-        write_sr_pairs(images, args.out, args.scale, crop=args.crop, lmdb=args.lmdb, workers=workers)
+        options = {"bicubic": args.bicubic, "crop": args.crop, "lmdb": args.lmdb, "workers": workers}
+        write_sr_pairs(images, args.out, args.scale, **options)
     except UserError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -32,5 +32,5 @@ class Bicubic(nn.Module):
 def _enlarge_rows(x: Tensor, scale: int) -> Tensor:
     """Map (..., H, W) to (..., scale * H, W)."""
     weights, sources = (torch.from_numpy(each).to(x.device) for each in bicubic_taps(x.shape[-2], scale))
-    taps = zip(weights[..., None], sources, strict=True)
+    taps = zip(weights.to(x)[..., None], sources, strict=True)
     return sum((weight * x.index_select(-2, source) for weight, source in taps), x.new_zeros(()))

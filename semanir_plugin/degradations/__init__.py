@@ -3,19 +3,22 @@
 Images are NumPy arrays (H, W, C) in OpenCV's channel order, BGR, or with one channel.
 """
 
-from semanir_plugin.degradations.bicubic import downsample_bicubic, imresize, least_side
+from semanir_plugin.degradations.bicubic import BicubicVariant, downsample_bicubic, imresize, imresize_uint8, least_side
 from semanir_plugin.degradations.jpeg import compress_jpeg
 from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
-from semanir_plugin.degradations.noise import add_gaussian_noise
+from semanir_plugin.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.degradations.rain import add_rain_streaks
 
 __all__ = [
+    "BicubicVariant",
+    "NoiseOrder",
     "add_gaussian_noise",
     "add_rain_streaks",
     "compress_jpeg",
     "demosaic_malvar",
     "downsample_bicubic",
     "imresize",
+    "imresize_uint8",
     "least_side",
     "mosaic_rggb",
 ]

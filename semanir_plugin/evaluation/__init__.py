@@ -1,1 +1,1 @@
-"""Comparing results: protocols, leaderboards and pictures."""
+"""Comparing results: leaderboards, costs, curves and pictures."""

@@ -9,7 +9,7 @@ import torch
 from basicsr.utils.matlab_functions import imresize as basicsr_imresize
 
 from semanir_plugin.archs.bicubic_arch import Bicubic
-from semanir_plugin.degradations import downsample_bicubic, imresize, least_side
+from semanir_plugin.degradations import downsample_bicubic, imresize, imresize_uint8, least_side
 from semanir_plugin.degradations.bicubic import bicubic_taps
 from semanir_plugin.pixels import to_float, to_uint8
 
@@ -56,6 +56,33 @@ def test_any_scale_and_lines_shorter_than_the_kernel(scale, length):
     np.testing.assert_allclose(imresize(line[None], scale)[0], naive(line, scale), rtol=0, atol=1e-6)
 
 
+def naive_uint8(image, scale):
+    """Resize 8 bit by lines, down the columns first, each line rounded to 8 bit with ties upwards."""
+    for axis in (0, 1):
+        lines = np.apply_along_axis(naive, axis, image, scale)
+        image = np.array([min(max(math.floor(value + 0.5), 0), 255) for value in lines.flat]).reshape(lines.shape)
+    return image
+
+
+@pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 1 / 4, 1 / 8, 2])
+def test_8_bit_is_rounded_after_each_pass(photos, scale):
+    pixels = cv2.imread(str(photos["chelsea.png"]))[100:148, 140:236]
+    pixels[:, 50:] = np.where(pixels[:, 50:] > 128, 255, 0)  # edges, at which both passes overshoot
+    resized = imresize_uint8(pixels, scale)
+    assert resized.dtype == np.uint8
+    np.testing.assert_array_equal(resized, naive_uint8(pixels, scale))
+    assert (resized != to_uint8(imresize(to_float(pixels), scale))).mean() > 0.05, "rounded once is another image"
+
+
+def test_ties_go_up():
+    """At half the size, a lone pixel has weights of n / 2048 and of 255 - n / 2048 around it: 8 bit hit a half."""
+    lines = np.random.default_rng(0).integers(0, 256, (4096, 8), dtype=np.uint8)
+    exact = np.apply_along_axis(naive, 1, lines, 1 / 2)
+    ties = exact % 1 == 0.5
+    assert ties.sum() > 3
+    np.testing.assert_array_equal(imresize_uint8(lines.T[..., None], 1 / 2)[:, 0, 0], naive_uint8(lines.T, 1 / 2)[:, 0])
+
+
 @pytest.mark.parametrize("upscale", [1, 2, 3, 4])
 def test_the_architecture_enlarges_alike(upscale):
     image = np.random.default_rng(0).random((23, 38, 3), dtype=np.float32)
@@ -68,7 +95,7 @@ def test_the_architecture_enlarges_alike(upscale):
 def test_downsampling_is_matlabs_rounded_to_8_bit(scale):
     image = np.zeros((3 * scale, 4 * scale, 3), np.float32)
     image[:, 2 * scale :] = 1  # an edge, at which bicubic overshoots
-    lr = downsample_bicubic(image, scale)
+    lr = downsample_bicubic(image, scale, "basicsr")
     exact = basicsr_imresize(image, 1 / scale)
     assert lr.dtype == np.uint8
     assert lr.shape == (3, 4, 3)

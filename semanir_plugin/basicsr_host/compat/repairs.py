@@ -9,19 +9,22 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
 
+import cv2
 import lmdb
+import numpy as np
 import torch
 from basicsr.data import data_util
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models import lr_scheduler as host_schedulers
 from basicsr.models.base_model import BaseModel
-from basicsr.utils import get_root_logger
+from basicsr.utils import get_root_logger, img_util
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.file_client import FileClient, LmdbBackend
 from basicsr.utils.registry import DATASET_REGISTRY, Registry
@@ -40,6 +43,7 @@ from semanir_plugin.inference.checkpoints import (
     write_safetensors,
 )
 from semanir_plugin.inference.image_limits import check_pixels
+from semanir_plugin.pixels import to_float
 
 __all__ = ["construct", "known_optimizers", "known_schedulers", "repair_host"]
 
@@ -79,6 +83,7 @@ def scan_in_order(*args: Any, **kwargs: Any) -> list[str]:
 END_OF_IMAGE = {b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9"}
 
 _get = inspect.unwrap(FileClient.get)
+_imfrombytes = inspect.unwrap(img_util.imfrombytes)
 
 
 @functools.wraps(_get)
@@ -154,6 +159,20 @@ _get_from_lmdb = inspect.unwrap(LmdbBackend.get)
 
 
 @functools.wraps(_get_from_lmdb)
+@functools.wraps(_imfrombytes)
+def decode_in_own_depth(content: bytes, flag: str = "color", float32: bool = False) -> Any:
+    """`imfrombytes` reads files of 16 bit as of 8 where it makes floats of them, too.
+
+    Raises:
+        AttributeError: As the host, without a name, where the content is no image.
+    """
+    if not float32 or flag == "unchanged":
+        return _imfrombytes(content, flag, float32)
+    flags = (cv2.IMREAD_GRAYSCALE if flag == "grayscale" else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH
+    pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # None of what is no image
+    return to_float(pixels)
+
+
 def get_in_this_process(self: Any, filepath: str, client_key: str) -> bytes | None:
     """`LmdbBackend.get` reads in a forked worker from what its parent opened, which LMDB does not allow."""
     if self._process != os.getpid():
@@ -402,6 +421,12 @@ def _host_datasets() -> list[Any]:
     return [cls for _, cls in DATASET_REGISTRY if cls.__module__.startswith("basicsr.")]
 
 
+def _modules_with(name: str) -> list[ModuleType]:
+    """Return the host's modules that have imported a function by name."""
+    modules = (sys.modules[cls.__module__] for cls in _host_datasets())
+    return [module for module in modules if hasattr(module, name)]
+
+
 REPAIRS: tuple[tuple[type | ModuleType, str, Callable[..., Any]], ...] = (
     (Registry, "get", get_registered),
     (data_util, "scandir", scan_in_order),
@@ -410,6 +435,7 @@ REPAIRS: tuple[tuple[type | ModuleType, str, Callable[..., Any]], ...] = (
     (LmdbBackend, "get", get_in_this_process),
     (LmdbBackend, "__reduce__", reopen_lmdb),
     (LmdbBackend, "__deepcopy__", share_lmdb),
+    *((module, "imfrombytes", decode_in_own_depth) for module in _modules_with("imfrombytes")),
     *((cls, "__getitem__", opening_first(cls.__getitem__)) for cls in _host_datasets()),
     (PrefetchGenerator, "run", prefetch_all),
     (PrefetchGenerator, "__next__", next_prefetched),

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from semanir_plugin.basicsr_host.compat.repairs import END_OF_IMAGE
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
+from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.path_safety import can_name_file
 
@@ -38,7 +39,6 @@ _EXIF_ORIENTATION = 0x0112
 _HEAD = max(map(len, END_OF_IMAGE))
 _TAIL = 64 << 10  # where an image ends, but for what some cameras append
 _THREADS = 16
-_SSIM_WINDOW = 11
 
 
 def check_datasets(
@@ -54,11 +54,11 @@ def check_datasets(
     Raises:
         UserError: A folder, LMDB or image is missing or cannot be read, images do not pair up, or sizes do not fit.
     """
-    metrics = tuple(((opt.get("val") or {}).get("metrics") or {}).values())
+    scorer = Scorer.from_options(opt)
     for phase, dataset_opt in opt["datasets"].items():
         for section, part in _split(dataset_opt):
             lenient = resuming and phase == "train" and (opt.get("train") or {}).get("max_unreadable") != 0
-            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: ""), metrics, lenient).run()
+            _DatasetCheck(("datasets", phase, *section), part, where or (lambda _: ""), scorer, lenient).run()
 
 
 def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
@@ -71,7 +71,7 @@ def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, 
 
 @dataclass(frozen=True)
 class _DatasetCheck:
-    """The checks of one dataset; `where` places the messages, `metrics` score it where it is not for training.
+    """The checks of one dataset; `where` places the messages, `scorer` scores it where it is not for training.
 
     Where they are `lenient`, images that cannot be read pass.
     """
@@ -79,7 +79,7 @@ class _DatasetCheck:
     section: Keys
     opt: Mapping[str, Any]
     where: Callable[[Keys], str]
-    metrics: tuple[Mapping[str, Any], ...] = ()
+    scorer: Scorer
     lenient: bool = False
 
     def error(self, key: str, message: str) -> UserError:
@@ -102,6 +102,8 @@ class _DatasetCheck:
                 self.check_sizes((gt, sizes["dataroot_gt"][gt]), (lq, sizes["dataroot_lq"][lq]))
             for name, size in sizes.get("dataroot_gt", {}).items():
                 self.check_side(name, size)
+            if not self.training:
+                self.check_scored(pairs, sizes)
 
     @property
     def dataset(self) -> Any:
@@ -241,11 +243,21 @@ class _DatasetCheck:
         if self.training and min(gt_size) < (self.opt.get("gt_size") or 0):
             message = f"{self.opt['gt_size']} is more than GT {gt_name}, {_format(gt_size)}, has; use smaller patches"
             raise self.error("gt_sizes" if "gt_sizes" in self.opt else "gt_size", message)
-        for metric in () if self.training else self.metrics:
-            if min(gt_size) < _least_scored(metric):
-                needs = f"both sides need {_least_scored(metric)} pixels with its crop_border"
-                message = f"GT {gt_name}, {_format(gt_size)}, is too small for {metric['type']}: {needs}; take it out"
-                raise self.error("dataroot_gt", message)
+
+    def check_scored(self, pairs: Iterable[tuple[str, str]], sizes: Mapping[str, Mapping[str, Size]]) -> None:
+        """Refuse images of sizes that cannot be scored: of a pair what BasicSR crops the ground truth to."""
+        scale = self.opt.get("scale", 1)
+        enlarged = {name: (w * scale, h * scale) for name, (w, h) in sizes.get("dataroot_lq", {}).items()}
+        if "dataroot_gt" not in sizes:
+            scored = {("dataroot_lq", f"the result of {name}"): size for name, size in enlarged.items()}
+        elif pairs:
+            scored = {("dataroot_gt", f"GT {gt}"): enlarged[lq] for gt, lq in pairs}
+        else:
+            truths = sizes["dataroot_gt"].items()
+            scored = {("dataroot_gt", f"GT {name}"): self.dataset.truth_size(self.opt, size) for name, size in truths}
+        for (key, name), size in scored.items():
+            if problem := self.scorer.problem_of_size(*size):
+                raise self.error(key, f"{name}, {_format(size)}, {problem}")
 
 
 def read_lmdb_keys(root: Path) -> set[bytes]:
@@ -309,13 +321,6 @@ def fits_cropped(gt: Size, lq: Size, scale: int) -> bool:
     """Return whether the GT, which BasicSR crops in validation, exceeds `scale` times the LQ by a margin only."""
     margins = [g - x * scale for g, x in zip(gt, lq, strict=True)]
     return min(margins) >= 0 and any(round(g / x) == scale for g, x in zip(gt, lq, strict=True))
-
-
-def _least_scored(metric: Mapping[str, Any]) -> int:
-    """Return the least side of images that a metric can score; BasicSR's give NaN for smaller ones."""
-    border = metric.get("crop_border")
-    window = _SSIM_WINDOW if metric["type"].removesuffix("_basicsr") == "calculate_ssim" else 1
-    return window + 2 * border if isinstance(border, int) else 1
 
 
 def _locate(path: str | Path) -> str:

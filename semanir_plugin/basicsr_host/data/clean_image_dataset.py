@@ -12,7 +12,7 @@ from basicsr.data.transforms import augment, paired_random_crop
 from basicsr.utils import FileClient, img2tensor, scandir
 from torch.utils.data import Dataset
 
-from semanir_plugin.basicsr_host.data.dataset_options import DatasetOptions, read_options
+from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, read_options
 from semanir_plugin.inference.images import Channels, decode_image
 from semanir_plugin.pixels import FloatImage
 
@@ -39,7 +39,7 @@ class CleanImageDataset(Dataset[dict[str, Any]], ABC):
         ValueError: A value of `OPTIONS` cannot be right.
     """
 
-    OPTIONS: ClassVar[type[DatasetOptions]]
+    OPTIONS: ClassVar[type[CleanImageOptions]]
     """Options beyond those of all."""
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -54,6 +54,11 @@ class CleanImageDataset(Dataset[dict[str, Any]], ABC):
     def least_side(cls, opt: Mapping[str, Any]) -> int:
         """Return the least side that an image may have."""
         return 1
+
+    @classmethod
+    def truth_size(cls, opt: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+        """Return the width and height of the ground truth that an image of this size makes where it is scored."""
+        return size
 
     def __len__(self) -> int:
         return len(self.paths)

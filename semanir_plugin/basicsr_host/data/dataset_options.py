@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from semanir_plugin.schema.declarations import ToTrain, pick_options
 from semanir_plugin.schema.values import Count, FromZero
 
 __all__ = [
     "CleanImageOptions",
-    "DatasetOptions",
     "LoaderOptions",
     "PairedImageOptions",
     "PatchOptions",
@@ -27,14 +26,7 @@ __all__ = [
 Problem = tuple[str, str]  # an option, and what is wrong with it
 
 
-class DatasetOptions(Protocol):
-    """Options of one kind of dataset."""
-
-    def phase_problems(self, *, training: bool) -> Iterable[Problem]:
-        """Yield the problems of values whose types are right."""
-
-
-Options = TypeVar("Options", bound=DatasetOptions)
+Options = TypeVar("Options", bound="PatchOptions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +77,10 @@ class PatchOptions:
     gt_size: Annotated[Count | None, ToTrain()] = None
     use_hflip: Annotated[bool | None, ToTrain()] = None
     use_rot: Annotated[bool | None, ToTrain()] = None
+
+    def phase_problems(self, *, training: bool) -> Iterable[Problem]:
+        """Yield the problems of values whose types are right, in training or else where images are scored."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)

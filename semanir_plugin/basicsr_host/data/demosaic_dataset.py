@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
-from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem
+from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions
 from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.pixels import FloatImage
 from semanir_plugin.registry import DATASETS
@@ -17,10 +16,6 @@ __all__ = ["DemosaicDataset", "DemosaicOptions"]
 @dataclass(frozen=True, kw_only=True)
 class DemosaicOptions(CleanImageOptions):
     """`DemosaicDataset` has no options of its own."""
-
-    def phase_problems(self, *, training: bool) -> Iterable[Problem]:
-        """Yield no problems: there are no options."""
-        return ()
 
 
 @DATASETS.register

@@ -59,6 +59,6 @@ class GuardedDataset(Dataset[dict[str, Any]]):
 
 
 def _describe_error(error: Exception) -> str:
-    if isinstance(error, AttributeError) and error.obj is None and error.name == "astype":  # BasicSR's `imfrombytes`
+    if isinstance(error, AttributeError) and error.obj is None and error.name in ("astype", "dtype"):  # `imfrombytes`
         return "the image cannot be decoded; replace it or take it out of the dataset"
     return " ".join(" ".join(map(str, error.args)).split()) or type(error).__name__

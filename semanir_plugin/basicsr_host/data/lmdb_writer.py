@@ -27,7 +27,7 @@ from semanir_plugin.basicsr_host.data.in_order import in_order
 from semanir_plugin.basicsr_host.data.outputs import check_own, draft_of, publish, remove_tree
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
-from semanir_plugin.degradations import downsample_bicubic, least_side
+from semanir_plugin.degradations import BicubicVariant, downsample_bicubic, least_side
 from semanir_plugin.errors import UserError, first_names, one_line
 from semanir_plugin.inference.images import decode_pixels
 from semanir_plugin.path_safety import can_name_file
@@ -49,7 +49,7 @@ def write_lmdbs(
     scale: int = 1,
     sub_images: SubImages | None = None,
     compress_level: int = 1,
-    downsample: bool = False,
+    downsample: BicubicVariant | None = None,
     raw: bool = False,
     workers: int = 1,
     overwrite: bool = False,
@@ -62,7 +62,8 @@ def write_lmdbs(
         scale: Factor between the sizes of a pair; a ground truth is cropped to that multiple of its input.
         sub_images: Cut ground truths into these, and inputs alike; they are called `NAME_s001` and so on.
         compress_level: Of PNG, 0 to 9.
-        downsample: Make the inputs of single images: by MATLAB's bicubic, smaller by `scale`. Both become 8 bit colour.
+        downsample: Make the inputs of single images, smaller by `scale`, by this variant of bicubic. Both become 8 bit
+            colour.
         raw: Write pixels as they are, as BMP in 8 bit: some three times as large, and read without decoding from the
             memory that all workers of a loader share.
         workers: Threads that decode and encode.
@@ -78,7 +79,7 @@ def write_lmdbs(
     _check_targets(targets)
     factors = (1,) if len(targets) == 1 else (scale, 1)
     sizes = _read_sizes(found, workers)
-    if downsample:
+    if downsample is not None:
         sizes = [(size, (size[0] // scale, size[1] // scale)) for (size,) in sizes]
     plan = _Plan(found, sizes, factors, sub_images, compress_level, downsample, raw)
     plan.check()
@@ -116,7 +117,7 @@ class _Plan:
         factors: Size of each side in relation to the last.
         sub_images: Grid on the first side.
         compress_level: Of PNG.
-        downsample: Whether images are ground truths, of which the inputs are made.
+        downsample: How inputs are made of the images, which are ground truths; None: they are not.
         raw: Whether BMP is written.
     """
 
@@ -125,7 +126,7 @@ class _Plan:
     factors: tuple[int, ...]
     sub_images: SubImages | None
     compress_level: int
-    downsample: bool
+    downsample: BicubicVariant | None
     raw: bool
 
     @cached_property
@@ -171,7 +172,7 @@ class _Plan:
                 f"crop, step and threshold must be multiples of the scale {scale}, as the inputs are cut too"
             )
         for each, sizes in zip(self.found, self.sizes, strict=True):
-            if self.downsample:
+            if self.downsample is not None:
                 _check_least_side(each.paths[0], sizes[0], scale)
             elif not fits_cropped(sizes[0], sizes[-1], scale):
                 told = " and ".join(f"{path} {w}x{h}" for path, (w, h) in zip(each.paths, sizes, strict=True))
@@ -342,15 +343,15 @@ def _encode(plan: _Plan, entries: Sequence[_Entry]) -> list[tuple[str, list[byte
 
 
 def _read_sides(plan: _Plan, image: int) -> list[NDArray[Any]]:
-    sides = [_read(*each) for each in zip(plan.found[image].paths, plan.sizes[image], strict=not plan.downsample)]
-    if plan.downsample or plan.raw:
+    sides = [_read(*each) for each in zip(plan.found[image].paths, plan.sizes[image], strict=plan.downsample is None)]
+    if plan.downsample is not None or plan.raw:
         sides = [to_uint8(to_float(pixels)) for pixels in sides]
-    if plan.downsample:
+    if plan.downsample is not None:
         truth, factor = sides[0], plan.factors[0]
         if truth.ndim == 2:
             truth = np.repeat(truth[..., None], 3, axis=2)
         height, width = (side // factor * factor for side in truth.shape[:2])
-        sides = [truth, downsample_bicubic(to_float(truth[:height, :width]), factor)]
+        sides = [truth, downsample_bicubic(to_float(truth[:height, :width]), factor, plan.downsample)]
     return sides
 
 

@@ -20,7 +20,7 @@ from semanir_plugin.basicsr_host.data.lmdb_writer import write_lmdbs
 from semanir_plugin.basicsr_host.data.outputs import check_own, publishing
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
-from semanir_plugin.degradations import downsample_bicubic, least_side
+from semanir_plugin.degradations import BicubicVariant, downsample_bicubic, least_side
 from semanir_plugin.errors import UserError
 from semanir_plugin.pixels import Image, to_float
 
@@ -34,6 +34,7 @@ def write_sr_pairs(
     folder: str | os.PathLike[str],
     scale: int,
     *,
+    bicubic: BicubicVariant = "matlab",
     crop: int | None = None,
     lmdb: bool = False,
     raw: bool = False,
@@ -41,13 +42,14 @@ def write_sr_pairs(
 ) -> None:
     """Write ground truth and low resolution pairs to `GT` and `LR_bicubic_X{scale}` in `folder`.
 
-    The ground truth is cropped to a multiple of the scale; the LR is MATLAB's bicubic, rounded to 8 bit. Images become
-    RGB. What an earlier call wrote is replaced, and what is written appears only when it is complete.
+    The ground truth is cropped to a multiple of the scale; the LR is MATLAB's bicubic at 8 bit. Images become RGB.
+    What an earlier call wrote is replaced, and what is written appears only when it is complete.
 
     Args:
         images: Photographs.
         folder: Where to write; made if missing.
         scale: Factor between both sizes.
+        bicubic: How the LR is made, as of `downsample_bicubic`.
         crop: Cut the ground truth into sub-images of at most this side, and the LR alike: training then decodes little
             more than it uses. The last ones of a row overlap their neighbours.
         lmdb: Write `GT.lmdb` and `LR_bicubic_X{scale}.lmdb` instead of folders of PNG files, as `write_lmdbs` does: an
@@ -70,10 +72,10 @@ def write_sr_pairs(
     if lmdb:
         found = [Found(path.stem, (path,)) for path in images]
         grid = None if crop is None else SubImages(side=crop, step=crop)
-        options: dict[str, Any] = {"downsample": True, "raw": raw, "workers": workers, "overwrite": True}
+        options: dict[str, Any] = {"downsample": bicubic, "raw": raw, "workers": workers, "overwrite": True}
         write_lmdbs(found, targets, scale=scale, sub_images=grid, **options)
     else:
-        encode = partial(_encode_pair, scale=scale, crop=crop)
+        encode = partial(_encode_pair, scale=scale, bicubic=bicubic, crop=crop)
         pairs = chain.from_iterable(_progress(in_order(encode, images, workers), len(images)))
         with publishing(targets) as drafts:
             _write_folders(pairs, drafts)
@@ -87,9 +89,9 @@ class _Encoded:
     content: bytes
 
 
-def _encode_pair(path: Path, *, scale: int, crop: int | None) -> list[tuple[_Encoded, ...]]:
+def _encode_pair(path: Path, *, scale: int, bicubic: BicubicVariant, crop: int | None) -> list[tuple[_Encoded, ...]]:
     """Return (GT, LR) of all sub-images of a photograph."""
-    pairs = _cut(path.stem, *_read_pair(path, scale), scale, crop)
+    pairs = _cut(path.stem, *_read_pair(path, scale, bicubic), scale, crop)
     return [
         tuple(_Encoded(name, cv2.imencode(".png", image)[1].tobytes()) for image in images) for name, *images in pairs
     ]
@@ -110,7 +112,7 @@ def _check_names(images: Sequence[Path]) -> None:
         names[path.stem] = path
 
 
-def _read_pair(path: Path, scale: int) -> tuple[Image, Image]:
+def _read_pair(path: Path, scale: int, bicubic: BicubicVariant) -> tuple[Image, Image]:
     try:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):  # cv2.error: the file is empty
@@ -120,7 +122,7 @@ def _read_pair(path: Path, scale: int) -> tuple[Image, Image]:
     gt = mod_crop(image, scale)
     if min(gt.shape[:2]) < (least := least_side(scale)):
         raise UserError(f"{path}: too small; both sides need at least {least} pixels at scale {scale}; remove it")
-    return gt, downsample_bicubic(to_float(gt), scale)
+    return gt, downsample_bicubic(to_float(gt), scale, bicubic)
 
 
 def _cut(name: str, gt: Image, lr: Image, scale: int, crop: int | None) -> Iterator[tuple[str, Image, Image]]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import tensor2img
 
+from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["dry_run", "dry_run_patch"]
 
-# Side of the LQ crop, and of the smallest one that metrics can do with.
 CROP = 64
+"""Side of the LQ crop that is restored."""
+LARGEST_SCORED = 512
+"""Side of the largest image that metrics are tried on; none needs a larger one."""
 
 _CHANNEL_CURES = {  # by what the dataset gives
     1: "set num_channels: 3 or remove color: y in the dataset, or make network_g a gray one",
@@ -24,14 +24,15 @@ _CHANNEL_CURES = {  # by what the dataset gives
 }
 
 
-def dry_run(model: Any, sample: Mapping[str, Any]) -> None:
-    """Restore a crop of a sample and, where it has a ground truth, compare sizes and try losses and metrics.
+def dry_run(model: Any, sample: Mapping[str, Any], *, scored: bool = True) -> None:
+    """Restore a crop of a sample, compare sizes, and try the metrics or, of data to train on, the loss.
 
     Models that are no SRModel, and samples without an LQ image, are left alone.
 
     Args:
         model: A built model.
         sample: One sample of its data: `lq` and perhaps `gt`, (C, H, W).
+        scored: Whether it is of data that metrics will score; else of data to train on.
 
     Raises:
         UserError: Something does not fit together.
@@ -47,10 +48,11 @@ def dry_run(model: Any, sample: Mapping[str, Any]) -> None:
     except Exception as error:
         cause = _wrong_channels(model, lq) or one_line(error)
         raise UserError(f"network_g cannot restore an LQ image of {_describe(sample, lq)}: {cause}") from error
-    if "gt" in sample:
-        _compare(model, sample, lq)
-    elif _metrics(model):
-        raise UserError(f"val:metrics: {', '.join(_metrics(model))} need a ground truth, but the dataset has none")
+    truth = _truth_of_crop(model, sample, lq) if "gt" in sample else None
+    if scored:
+        _try_metrics(model, sample, truth)
+    elif truth is not None:
+        _try_loss(model, truth)
     del model.lq, model.output
 
 
@@ -92,40 +94,47 @@ def _is_restored(model: Any, sample: Mapping[str, Any]) -> bool:
     return isinstance(model, SRModel) and "lq" in sample and sample["lq"].ndim == 3
 
 
-def _compare(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> None:
+def _truth_of_crop(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> torch.Tensor:
+    """Return the ground truth of the crop, of the size of the output, where losses are."""
     scale = model.opt.get("scale", 1)
-    output = model.output.to(model.device)  # where losses are; an output made of tiles is not
-    gt = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(output)
-    if gt.shape != output.shape:
+    truth = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(model.device)
+    if truth.shape != model.output.shape:
         cure = "correct scale, network_g or the data"
-        if gt.shape[1] != output.shape[1]:
-            cure = _CHANNEL_CURES.get(gt.shape[1], cure)
+        if truth.shape[1] != model.output.shape[1]:
+            cure = _CHANNEL_CURES.get(truth.shape[1], cure)
         raise UserError(
-            f"network_g makes {_shape(output)} of an LQ image of {_describe(sample, lq)}, but the ground truth is "
-            f"{_shape(gt)} at scale {scale}; {cure}"
+            f"network_g makes {_shape(model.output)} of an LQ image of {_describe(sample, lq)}, but the ground truth "
+            f"is {_shape(truth)} at scale {scale}; {cure}"
         )
+    return truth
+
+
+def _try_loss(model: Any, truth: torch.Tensor) -> None:
     criterion = getattr(model, "cri_pix", None)
     try:
         if criterion is not None:
-            criterion(output, gt)
-        # A training patch may be smaller than the images that are scored.
-        images = {"img": _enlarge(tensor2img([output])), "img2": _enlarge(tensor2img([gt]))}
-        for metric in _metrics(model).values():
-            calculate_metric(images, metric)
+            criterion(model.output.to(model.device), truth)  # an output made of tiles is elsewhere
     except Exception as error:
-        raise UserError(f"train.pixel_opt or val.metrics cannot be computed: {one_line(error)}") from error
+        raise UserError(f"train.pixel_opt cannot be computed: {one_line(error)}") from error
 
 
-def _enlarge(image: np.ndarray) -> np.ndarray:
-    """Repeat an image, (H, W, C) or (H, W), until no side is shorter than CROP."""
-    rows, columns = (-(-CROP // side) for side in image.shape[:2])
-    return np.tile(image, (rows, columns, 1)[: image.ndim])
+def _try_metrics(model: Any, sample: Mapping[str, Any], truth: torch.Tensor | None) -> None:
+    """Score the crop, repeated up to the size of the whole image, as far as metrics can need it."""
+    scorer, scale = Scorer.from_options(model.opt), model.opt.get("scale", 1)
+    if truth is None and scorer.with_reference:
+        needing = ", ".join(scorer.with_reference)
+        raise UserError(f"val:metrics: {needing} need a ground truth, but the dataset has none")
+    size = [min(side * scale, LARGEST_SCORED) for side in sample["lq"].shape[-2:]]
+    try:
+        scorer.score(_repeat(model.output, size), None if truth is None else _repeat(truth, size))
+    except Exception as error:
+        raise UserError(f"val.metrics cannot be computed: {one_line(error)}") from error
 
 
-def _metrics(model: Any) -> dict[str, Any]:
-    """Return the metrics that compare with a ground truth; those of one image may need a larger one."""
-    metrics = (model.opt.get("val") or {}).get("metrics") or {}
-    return {name: metric for name, metric in metrics.items() if not metric["type"].startswith("calculate_niqe")}
+def _repeat(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Return an image of a size, made by repeating a smaller one, (1, C, h, w)."""
+    counts = (-(-wanted // side) for wanted, side in zip(size, image.shape[-2:], strict=True))
+    return image.repeat(1, 1, *counts)[..., : size[0], : size[1]]
 
 
 def _describe(sample: Mapping[str, Any], lq: torch.Tensor) -> str:

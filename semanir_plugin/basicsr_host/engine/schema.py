@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,6 +33,8 @@ from semanir_plugin.basicsr_host.engine.sections import (
     ValidationOptions,
     WandbOptions,
 )
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS, dataset_problems, protocol_problems, split_metrics
+from semanir_plugin.errors import describe_unknown
 from semanir_plugin.mixing import MixEntry
 from semanir_plugin.option_files import OptionFile
 from semanir_plugin.path_safety import can_name_file
@@ -190,13 +193,43 @@ class _Validation:
             val.require("val_freq")
         if self.is_train and isinstance(val.values.get("topk"), list):
             val.report("topk must be one number in training; `basicsr test` takes a list", at="topk")
-        metrics = val.values.get("metrics")
-        for section in val.sub("metrics").subs().values() if isinstance(metrics, dict) else ():
+        self._check_metrics(val)
+
+    def _check_metrics(self, val: Section) -> None:
+        """Check the protocol that `val.metrics` is or has, and BasicSR's own metrics."""
+        if not isinstance(val.values.get("metrics"), str | dict | None):
+            return  # as was reported
+        alone = isinstance(val.values.get("metrics"), str)
+        section, key = (val, "metrics") if alone else (val.sub("metrics"), "protocol")
+        protocol, blocks = split_metrics(val.values.get("metrics") if alone else section.values)
+        if protocol is not None:
+            self._check_protocol(section, key, blocks)
+        for section in (section.sub(name) for name, block in blocks.items() if block is not None):
+            if not section.values:
+                continue
             target = section.look_up("metric", METRIC_REGISTRY)
             hints = host_options.METRIC_HINTS
             if target is not None:
                 section.check_call(target, given={"img", "img2"}, extra={"type", "better"}, hints=hints)
                 section.check_values({"better": hints["better"]})
+
+    def _check_protocol(self, section: Section, key: str, blocks: Collection[str]) -> None:
+        """Refuse a protocol that is unknown, or does not go with the rest of the file."""
+        name, model = section.values[key], self.keys.model
+        if name not in PROTOCOLS:
+            section.report(describe_unknown("protocol", str(name), PROTOCOLS), at=key)
+            return
+        if not hasattr(model, "scorer"):
+            section.report(f"{model.__name__} does not score by protocols: take model_type: SemanIRModel", at=key)
+            return
+        scale = self.top.values.get("scale") or 1
+        for problem in protocol_problems(PROTOCOLS[name], int(scale), blocks) if conforms(scale, Count) else ():
+            section.report(problem, at=key)
+        known = dict(iter(DATASET_REGISTRY))
+        for dataset in (each for phase, each in self.top.sub("datasets").subs().items() if phase != "train"):
+            kind = known.get(dataset.values.get("type"))
+            for option, problem in dataset_problems(PROTOCOLS[name], kind, dataset.values) if kind else ():
+                dataset.report(problem, at=option)
 
     def _check_logger(self) -> None:
         logger, wandb, dist = self.top.sub("logger"), self.top.sub("logger").sub("wandb"), self.top.sub("dist_params")

@@ -137,7 +137,7 @@ class ValidationOptions:
     save_img: bool = False
     suffix: str | int | float | None = None
     pbar: bool = False
-    metrics: Mapping[str, Any] | None = None
+    metrics: str | Mapping[str, Any] | None = None
 
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the values."""

@@ -21,6 +21,7 @@ from semanir_plugin.basicsr_host.engine.run import (
     start_run,
 )
 from semanir_plugin.basicsr_host.engine.topk_curve import Point, format_table, measure_curve, plot_curve, write_csv
+from semanir_plugin.basicsr_host.scoring import Scorer
 
 __all__ = ["test"]
 
@@ -64,7 +65,9 @@ def _score_all(run: Run, model: Any, loaders: Sequence[Any]) -> Scores:
 
 def _score(run: Run, model: Any, loader: DataLoader[Any]) -> dict[str, float]:
     dataset: Any = loader.dataset
-    run.logger.info(f"Testing {dataset.opt['name']}: {len(dataset)} images.")
+    protocol = Scorer.from_options(run.opt).protocol
+    by = "" if protocol is None else f", by {protocol.name}, version {protocol.version}"
+    run.logger.info(f"Testing {dataset.opt['name']}: {len(dataset)} images{by}.")
     model.validation(loader, current_iter=run.opt["name"], tb_logger=None, save_img=run.opt["val"]["save_img"])
     return dict(getattr(model, "metric_results", {}))
 

@@ -69,8 +69,11 @@ def train(args: RunArguments) -> bool:
     val_loaders = build_val_loaders(run)
     model = build_run_model(run)
     datasets: list[Any] = [loader.dataset for loader in train_loaders]
+    val_sets: list[Any] = [loader.dataset for loader in val_loaders]
     if datasets:
-        dry_run(model, datasets[0].first_sample())
+        dry_run(model, datasets[0].first_sample(), scored=False)
+    for dataset in val_sets:
+        dry_run(model, dataset.first_sample())
     for dataset in datasets:
         dry_run_patch(model, dataset.first_sample())
     if state:

@@ -215,8 +215,7 @@ class SemanIRModel(SharedValidation):
         # The first validation set decides, by its first PSNR.
         if dataset_name != next(iter(self.best_metric_results)):
             return False
-        metrics = self.opt["val"]["metrics"]
-        psnr = next((name for name, metric in metrics.items() if metric["type"].startswith("calculate_psnr")), None)
+        psnr = self.scorer.first_psnr
         return psnr is not None and self.best_metric_results[dataset_name][psnr]["iter"] == current_iter
 
     def _save_networks(self, label: int | str) -> None:
@@ -234,19 +233,26 @@ class SemanIRModel(SharedValidation):
         }
         return {
             "best_metric_results": best,
+            "protocol": self._protocol_label,
             "loss_scaler": scaler.state_dict() if scaler else None,
             "rng": get_rng_state(),
             "finite_steps": self.finite_steps.state_dict(),
         }
+
+    @property
+    def _protocol_label(self) -> str | None:
+        return None if self.scorer.protocol is None else self.scorer.protocol.label
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Restore optimisers, schedulers, best results, loss scale and random numbers."""
         super().resume_training(resume_state)
         if "rng" not in resume_state:  # written by BasicSR itself
             return
-        metrics = ((self.opt.get("val") or {}).get("metrics") or {}).keys()
+        scored_alike = resume_state.get("protocol") == self._protocol_label
         self.best_metric_results = {
-            dataset: best for dataset, best in resume_state["best_metric_results"].items() if best.keys() == metrics
+            dataset: best
+            for dataset, best in resume_state["best_metric_results"].items()
+            if scored_alike and best.keys() == set(self.scorer.names)
         }
         if resume_state["loss_scaler"] and hasattr(self.optim_wrapper, "loss_scaler"):
             self.optim_wrapper.loss_scaler.load_state_dict(resume_state["loss_scaler"])

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import operator
+import math
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import imwrite, tensor2img
 from tqdm import tqdm
 
 from semanir_plugin.basicsr_host.data.sharing import gather_in_order, share_of_loader
+from semanir_plugin.basicsr_host.scoring.scorer import Scorer
 
 __all__ = ["SharedValidation"]
 
 
 class SharedValidation(SRModel):
-    """SRModel whose processes share the scoring, which BasicSR leaves to the first while the others wait.
+    """SRModel that also scores by a protocol, and whose processes share the work, which BasicSR leaves to the first.
 
     Attributes:
         seconds_per_image: Time of `test` for each image of the last validation.
@@ -29,6 +29,11 @@ class SharedValidation(SRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.seconds_per_image: list[float] = []
         super().__init__(opt)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What images are scored by: `val.metrics`."""
+        return Scorer.from_options(self.opt)
 
     def dist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """Score this process's share of the images of a set, and exchange the means with all processes."""
@@ -43,23 +48,25 @@ class SharedValidation(SRModel):
         values = [self._score_image(sample, name, current_iter if save_img else None) for sample in bar]
         scored = gather_in_order(list(zip(values, self.seconds_per_image, strict=True)), world_size)
         self.seconds_per_image = [seconds for _, seconds in scored]
-        if self.opt["val"].get("metrics") is not None:
+        if self.scorer.names:
             self._take_scores([values for values, _ in scored], name, current_iter, tb_logger)
 
     def _score_image(self, sample: Mapping[str, Any], dataset_name: str, saved_as: int | str | None) -> dict[str, Any]:
         """Return the value of each metric; save the image unless `saved_as`, the iteration, is None."""
         self.feed_data(sample)
         self.test()
-        images = {"img": tensor2img([self.output.detach().cpu()])}
-        if "gt" in sample:
-            images["img2"] = tensor2img([self.gt.detach().cpu()])
-            del self.gt
-        del self.lq, self.output
-        torch.cuda.empty_cache()
+        output, truth = self.output.detach().cpu(), self.gt.detach().cpu() if "gt" in sample else None
+        self._forget_images()
         if saved_as is not None:
-            imwrite(images["img"], self._image_path(Path(sample["lq_path"][0]).stem, dataset_name, saved_as))
-        metrics = self.opt["val"].get("metrics") or {}
-        return {name: calculate_metric(images, options) for name, options in metrics.items()}
+            path = self._image_path(Path(sample["lq_path"][0]).stem, dataset_name, saved_as)
+            imwrite(tensor2img([output]), path)
+        return self.scorer.score(output, truth)
+
+    def _forget_images(self) -> None:
+        del self.lq, self.output
+        if hasattr(self, "gt"):
+            del self.gt
+        torch.cuda.empty_cache()
 
     def _image_path(self, image_name: str, dataset_name: str, current_iter: int | str) -> str:
         folder = Path(self.opt["path"]["visualization"])
@@ -71,10 +78,19 @@ class SharedValidation(SRModel):
         self, values: Sequence[Mapping[str, Any]], dataset_name: str, current_iter: int | str, tb_logger: Any
     ) -> None:
         self._initialize_best_metric_results(dataset_name)
-        self.metric_results = {}
-        for metric in self.opt["val"]["metrics"]:
-            # Added one by one, in the order of the images: the same bits whoever computed what.
-            mean = reduce(operator.add, (each[metric] for each in values), 0) / len(values)
-            self.metric_results[metric] = mean
+        self.metric_results = self.scorer.mean(values)
+        for metric, mean in self.metric_results.items():
             self._update_best_metric_result(dataset_name, metric, mean, current_iter)
         self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """Begin the record of a set's best scores, as BasicSR does for its own metrics."""
+        best = self.__dict__.setdefault("best_metric_results", {})
+        directions = {name: self.scorer.better(name) for name in self.scorer.names}
+        best.setdefault(
+            dataset_name,
+            {
+                name: {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
+                for name, better in directions.items()
+            },
+        )

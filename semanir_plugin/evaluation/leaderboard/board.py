@@ -11,6 +11,7 @@ from basicsr.utils import get_root_logger
 
 from semanir_plugin.basicsr_host.engine.declared import known_keys
 from semanir_plugin.basicsr_host.engine.schema import check_network
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS, Protocol
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.leaderboard.contestants import (
     ClassicalOptions,
@@ -19,7 +20,6 @@ from semanir_plugin.evaluation.leaderboard.contestants import (
     WeightsOptions,
 )
 from semanir_plugin.evaluation.leaderboard.model_cost import CostOptions
-from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS, Protocol
 from semanir_plugin.evaluation.leaderboard.published import published_rows
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions, slugify
 from semanir_plugin.option_files import OptionFile
@@ -186,9 +186,8 @@ def _find_protocol(top: Section, options: BoardOptions) -> tuple[Protocol, int]:
         top.report(describe_unknown("task", task, {each.task for each in PROTOCOLS.values()}), at="task")
     elif name not in fitting:
         top.report(describe_unknown("protocol", name, fitting, task), at="protocol")
-    elif (PROTOCOLS[name].condition == "scale") != (scale > 1):
-        needed = "needs a scale above 1" if scale == 1 else f"has images of one size: remove scale {scale}"
-        top.report(f"the protocol {name} {needed}", at="scale" if scale > 1 else "protocol")
+    elif problem := PROTOCOLS[name].problem_of_scale(scale):
+        top.report(problem, at="scale" if scale > 1 else "protocol")
     top.problems.raise_all()
     return PROTOCOLS[name], scale
 

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from basicsr.models import build_model
 from basicsr.utils import img2tensor, set_random_seed
 
 from semanir_plugin import __version__
 from semanir_plugin.basicsr_host.data.pairing import find_images
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run
+from semanir_plugin.basicsr_host.scoring import tensor_to_image
 from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
@@ -298,9 +298,9 @@ class Network(Contestant):
 def _restore(model: Any, image: FloatImage) -> FloatImage:
     model.feed_data({"lq": img2tensor(image.copy())[None]})
     model.test()
-    output = model.output[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)  # (H, W, C)
+    output = tensor_to_image(model.output.clamp(0, 1))
     del model.lq, model.output
-    return np.ascontiguousarray(output[..., ::-1] if output.shape[2] == 3 else output)
+    return output
 
 
 def make_contestant(name: str, options: Any, settings: Mapping[str, Any]) -> Contestant:

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from semanir_plugin.basicsr_host.scoring import Protocol
 from semanir_plugin.errors import UserError, describe_unknown
-from semanir_plugin.evaluation.leaderboard.protocols import Protocol
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet
 
 __all__ = ["published_rows"]

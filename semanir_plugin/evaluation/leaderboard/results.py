@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import shlex
-import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from semanir_plugin.basicsr_host.scoring import mean_score
 from semanir_plugin.evaluation.leaderboard.board import Board
 from semanir_plugin.evaluation.leaderboard.references import image_path, reference_paths
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, slugify
@@ -83,12 +83,8 @@ def _cell(board: Board, row: str, test_set: TestSet, cells: Cells, failures: Fai
         }
         for each, scores in zip(test_set.found, records, strict=True)
     ]
-    means = {key: _finite(_mean([scores[key] for scores in records])) for key in records[0]}
+    means = {key: _finite(mean_score(scores[key] for scores in records)) for key in records[0]}
     return {"scores": means, "error": None, "images": images}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values)  # the sum is exact, so that the order does not matter
 
 
 def _finite(value: float) -> float | None:

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from semanir_plugin.basicsr_host.data.checks import Size, read_size
 from semanir_plugin.basicsr_host.data.pairing import Found, find_pairs, find_singles
+from semanir_plugin.basicsr_host.scoring import Protocol
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.leaderboard.protocols import Protocol
 from semanir_plugin.inference.images import Channels, decode_image
 from semanir_plugin.pixels import FloatImage
 from semanir_plugin.schema.values import Range

@@ -11,7 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from basicsr.data import data_util
+from basicsr.data import data_util, paired_image_dataset
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models import lr_scheduler as host_schedulers
@@ -89,6 +89,18 @@ def test_complete_image_is_read(suffix, tmp_path):
     path = tmp_path / f"image{suffix}"
     path.write_bytes(encoded(suffix) + b"\0" * 100)  # some writers pad
     assert imfrombytes(FileClient("disk").get(path)).shape == (32, 32, 3)
+
+
+def test_files_of_16_bit_are_not_read_as_of_8(stock):
+    pixels = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+    content = cv2.imencode(".png", pixels)[1].tobytes()
+    broken, repaired = stock("basicsr.utils.img_util"), paired_image_dataset
+    assert np.abs(broken.imfrombytes(content, float32=True) - pixels / 65535).max() > 1e-3
+    assert np.abs(repaired.imfrombytes(content, float32=True) - pixels / 65535).max() < 1e-6
+    for flag in ("color", "grayscale"):
+        eight = cv2.imencode(".png", (pixels // 256).astype(np.uint8))[1].tobytes()
+        read = [module.imfrombytes(eight, flag, float32=True) for module in (broken, repaired)]
+        np.testing.assert_array_equal(*read)
 
 
 def write_lmdb(path, **images: bytes) -> str:

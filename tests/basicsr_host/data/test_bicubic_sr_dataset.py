@@ -43,7 +43,7 @@ def made(monkeypatch):
     """The shapes of the images that were downsampled."""
     shapes, downsample = [], bicubic_sr_dataset.downsample_bicubic
     monkeypatch.setattr(
-        bicubic_sr_dataset, "downsample_bicubic", lambda gt, scale: shapes.append(gt.shape) or downsample(gt, scale)
+        bicubic_sr_dataset, "downsample_bicubic", lambda gt, *how: shapes.append(gt.shape) or downsample(gt, *how)
     )
     return shapes
 
@@ -53,14 +53,14 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("cached", [False, True])
-def test_pairs_are_those_that_would_be_written(build, folder, tmp_path, scale, cached):
-    write_sr_pairs(find_images(folder), tmp_path, scale)
+@pytest.mark.parametrize(("cached", "bicubic"), [(False, "matlab"), (True, "matlab"), (True, "basicsr")])
+def test_pairs_are_those_that_would_be_written(build, folder, tmp_path, scale, cached, bicubic):
+    write_sr_pairs(find_images(folder), tmp_path, scale, bicubic=bicubic)
     roots = {"dataroot_gt": str(tmp_path / "GT"), "dataroot_lq": str(tmp_path / f"LR_bicubic_X{scale}")}
     written = build(scale, type="PairedImageDataset", **roots)
     pairs = sorted((written[index] for index in range(2)), key=lambda pair: pair["gt_path"])
     for _ in range(2 if cached else 1):
-        dataset = build(scale, lq_cache=str(tmp_path / "cache") if cached else None)
+        dataset = build(scale, lq_cache=str(tmp_path / "cache") if cached else None, bicubic=bicubic)
         assert all(same(dataset[index], pairs[index]) for index in (0, 1, 0))
 
 
@@ -86,13 +86,23 @@ def test_a_cache_lasts_and_follows_the_file(build, folder, tmp_path, made):
     assert len(made) == 1
     (file,) = cache.iterdir()
     assert file.name.startswith("astronaut_")
-    assert file.name.endswith("x4.png")
+    assert file.name.endswith("x4_matlab.png")
     build(2, lq_cache=str(cache))[0]
     (folder / "astronaut.png").write_bytes((folder / "coffee.png").read_bytes())
     changed = build(lq_cache=str(cache))[0]
     assert same(changed, build()[0])
     assert not same(changed, first)
     assert len(list(cache.iterdir())) == 3
+
+
+def test_one_cache_holds_images_that_are_made_otherwise(build, tmp_path):
+    ways = [{}, {"bicubic": "basicsr"}, {"multiple_of": 12}, {"multiple_of": 12, "bicubic": "basicsr"}]
+    for _ in range(2):
+        for way in ways:
+            cached, fresh = build(2, lq_cache=str(tmp_path / "cache"), **way)[0], build(2, **way)[0]
+            assert same(cached, fresh)
+            assert cached["gt"].shape[1:] == ((60, 84) if "multiple_of" in way else (60, 86))
+    assert len(list((tmp_path / "cache").iterdir())) == len(ways)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n"])

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import warnings
-
 import cv2
 import lmdb
 import numpy as np
 import pytest
 from basicsr.data import build_dataset
-from basicsr.metrics import calculate_metric
 from basicsr.utils.lmdb_util import LmdbMaker
 from PIL import Image
 
-from semanir_plugin.basicsr_host.data.checks import _least_scored, check_datasets
+from semanir_plugin.basicsr_host.data.checks import check_datasets
 from semanir_plugin.errors import UserError
 
 
@@ -178,21 +175,6 @@ def test_images_too_small_to_be_scored(options, refused, metric, border, needs):
             )
         else:
             check_datasets(opt)
-
-
-@pytest.mark.parametrize("metric", ["calculate_psnr", "calculate_ssim"])
-def test_smaller_images_than_are_let_pass_have_no_score(metric):
-    images = [np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8) for seed in (0, 1)]
-    least = next(side for side in range(1, 40) if side >= _least_scored({"type": metric, "crop_border": 3}))
-    for side, finite in ((least, True), (least - 1, False)):
-        cut = [image[:side, :side] for image in images]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                score = calculate_metric({"img": cut[0], "img2": cut[1]}, {"type": metric, "crop_border": 3})
-            except cv2.error:
-                score = np.nan
-        assert np.isfinite(score) == finite
 
 
 def test_a_truncated_png_is_named(options, refused, gt):

@@ -41,7 +41,7 @@ def read(folder, scale, backend):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("backend", ["disk", "lmdb"])
 def test_pairs_are_what_basicsr_reads(tmp_path, source, scale, backend):
-    write_sr_pairs(find_images(source), tmp_path / "out", scale, lmdb=backend == "lmdb")
+    write_sr_pairs(find_images(source), tmp_path / "out", scale, bicubic="basicsr", lmdb=backend == "lmdb")
     pairs = read(tmp_path / "out", scale, backend)
     assert set(pairs) == {"astronaut", "chelsea", "coffee", "rocket"}
     rgb = cv2.imread(str(source / "coffee.png"))[..., ::-1].astype(np.float32) / 255

@@ -228,6 +228,9 @@ WRONG_VALUES = {
     "train:total_iter=.inf": "train: total_iter must be a whole number",
     "train=5": "train must be a section of its own, not 5",
     "val:metrics:psnr=calculate_psnr": "val:metrics: psnr must be a section of its own",
+    "val:metrics=sr_y_corp": "val: unknown protocol 'sr_y_corp'; did you mean 'sr_y_crop'",
+    "val:metrics={protocol: sr_y_crop}": "val:metrics: SwinIRModel does not score by protocols: take model_type: Sem",
+    "val:metrics=3": "val: metrics must be a string or a section, not 3",
     "val:metrics:psnr:better=more": "val:metrics:psnr: better must be 'higher' or 'lower'",
     "datasets:train:batch_size_per_gpu=0": "datasets:train: batch_size_per_gpu must be a whole number of at least 1",
     "datasets:train:gt_size=95": "datasets:train: gt_size 95 is not a multiple of the scale 2",
@@ -273,6 +276,32 @@ def test_what_cannot_be_right_is_one_line(recipe, entry, message):
     assert place.startswith(("--force_yml", str(recipe.path)))
     assert rest.startswith(message)
     assert "\n" not in rest
+
+
+BLOCK = "{type: calculate_ssim, crop_border: 4}"
+NOISY = "{name: x, type: GaussianNoiseDataset, dataroot_gt: x, sigma: 25}"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (["val:metrics=sr_y_crop"], None),
+        ([f"val:metrics={{protocol: sr_y_crop@1, mine: {BLOCK}}}"], None),
+        (
+            [f"val:metrics={{protocol: sr_y_crop, ssim: {BLOCK}}}"],
+            "val:metrics: ssim is a metric of the protocol sr_y_",
+        ),
+        (["val:metrics=derain_y"], "val: the protocol derain_y has images of one size: remove scale 2"),
+        (["val:metrics=sr_y_crop", f"datasets:val={NOISY}"], "datasets:val: GaussianNoiseDataset does not make what"),
+    ],
+)
+def test_a_protocol_goes_with_the_rest_of_the_file(recipe, entries, message):
+    file = apply_overrides(recipe, ["model_type=SemanIRModel", *entries])
+    if message is None:
+        validate_options(file, is_train=True)
+        return
+    with pytest.raises(UserError, match=f": {message}"):
+        validate_options(file, is_train=True)
 
 
 @pytest.mark.parametrize(

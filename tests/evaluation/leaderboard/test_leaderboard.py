@@ -166,7 +166,7 @@ def test_only_what_is_missing_is_computed(board, computed):
     assert board() == 0
     assert computed == []
     assert cells() == before
-    record = next(path for path in RESULTS.glob("cache/*-v1/1.json") if "SwinIR/A" in path.read_text())
+    record = next(path for path in RESULTS.glob("cache/*-v[0-9]/1.json") if "SwinIR/A" in path.read_text())
     record.unlink()
     (RESULTS / "images" / "Bicubic" / "B" / "0.png").write_bytes(b"x")
     assert board() == 0
@@ -203,7 +203,7 @@ def start(*launcher, options="board.yml"):
 
 
 def records():
-    found = [path for path in RESULTS.glob("cache/*-v1/*.json") if not path.parent.name.startswith("references")]
+    found = [path for path in RESULTS.glob("cache/*-v[0-9]/*.json") if not path.parent.name.startswith("references")]
     return {path: path.stat().st_mtime_ns for path in found}
 
 

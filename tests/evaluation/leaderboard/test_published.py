@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.published import published_rows
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 

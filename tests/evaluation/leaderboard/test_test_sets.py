@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 from semanir_plugin.pixels import to_float, to_uint8
 

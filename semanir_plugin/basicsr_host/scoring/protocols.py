@@ -5,8 +5,10 @@ A protocol's version goes up whenever its numbers may change; results of another
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,6 +17,8 @@ from basicsr.metrics import calculate_metric
 from numpy.typing import NDArray
 
 from semanir_plugin.degradations import (
+    BicubicVariant,
+    NoiseOrder,
     add_gaussian_noise,
     compress_jpeg,
     demosaic_malvar,
@@ -25,11 +29,13 @@ from semanir_plugin.degradations import (
 from semanir_plugin.inference.images import Channels
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 
-__all__ = ["PROTOCOLS", "Condition", "Metric", "Protocol"]
+__all__ = ["PROTOCOLS", "SSIM_WINDOW", "Condition", "Degradation", "Metric", "Protocol", "mean_score"]
 
 Condition = Literal["scale", "sigma", "quality"]
 
-_SSIM_WINDOW = 11
+SSIM_WINDOW = 11
+"""Side in pixels of the windows of BasicSR's SSIM, the least image that it scores."""
+
 _LABELS = {"scale": "x{:g}", "sigma": "sigma {:g}", "quality": "quality {:g}"}
 
 
@@ -55,6 +61,29 @@ class Metric:
     options: Mapping[str, Any] = field(default_factory=dict)
     better: Literal["higher", "lower"] = "higher"
 
+    def compute(self, images: Mapping[str, NDArray[Any]], border: int) -> float:
+        """Compare `img` with its ground truth `img2`, (H, W, C) in [0, 255], without a border."""
+        return float(calculate_metric(images, {"type": self.function, "crop_border": border, **self.options}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """How a protocol makes inputs of ground truths.
+
+    Attributes:
+        function: Makes the input of a ground truth, (H, W, C) in [0, 1], and the condition's value.
+        dataset: Type of the dataset that makes the same.
+        options: What that dataset's options must be for it.
+    """
+
+    function: Callable[[FloatImage, Any], FloatImage]
+    dataset: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, truth: FloatImage, level: Any) -> FloatImage:
+        """Return the input, (h, w, C)."""
+        return self.function(truth, level)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -70,7 +99,7 @@ class Protocol:
         condition: The option that says how much is degraded; None: there is none.
         degrade: Makes the input of a ground truth and the condition's value; None: inputs are files.
         border: Pixels that are left out of the score at each border; "scale": as many as the scale.
-        multiple_of: Ground truths are cropped, at the bottom and right, to a multiple of this; "scale": of the scale.
+        multiple_of: Ground truths are cropped, at the bottom and right, to a multiple of this and of the scale.
         rounded: Whether results are rounded to 8 bit before they are scored; they are clipped in any case.
     """
 
@@ -81,9 +110,9 @@ class Protocol:
     metrics: tuple[Metric, ...]
     channels: Channels = "color"
     condition: Condition | None = None
-    degrade: Callable[[FloatImage, Any], FloatImage] | None = None
+    degrade: Degradation | None = None
     border: int | Literal["scale"] = 0
-    multiple_of: int | Literal["scale"] = 1
+    multiple_of: int = 1
     rounded: bool = True
 
     @property
@@ -100,9 +129,16 @@ class Protocol:
         """Return the condition in words, `x4` or `sigma 25`; an empty string where there is none."""
         return "" if self.condition is None or level is None else _LABELS[self.condition].format(level)
 
+    def problem_of_scale(self, scale: int) -> str | None:
+        """Return why images are not scored at a scale, or None where they are."""
+        if (self.condition == "scale") == (scale > 1):
+            return None
+        needed = "needs a scale above 1" if scale == 1 else f"has images of one size: remove scale {scale}"
+        return f"the protocol {self.name} {needed}"
+
     def crop(self, height: int, width: int, scale: int) -> tuple[int, int]:
         """Return the height and width to which a ground truth is cropped before it is scored."""
-        multiple = scale if self.multiple_of == "scale" else self.multiple_of
+        multiple = math.lcm(scale, self.multiple_of)
         return height // multiple * multiple, width // multiple * multiple
 
     def make_truth(self, clean: FloatImage, scale: int) -> FloatImage:
@@ -112,8 +148,7 @@ class Protocol:
 
     def least_side(self, scale: int) -> int:
         """Return the least side of a ground truth that can be degraded and scored."""
-        border = scale if self.border == "scale" else self.border
-        return max(least_side(scale), _SSIM_WINDOW + 2 * border)
+        return max(least_side(scale), SSIM_WINDOW + 2 * self._border(scale))
 
     def score(self, output: FloatImage, truth: FloatImage, scale: int, *, as_is: bool = False) -> dict[str, float]:
         """Compare a result with its ground truth.
@@ -134,24 +169,26 @@ class Protocol:
             raise ValueError(f"the result is {_format(output)}, but the ground truth is {_format(truth)}")
         result = output.astype(np.float64) * 255 if as_is else self._quantise(output)
         images = {"img": result, "img2": self._quantise(truth)}
-        border = scale if self.border == "scale" else self.border
-        return {
-            metric.name: float(
-                calculate_metric(images, {"type": metric.function, "crop_border": border, **metric.options})
-            )
-            for metric in self.metrics
-        }
+        return {metric.name: metric.compute(images, self._border(scale)) for metric in self.metrics}
+
+    def _border(self, scale: int) -> int:
+        return scale if self.border == "scale" else self.border
 
     def _quantise(self, image: FloatImage) -> NDArray[Any]:
         return to_uint8(image) if self.rounded else np.clip(image.astype(np.float64), 0, 1) * 255
+
+
+def mean_score(values: Iterable[float]) -> float:
+    """Return a test set's score: the mean of its images', whose sum is exact, so that their order does not matter."""
+    return statistics.fmean(values)
 
 
 def _format(image: FloatImage) -> str:
     return f"{image.shape[1]}x{image.shape[0]} with {image.shape[2]} channels"
 
 
-def _bicubic(truth: FloatImage, scale: int) -> FloatImage:
-    return to_float(downsample_bicubic(truth, scale))
+def _bicubic(truth: FloatImage, scale: int, variant: BicubicVariant) -> FloatImage:
+    return to_float(downsample_bicubic(truth, scale, variant))
 
 
 def _jpeg(truth: FloatImage, quality: int) -> FloatImage:
@@ -162,7 +199,22 @@ def _malvar(truth: FloatImage, _: None) -> FloatImage:
     return demosaic_malvar(mosaic_rggb(truth))
 
 
-_noise = partial(add_gaussian_noise, seed=0)
+def _downsampling(variant: BicubicVariant, multiple_of: int = 1) -> Degradation:
+    options = {"bicubic": variant, "multiple_of": multiple_of}
+    return Degradation(function=partial(_bicubic, variant=variant), dataset="BicubicSRDataset", options=options)
+
+
+def _noise(num_channels: int, order: NoiseOrder) -> Degradation:
+    options = {"num_channels": num_channels, "noise_seed": 0, "noise_order": order}
+    function = partial(add_gaussian_noise, seed=0, order=order)
+    return Degradation(function=function, dataset="GaussianNoiseDataset", options=options)
+
+
+def _compression(num_channels: int) -> Degradation:
+    return Degradation(function=_jpeg, dataset="JPEGDataset", options={"num_channels": num_channels})
+
+
+_MOSAIC = Degradation(function=_malvar, dataset="DemosaicDataset")
 
 _PSNR = Metric(name="psnr", label="PSNR", function="calculate_psnr", unit="dB", digits=2)
 _SSIM = Metric(name="ssim", label="SSIM", function="calculate_ssim")
@@ -178,43 +230,54 @@ _SSIM_Y = Metric(name="ssim_y", label="SSIM (Y)", function="calculate_ssim", opt
 _PSNR_B = Metric(name="psnr_b", label="PSNR-B", function="calculate_psnr_b", unit="dB", digits=2)
 
 
-def _as(metric: Metric, **changes: Any) -> Metric:
-    return Metric(**{**vars(metric), **changes})
-
-
 def _by_name(protocols: Iterable[Protocol]) -> dict[str, Protocol]:
-    return {protocol.name: protocol for protocol in protocols}
+    """Return protocols by the name that option files give: NAME is the newest, NAME@VERSION an older one."""
+    by_name: dict[str, Protocol] = {}
+    for protocol in protocols:
+        older = by_name.get(protocol.name)
+        if older is not None:
+            by_name[f"{older.name}@{older.version}"] = older
+        by_name[protocol.name] = protocol
+    return by_name
 
 
 _FLOAT: dict[str, Any] = {
     "task": "weather",
     "rounded": False,
-    "metrics": (_PSNR, _as(_SSIM, label="SSIM (7x7)", function="calculate_ssim_uniform7")),
+    "metrics": (_PSNR, replace(_SSIM, label="SSIM (7x7)", function="calculate_ssim_uniform7")),
 }
+
+_SR_BY = (
+    "Ground truth cropped to a multiple of the scale, input by bicubic {}; PSNR and SSIM on the Y channel, not "
+    "rounded, without as many border pixels as the scale."
+)
+_SR_Y_CROP = Protocol(
+    name="sr_y_crop",
+    version=2,
+    task="sr",
+    description=_SR_BY.format("as MATLAB resizes 8 bit, to the bit"),
+    condition="scale",
+    degrade=_downsampling("matlab"),
+    border="scale",
+    metrics=(replace(_PSNR_Y, name="psnr", label="PSNR"), replace(_SSIM_Y, name="ssim", label="SSIM")),
+)
 
 PROTOCOLS: dict[str, Protocol] = _by_name(
     [
-        Protocol(
-            name="sr_y_crop",
-            task="sr",
-            description="Ground truth cropped to a multiple of the scale, input by MATLAB's bicubic at 8 bit; PSNR and "
-            "SSIM on the Y channel, not rounded, without as many border pixels as the scale.",
-            condition="scale",
-            degrade=_bicubic,
-            border="scale",
-            multiple_of="scale",
-            metrics=(
-                _as(_PSNR_Y, name="psnr", label="PSNR"),
-                _as(_SSIM_Y, name="ssim", label="SSIM"),
-            ),
+        replace(
+            _SR_Y_CROP,
+            version=1,
+            description=_SR_BY.format("in floats, rounded once"),
+            degrade=_downsampling("basicsr"),
         ),
+        _SR_Y_CROP,
         Protocol(
             name="basicsr_rgb_mod12",
             task="sr",
-            description="BasicSR's own: ground truth cropped to a multiple of 12, input by MATLAB's bicubic at 8 bit; "
-            "PSNR and SSIM on RGB, without as many border pixels as the scale.",
+            description="BasicSR's own: ground truth cropped to a multiple of 12, input by bicubic in floats, rounded "
+            "once; PSNR and SSIM on RGB, without as many border pixels as the scale.",
             condition="scale",
-            degrade=_bicubic,
+            degrade=_downsampling("basicsr", multiple_of=12),
             border="scale",
             multiple_of=12,
             metrics=(_PSNR, _SSIM),
@@ -225,7 +288,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             description="Gray images with noise of np.random.seed(0) for each, neither clipped nor quantised; no crop.",
             channels="gray",
             condition="sigma",
-            degrade=_noise,
+            degrade=_noise(1, "bgr"),
             metrics=(_PSNR, _SSIM),
         ),
         Protocol(
@@ -234,7 +297,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             description="Noise of np.random.seed(0) for each image, drawn in the order height, width, BGR (SwinIR, "
             "KAIR), neither clipped nor quantised; RGB, no crop.",
             condition="sigma",
-            degrade=_noise,
+            degrade=_noise(3, "bgr"),
             metrics=(_PSNR, _SSIM),
         ),
         Protocol(
@@ -243,7 +306,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             description="Noise of np.random.seed(0) for each image, drawn in the order height, width, RGB (Restormer), "
             "neither clipped nor quantised; RGB, no crop.",
             condition="sigma",
-            degrade=partial(_noise, order="rgb"),
+            degrade=_noise(3, "rgb"),
             metrics=(_PSNR, _SSIM),
         ),
         Protocol(
@@ -252,7 +315,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             description="Y as 8 bit, compressed by OpenCV's encoder; no crop.",
             channels="y",
             condition="quality",
-            degrade=_jpeg,
+            degrade=_compression(1),
             metrics=(_PSNR, _SSIM, _PSNR_B),
         ),
         Protocol(
@@ -260,7 +323,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             task="jpeg",
             description="Compressed by OpenCV's encoder, 4:2:0; RGB and Y, no crop.",
             condition="quality",
-            degrade=_jpeg,
+            degrade=_compression(3),
             metrics=(_PSNR, _SSIM, _PSNR_B, _PSNR_Y, _SSIM_Y),
         ),
         Protocol(
@@ -268,7 +331,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             task="demosaicking",
             description="RGGB mosaics, of which networks get Malvar's linear interpolation; RGB, without 10 border "
             "pixels.",
-            degrade=_malvar,
+            degrade=_MOSAIC,
             border=10,
             metrics=(_PSNR, _SSIM),
         ),
@@ -276,22 +339,22 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             name="demosaicking_full",
             task="demosaicking",
             description="RGGB mosaics, of which networks get Malvar's linear interpolation; RGB, no crop.",
-            degrade=_malvar,
+            degrade=_MOSAIC,
             metrics=(_PSNR, _SSIM),
         ),
         Protocol(
             name="deblurring_rgb",
             task="deblurring",
             description="RGB of 8 bit images, no crop; SSIM is MATLAB's, over rows, columns and channels at once.",
-            metrics=(_PSNR, _as(_SSIM, label="SSIM (3-D)", function="calculate_ssim_rgb3d")),
+            metrics=(_PSNR, replace(_SSIM, label="SSIM (3-D)", function="calculate_ssim_rgb3d")),
         ),
         Protocol(
             name="derain_y",
             task="derain",
             description="SPA-Data: the Y channel, rounded as MATLAB does; no crop.",
             metrics=(
-                _as(_PSNR, label="PSNR (Y)", function="calculate_psnr_y_matlab"),
-                _as(_SSIM, label="SSIM (Y)", function="calculate_ssim_y_matlab"),
+                replace(_PSNR, label="PSNR (Y)", function="calculate_psnr_y_matlab"),
+                replace(_SSIM, label="SSIM (Y)", function="calculate_ssim_y_matlab"),
             ),
         ),
         Protocol(name="raindrop_rgb", description="AST's for AGAN: RGB, results not rounded; SSIM 7x7.", **_FLOAT),

@@ -8,9 +8,9 @@ import pytest
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.matlab_functions import imresize
 
-from semanir_plugin.degradations import add_gaussian_noise
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
+from semanir_plugin.degradations import add_gaussian_noise, imresize_uint8
 from semanir_plugin.evaluation.leaderboard.contestants import ClassicalOptions, make_contestant
-from semanir_plugin.evaluation.leaderboard.protocols import PROTOCOLS
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 from semanir_plugin.metrics import calculate_psnr_b, calculate_psnr_y_matlab, calculate_ssim_rgb3d
 from semanir_plugin.pixels import to_float, to_uint8
@@ -84,15 +84,20 @@ def test_noise(score, name, protocol):
     assert score(name, protocol, "identity", sigma=25)["psnr"] == pytest.approx(20.17, abs=0.04)
 
 
-@pytest.mark.parametrize(("protocol", "size"), [("sr_y_crop", (64, 92)), ("basicsr_rgb_mod12", (60, 84))])
+@pytest.mark.parametrize(
+    ("protocol", "size"), [("sr_y_crop", (64, 92)), ("sr_y_crop@1", (64, 92)), ("basicsr_rgb_mod12", (60, 84))]
+)
 def test_super_resolution_crops_and_shaves(folder, photo, protocol, size):
     sample = first(folder, protocol, 4)
     truth = photo[: size[0], : size[1]]
     assert np.array_equal(to_uint8(sample.truth), truth)
-    assert np.array_equal(to_uint8(sample.input), to_uint8(imresize(to_float(truth), 1 / 4)))
+    in_floats = to_uint8(imresize(to_float(truth), 1 / 4))
+    expected = imresize_uint8(truth, 1 / 4) if protocol == "sr_y_crop" else in_floats
+    assert np.array_equal(to_uint8(sample.input), expected)
+    assert not np.array_equal(imresize_uint8(truth, 1 / 4), in_floats)
     assert np.array_equal(sample.input, to_float(to_uint8(sample.input))), "saved as 8 bit"
     output = imresize(sample.input, 4)
-    y = protocol == "sr_y_crop"
+    y = protocol.startswith("sr_y_crop")
     assert PROTOCOLS[protocol].score(output, sample.truth, 4) == {
         "psnr": calculate_psnr(to_uint8(output), truth, 4, test_y_channel=y),
         "ssim": calculate_ssim(to_uint8(output), truth, 4, test_y_channel=y),
@@ -162,15 +167,20 @@ def test_another_shape_is_refused(photo):
 
 def test_the_documentation_has_every_protocol():
     text = (ROOT / "docs" / "leaderboard.md").read_text()
-    for protocol in PROTOCOLS.values():
+    for name, protocol in PROTOCOLS.items():
         scores = ", ".join(metric.label for metric in protocol.metrics)
-        row = next(line for line in text.splitlines() if line.startswith(f"| `{protocol.name}` |"))
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
         assert f"| {protocol.version} | {protocol.task} |" in row
         assert f"| {scores} | {protocol.description} |" in row
 
 
 def test_every_protocol_names_itself():
-    assert all(name == protocol.name and protocol.version >= 1 for name, protocol in PROTOCOLS.items())
+    for name, protocol in PROTOCOLS.items():
+        assert name in (protocol.name, f"{protocol.name}@{protocol.version}")
+        assert PROTOCOLS[protocol.name].version > protocol.version or name == protocol.name
+    assert {name: each.label for name, each in PROTOCOLS.items() if "sr_y" in name} == {
+        **{"sr_y_crop": "sr_y_crop-v2", "sr_y_crop@1": "sr_y_crop-v1"}
+    }
     assert {protocol.task for protocol in PROTOCOLS.values()} == {
         *("sr", "denoising", "jpeg", "demosaicking", "deblurring", "weather", "derain")
     }
