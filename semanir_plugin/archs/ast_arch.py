@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors_layout
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.staged_network import StagedNetwork, check_positive
+from semanir_plugin.archs.staged_network import StagedNetwork, Topk, check_positive
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
+from semanir_plugin.blocks.attention import AttentionKind
+from semanir_plugin.blocks.feed_forward import FeedForwardKind
 from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
+from semanir_plugin.schema.values import Count, Positive, Range
 
 __all__ = ["AST"]
 
@@ -67,25 +70,25 @@ class AST(StagedNetwork):
     def __init__(
         self,
         *,
-        img_size: int = 256,
-        in_chans: int = 3,
-        dd_in: int | None = None,
-        embed_dim: int = 32,
-        depths: Sequence[int] = (1, 2, 8, 8, 2, 8, 8, 2, 1),
-        num_heads: Sequence[int] = (1, 2, 4, 8, 16, 16, 8, 4, 2),
-        win_size: int = 8,
-        mlp_ratio: float = 4.0,
-        token_mlp: str | None = None,
-        ffn: str | None = None,
-        attn: str = "assa",
-        topk: int | Sequence[int] = 32,
+        img_size: Count = 256,
+        in_chans: Count = 3,
+        dd_in: Count | None = None,
+        embed_dim: Count = 32,
+        depths: Sequence[Count] = (1, 2, 8, 8, 2, 8, 8, 2, 1),
+        num_heads: Sequence[Count] = (1, 2, 4, 8, 16, 16, 8, 4, 2),
+        win_size: Count = 8,
+        mlp_ratio: Positive = 4.0,
+        token_mlp: FeedForwardKind | None = None,
+        ffn: FeedForwardKind | None = None,
+        attn: AttentionKind = "assa",
+        topk: Topk = 32,
         similarity: Similarity = "dot",
-        drop_path_rate: float = 0.1,
+        drop_path_rate: Annotated[float, Range(least=0, below=1)] = 0.1,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
         super().__init__(attn, topk)
-        ffn = _one_of_two_names(ffn, token_mlp)
+        feed_forward = _one_of_two_names(ffn, token_mlp)
         dd_in = in_chans if dd_in is None else dd_in
         check_positive(in_chans=in_chans, dd_in=dd_in, embed_dim=embed_dim, win_size=win_size, mlp_ratio=mlp_ratio)
         _check(img_size, depths, num_heads, drop_path_rate)
@@ -110,7 +113,7 @@ class AST(StagedNetwork):
             shift = windows[level] // 2 if img_size // 2**level > windows[level] else 0
             attention = Attention(attn, windows[level], heads, shift, similarity) if len(stages) >= levels else None
             layers = [
-                _layer(dim, attention, index, mlp_ratio=mlp_ratio, ffn=ffn, drop_path=rate)
+                _layer(dim, attention, index, mlp_ratio=mlp_ratio, ffn=feed_forward, drop_path=rate)
                 for index, rate in enumerate(rates)
             ]
             stages.append(AdaptiveSparseStage(layers, use_checkpoint=use_checkpoint))

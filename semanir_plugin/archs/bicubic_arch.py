@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.degradations.bicubic import bicubic_taps
 from semanir_plugin.registry import ARCHS
+from semanir_plugin.schema.values import Count
 
 __all__ = ["Bicubic"]
 
@@ -19,7 +20,7 @@ class Bicubic(nn.Module):
         upscale: Enlargement.
     """
 
-    def __init__(self, *, upscale: int = 4) -> None:
+    def __init__(self, *, upscale: Count = 4) -> None:
         super().__init__()
         self.upscale = upscale
 

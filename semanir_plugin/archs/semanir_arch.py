@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
+from semanir_plugin.archs.staged_network import Shift, StagedNetwork, Topk, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
+from semanir_plugin.blocks.attention import AttentionKind
+from semanir_plugin.blocks.feed_forward import FeedForwardKind
 from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
-from semanir_plugin.blocks.stage import residual_conv
+from semanir_plugin.blocks.stage import ResidualConvKind, residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
+from semanir_plugin.schema.values import Count, Positive
 
 __all__ = ["SemanIR"]
 
 # Mean colour of DIV2K, subtracted from RGB images as in EDSR and SwinIR.
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
+
+Upsampler = Literal["pixelshuffle", "pixelshuffledirect"]
 
 HEADS: dict[str, type[PixelShuffleHead | PixelShuffleDirectHead]] = {
     "pixelshuffle": PixelShuffleHead,
@@ -69,22 +75,22 @@ class SemanIR(StagedNetwork):
     def __init__(
         self,
         *,
-        upscale: int = 4,
-        in_chans: int = 3,
-        embed_dim: int = 180,
-        depths: Sequence[int] = (6, 6, 6, 6, 6, 6),
-        num_heads: Sequence[int] = (6, 6, 6, 6, 6, 6),
-        window_size: int = 32,
-        mlp_ratio: float = 2.0,
-        img_range: float = 1.0,
-        upsampler: str = "pixelshuffle",
-        resi_connection: str = "1conv",
-        topk: int | Sequence[int] = 512,
+        upscale: Literal[2, 3, 4, 8] = 4,
+        in_chans: Count = 3,
+        embed_dim: Count = 180,
+        depths: Sequence[Count] = (6, 6, 6, 6, 6, 6),
+        num_heads: Sequence[Count] = (6, 6, 6, 6, 6, 6),
+        window_size: Count = 32,
+        mlp_ratio: Positive = 2.0,
+        img_range: Positive = 1.0,
+        upsampler: Upsampler = "pixelshuffle",
+        resi_connection: ResidualConvKind = "1conv",
+        topk: Topk = 512,
         similarity: Similarity = "dot",
         shift: Shift = "stage",
-        attn: str = "key_semantic",
+        attn: AttentionKind = "key_semantic",
         position_bias: PositionBias = "table",
-        ffn: str = "mlp",
+        ffn: FeedForwardKind = "mlp",
         interpolating_init: bool = False,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,

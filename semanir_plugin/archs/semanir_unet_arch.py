@@ -9,13 +9,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.staged_network import Shift, StagedNetwork, check_positive, shift_pattern
+from semanir_plugin.archs.staged_network import Shift, StagedNetwork, Topk, check_positive, shift_pattern
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
+from semanir_plugin.blocks.attention import AttentionKind
+from semanir_plugin.blocks.feed_forward import FeedForwardKind
 from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.resampling import Downsample, Upsample
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
+from semanir_plugin.schema.values import Count, FromZero, Positive
 
 __all__ = ["SemanIRUNet"]
 
@@ -56,19 +59,19 @@ class SemanIRUNet(StagedNetwork):
     def __init__(
         self,
         *,
-        in_chans: int = 3,
-        embed_dim: int = 64,
-        depths: Sequence[int] = (4, 4, 4, 4),
-        refinement_depth: int = 4,
-        head_dim: int = 32,
-        window_sizes: Sequence[int] = (32, 32, 16, 8),
-        mlp_ratio: float = 2.0,
-        topk: int | Sequence[int] = 512,
+        in_chans: Count = 3,
+        embed_dim: Count = 64,
+        depths: Sequence[Count] = (4, 4, 4, 4),
+        refinement_depth: FromZero = 4,
+        head_dim: Count = 32,
+        window_sizes: Sequence[Count] = (32, 32, 16, 8),
+        mlp_ratio: Positive = 2.0,
+        topk: Topk = 512,
         similarity: Similarity = "dot",
         shift: Shift = "stage",
-        attn: str = "key_semantic",
+        attn: AttentionKind = "key_semantic",
         position_bias: PositionBias = "table",
-        ffn: str = "mlp",
+        ffn: FeedForwardKind = "mlp",
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:

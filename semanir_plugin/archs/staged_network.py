@@ -13,10 +13,12 @@ from torch import nn
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.blocks.attention import get_attention
 from semanir_plugin.blocks.feed_forward import init_linear
+from semanir_plugin.schema.values import Count
 
-__all__ = ["Shift", "StagedNetwork", "check_positive", "shift_pattern"]
+__all__ = ["Shift", "StagedNetwork", "Topk", "check_positive", "shift_pattern"]
 
 Shift = Literal["stage", "layer", "none"]
+Topk = Count | Sequence[Count]
 
 
 class StagedNetwork(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange
@@ -25,6 +25,7 @@ __all__ = [
     "ATTENTIONS",
     "AdaptiveSparseAttention",
     "Attention",
+    "AttentionKind",
     "Context",
     "KeySemanticAttention",
     "WindowAttention",
@@ -149,6 +150,8 @@ class AdaptiveSparseAttention(WindowAttention):
 
 
 Attention = KeySemanticAttention | WindowAttention
+
+AttentionKind = Literal["key_semantic", "assa", "window"]
 
 # By the names that options give them.
 ATTENTIONS: dict[str, type[Attention]] = {

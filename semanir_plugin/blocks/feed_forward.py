@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -11,7 +13,7 @@ from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.blocks.row_chunking import map_row_chunks
 from semanir_plugin.ops.linear import linear
 
-__all__ = ["FEED_FORWARDS", "FRFN", "LeFF", "Mlp", "build_feed_forward", "init_linear"]
+__all__ = ["FEED_FORWARDS", "FRFN", "FeedForwardKind", "LeFF", "Mlp", "build_feed_forward", "init_linear"]
 
 
 class Mlp(nn.Sequential):
@@ -81,6 +83,8 @@ class FRFN(nn.Module):
 
 
 # By the names that options give them.
+FeedForwardKind = Literal["mlp", "frfn", "leff"]
+
 FEED_FORWARDS: dict[str, type[FRFN | LeFF | Mlp]] = {"frfn": FRFN, "leff": LeFF, "mlp": Mlp}
 
 

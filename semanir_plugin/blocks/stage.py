@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -16,7 +17,9 @@ from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.windows import WindowGrid
 from semanir_plugin.ops.key_semantics import Similarity
 
-__all__ = ["KeySemanticLayer", "KeySemanticStage", "residual_conv"]
+__all__ = ["KeySemanticLayer", "KeySemanticStage", "ResidualConvKind", "residual_conv"]
+
+ResidualConvKind = Literal["1conv", "3conv"]
 
 
 class KeySemanticLayer(nn.Module):
@@ -101,7 +104,7 @@ class KeySemanticStage(nn.Module):
         mlp_ratio: float,
         shifted: Sequence[bool],
         similarity: Similarity = "dot",
-        resi_connection: str = "1conv",
+        resi_connection: ResidualConvKind = "1conv",
         attn: str = "key_semantic",
         position_bias: PositionBias = "table",
         ffn: str = "mlp",
@@ -161,7 +164,7 @@ class KeySemanticStage(nn.Module):
         return layer(windows, grid, context)
 
 
-def residual_conv(dim: int, kind: str) -> nn.Module:
+def residual_conv(dim: int, kind: ResidualConvKind) -> nn.Module:
     """Return the (B, dim, H, W) convolution before a residual: "1conv", or "3conv" with fewer parameters (SwinIR).
 
     Raises:

@@ -148,9 +148,15 @@ class Section:
             self.report(f"missing {', '.join(map(repr, missing))}: add {'it' if len(missing) == 1 else 'them'}")
         return not missing
 
-    def check_value(self, key: str, hint: Hint) -> bool:
-        """Return whether the value of a key, if it is there, conforms to a type hint; report it if not."""
-        if key not in self.values or conforms(self.values[key], hint):
+    def check_value(self, key: str, hint: Hint, *, whole: bool = True) -> bool:
+        """Return whether the value of a key, if it is there, conforms to a type hint; report it if not.
+
+        Args:
+            key: Of the value.
+            hint: Its type.
+            whole: Whether floats without a fraction pass for whole numbers.
+        """
+        if key not in self.values or conforms(self.values[key], hint, whole=whole):
             return True
         self.report(f"{key} must be {describe_hint(hint)}, not {describe_value(self.values[key])}", at=key)
         return False
@@ -230,8 +236,10 @@ class Section:
         missing = [name for name, each in takes.items() if each.required and name not in self.values]
         if missing:
             self.report(f"{owner} needs {', '.join(map(repr, missing))}")
-        types = {**parameter_hints(target), **(hints or {})}
-        right = self.check_values({name: types[name] for name in takes.keys() & types.keys()})
+        hints, types = hints or {}, parameter_hints(target)
+        right = self.check_values({name: hints[name] for name in takes.keys() & hints.keys()})
+        for name in takes.keys() & (types.keys() - hints.keys()):
+            right &= self.check_value(name, types[name], whole=False)  # it is called with the value as it is
         return known and right and not missing
 
 

@@ -38,14 +38,12 @@ class Range:
         above: What every value is larger than.
         most: Largest value.
         below: What every value is smaller than.
-        whole: Whether floats without a fraction, as in `!!float 5e3`, pass for whole numbers.
     """
 
     least: float | None = None
     above: float | None = None
     most: float | None = None
     below: float | None = None
-    whole: bool = False
 
     def __contains__(self, value: float) -> bool:
         return (
@@ -60,8 +58,8 @@ class Range:
         return " and ".join(f"{word} {limit:.15g}" for word, limit in words.items() if limit is not None)
 
 
-Count = Annotated[int, Range(least=1, whole=True)]
-FromZero = Annotated[int, Range(least=0, whole=True)]
+Count = Annotated[int, Range(least=1)]
+FromZero = Annotated[int, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
@@ -76,35 +74,32 @@ def parameter_hints(target: Callable) -> dict[str, Hint]:
         return {}
 
 
-def conforms(value: Any, hint: Hint) -> bool:
+def conforms(value: Any, hint: Hint, *, whole: bool = False) -> bool:
     """Return whether a value fits a type hint: numbers, strings, booleans, literals, sections, lists, unions of them.
 
     An int fits float; a bool fits neither int nor float, nor does what is not finite. Any value fits a hint of another
     kind.
+
+    Args:
+        value: As YAML gives it.
+        hint: Type, with its range.
+        whole: Whether floats without a fraction, as in `!!float 5e3`, fit int.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _conforms_to_marked(value, arguments[0], arguments[1:])
+        limits = [mark for mark in arguments[1:] if isinstance(mark, Range)]
+        return conforms(value, arguments[0], whole=whole) and all(value in each for each in limits)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in arguments)
     if origin in (Union, UnionType):
-        return any(conforms(value, each) for each in arguments)
+        return any(conforms(value, each, whole=whole) for each in arguments)
     if origin in (Sequence, list):
-        return isinstance(value, list) and all(conforms(item, arguments[0]) for item in value)
+        return isinstance(value, list) and all(conforms(item, arguments[0], whole=whole) for item in value)
     if origin is Mapping:
         return isinstance(value, dict)
-    if hint is float:
+    if hint is float or (hint is int and whole and type(value) is float and value.is_integer()):
         return type(value) in (int, float) and math.isfinite(value)
     return hint not in (int, str, bool, NoneType) or type(value) is hint
-
-
-def _conforms_to_marked(value: Any, hint: Hint, marks: Sequence[Any]) -> bool:
-    limits = next((mark for mark in marks if isinstance(mark, Range)), None)
-    if limits is None:
-        return conforms(value, hint)
-    if limits.whole and type(value) is float and value.is_integer():
-        value = int(value)
-    return conforms(value, hint) and value in limits
 
 
 def describe_hint(hint: Hint, *, plural: bool = False) -> str:
@@ -162,8 +157,11 @@ def find_marks(hint: Hint, kind: type[T]) -> Iterator[T]:
 
 
 def to_hint(value: Any, hint: Hint) -> Any:
-    """Return a value that conforms as its hint says: floats that pass for whole numbers become whole."""
-    if isinstance(value, list):
-        return [to_hint(each, hint) for each in value]
-    whole = type(value) is float and any(limits.whole for limits in find_marks(hint, Range))
-    return int(value) if whole else value
+    """Return a value that conforms as its hint says: floats that stand for whole numbers become whole."""
+    if conforms(value, hint):
+        return value
+    return [_to_whole(each) for each in value] if isinstance(value, list) else _to_whole(value)
+
+
+def _to_whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -107,7 +107,7 @@ DATASETS: dict[str, type] = {"PairedImageDataset": PairedImageOptions, "SingleIm
 DATASET_HINTS: dict[str, Hint] = {
     "gt_size": Count,
     **dict.fromkeys(("use_hflip", "use_rot", "cache_data", "random_reverse", "flip_sequence"), bool),
-    "num_frame": Annotated[int, Range(least=-1, whole=True)],  # -1: all
+    "num_frame": Annotated[int, Range(least=-1)],  # -1: all
     "interval_list": Sequence[Count],
     **{f"blur_kernel_size{second}": Count for second in ("", "2")},
     **{f"kernel_list{second}": Sequence[str] for second in ("", "2")},

@@ -83,7 +83,7 @@ class _Validation:
         scale = top.values.get("scale")
         for key in self.networks:
             if top.values[key] is not None:
-                check_network(top.sub(key), scale if conforms(scale, Count) else None)
+                check_network(top.sub(key), scale if conforms(scale, Count, whole=True) else None)
         self._check_datasets()
         self._check_path()
         self._check_train()
@@ -140,7 +140,9 @@ class _Validation:
         for key in self.keys.of("train") & set(_of_kind(train, "_opt")):
             _check_loss(train.sub(key))
         options = read.get(TrainingOptions)
-        scheduled = train.values.get("scheduler") is not None and self._check_scheduler(train.sub("scheduler"), options)
+        scheduled = isinstance(train.values.get("scheduler"), dict) and self._check_scheduler(
+            train.sub("scheduler"), options
+        )
         if options is not None and scheduled:
             for optimizer in filter(None, optimizers):
                 with train.sub("scheduler").reporting():
@@ -182,7 +184,7 @@ class _Validation:
         batches = batches.get("train") if isinstance(batches, dict) else None
         sizes = [(batches or {}).get(key) for key in ("batch_size_per_gpu", "batch_sizes_per_gpu")]
         for size in (size for each in sizes for size in _listed(each)):
-            if conforms(steps, Count) and conforms(size, Count) and steps > size:
+            if conforms(steps, Count, whole=True) and conforms(size, Count, whole=True) and steps > size:
                 message = f"accumulation_steps {steps} is more than the batch of {size} that it divides"
                 train.report(message, at="accumulation_steps")
 
@@ -223,7 +225,9 @@ class _Validation:
             section.report(f"{model.__name__} does not score by protocols: take model_type: SemanIRModel", at=key)
             return
         scale = self.top.values.get("scale") or 1
-        for problem in protocol_problems(PROTOCOLS[name], int(scale), blocks) if conforms(scale, Count) else ():
+        for problem in (
+            protocol_problems(PROTOCOLS[name], int(scale), blocks) if conforms(scale, Count, whole=True) else ()
+        ):
             section.report(problem, at=key)
         known = dict(iter(DATASET_REGISTRY))
         for dataset in (each for phase, each in self.top.sub("datasets").subs().items() if phase != "train"):
@@ -302,7 +306,7 @@ class _DatasetValidation:
             section.report(f"the lists need one entry per phase each, but {counts}", at="iters")
             return
         total, wanted = int(sum(lists["iters"])), (self.top.values.get("train") or {}).get("total_iter")
-        if conforms(wanted, Count) and total != wanted:
+        if conforms(wanted, Count, whole=True) and total != wanted:
             section.report(f"iters add up to {total}, not to the {wanted} of train:total_iter", at="iters")
 
     def _check_sections(self) -> bool:
@@ -327,7 +331,7 @@ class _DatasetValidation:
             self.top.report(f"missing 'scale': {name} needs it (1 where input and ground truth have one size)")
         for key in ("gt_size", "gt_sizes"):
             for size in _listed(self.section.values.get(key)):
-                if conforms(size, Count) and conforms(scale, Count) and size % scale:
+                if conforms(size, Count, whole=True) and conforms(scale, Count, whole=True) and size % scale:
                     self.section.report(f"{key} {size} is not a multiple of the scale {scale}", at=key)
 
     def _check_workers(self) -> None:
@@ -393,7 +397,7 @@ def _check_files(section: Section) -> bool:
     paths = {key: str for key, value in section.values.items() if key.startswith(FILE_KEYS) and value is not None}
     right = section.check_values(paths)
     template = section.values.get("filename_tmpl")
-    if template is not None and (not isinstance(template, str) or not _TEMPLATE.fullmatch(template)):
+    if isinstance(template, str) and not _TEMPLATE.fullmatch(template):
         section.report("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")
         return False
     return right
@@ -402,7 +406,7 @@ def _check_files(section: Section) -> bool:
 def _of_kind(train: Section, affix: str, *, prefix: bool = False) -> list[str]:
     """Return the keys of sections whose name starts, or ends, so; null switches them off."""
     fits = str.startswith if prefix else str.endswith
-    return [key for key, value in train.values.items() if fits(key, affix) and value is not None]
+    return [key for key, value in train.values.items() if fits(key, affix) and isinstance(value, dict)]
 
 
 def _check_loss(section: Section) -> None:

@@ -48,7 +48,7 @@ class RunOptions:
     model_type: str
     scale: Count | None = None
     num_gpu: Literal["auto"] | FromZero = "auto"
-    manual_seed: Annotated[int, Range(least=0, below=2**32, whole=True)] | None = None
+    manual_seed: Annotated[int, Range(least=0, below=2**32)] | None = None
     deterministic: bool = False
     find_unused_parameters: bool = False
     datasets: Mapping[str, Any]
@@ -112,7 +112,7 @@ class TrainingOptions:
     """
 
     total_iter: Count
-    warmup_iter: Annotated[int, Range(least=-1, whole=True)] = -1
+    warmup_iter: Annotated[int, Range(least=-1)] = -1
     optim_g: Mapping[str, Any] | None = None
     scheduler: Mapping[str, Any] | None = None
     pixel_opt: Mapping[str, Any] | None = None
@@ -192,5 +192,5 @@ class DistributedOptions:
     """
 
     backend: str | None = None
-    port: Annotated[int, Range(least=1, most=65535, whole=True)] | None = None
+    port: Annotated[int, Range(least=1, most=65535)] | None = None
     timeout: Annotated[float, Range(above=0, most=_LONGEST_TIMEOUT)] | None = None

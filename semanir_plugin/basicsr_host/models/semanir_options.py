@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from semanir_plugin.basicsr_host.data.dataset_options import Problem
-from semanir_plugin.basicsr_host.engine.sections import TrainingOptions
 from semanir_plugin.schema.values import Count, FromZero, Positive, Range
 
 __all__ = ["SemanIRTrainingOptions", "SemanIRValidationOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanIRTrainingOptions(TrainingOptions):
-    """Options of the section `train` for `SemanIRModel`.
+class SemanIRTrainingOptions:
+    """Options of the section `train` for `SemanIRModel`, beyond what every model has.
 
     Attributes:
         amp: Precision of the forward pass, `bf16`, or `fp16` with loss scaling on CUDA; null: that of the weights.

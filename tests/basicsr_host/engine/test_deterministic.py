@@ -66,7 +66,7 @@ def test_what_cannot_be_deterministic_ends_the_run_with_one_line(sr_data, modes,
 
 def test_a_value_that_is_no_flag_is_refused(sr_data, modes, capsys):
     assert train(sr_data, "deterministic=1") == 2
-    assert "deterministic must be bool, not 1" in capsys.readouterr().err
+    assert "deterministic must be true or false, not 1" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -178,8 +178,8 @@ def wrong_input(capsys, code, *words):
         ({"path__pretrain_network_g": "gone.pth"}, ["gone.pth"]),
         ({"path__resume_state": "gone.state"}, ["gone.state"]),
         ({"network_g__in_chans": 1}, ["network_g", "3 x "]),
-        ({"val__metrics__psnr__crop_border": "a"}, ["val.metrics"]),
-        ({"train__pixel_opt__loss_weight": "abc"}, ["train.pixel_opt"]),
+        ({"val__metrics__psnr__crop_border": "a"}, ["val:metrics:psnr: crop_border"]),
+        ({"train__pixel_opt__loss_weight": "abc"}, ["train:pixel_opt: loss_weight"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

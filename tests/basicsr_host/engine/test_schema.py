@@ -332,25 +332,29 @@ def test_what_the_host_takes_passes(recipe, entry):
     validate_options(apply_overrides(recipe, [entry]), is_train=True)
 
 
+TOPK = "a whole number of at least 1 or a list of whole numbers of at least 1"
 SEMANIR = ["model_type=SemanIRModel", "network_g={type: SemanIR, upscale: 2}"]
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     {
-        "network_g:window_size=8.5": "network_g: window_size must be a whole number, not 8.5",
-        "network_g:window_size=8.0": "network_g: window_size must be a whole number, not 8.0",
-        "network_g:window_size=true": "network_g: window_size must be a whole number, not true",
-        "network_g:mlp_ratio=true": "network_g: mlp_ratio must be a number, not true",
-        "network_g:mlp_ratio='2'": "network_g: mlp_ratio must be a number, not '2'",
-        "network_g:upsampler=2": "network_g: upsampler must be a string, not 2",
+        "network_g:window_size=8.5": "network_g: window_size must be a whole number of at least 1, not 8.5",
+        "network_g:attn=sparse": "network_g: attn must be 'key_semantic' or 'assa' or 'window', not 'sparse'",
+        "network_g:ffn=mpl": "network_g: ffn must be 'mlp' or 'frfn' or 'leff', not 'mpl'",
+        "network_g:resi_connection=2conv": "network_g: resi_connection must be '1conv' or '3conv', not '2conv'",
+        "network_g:window_size=8.0": "network_g: window_size must be a whole number of at least 1, not 8.0",
+        "network_g:window_size=true": "network_g: window_size must be a whole number of at least 1, not true",
+        "network_g:mlp_ratio=true": "network_g: mlp_ratio must be a number above 0, not true",
+        "network_g:mlp_ratio='2'": "network_g: mlp_ratio must be a number above 0, not '2'",
+        "network_g:upsampler=2": "network_g: upsampler must be 'pixelshuffle' or 'pixelshuffledirect', not 2",
         "network_g:interpolating_init=1": "network_g: interpolating_init must be true or false, not 1",
         "network_g:similarity=foo": "network_g: similarity must be 'dot' or 'cosine', not 'foo'",
         "network_g:position_bias=mlp": "network_g: position_bias must be 'table' or 'factorised', not 'mlp'",
-        "network_g:depths=6": "network_g: depths must be a list of whole numbers, not 6",
-        "network_g:depths=[6, 6.5]": "network_g: depths must be a list of whole numbers, not [6, 6.5]",
-        "network_g:topk=[64, x]": "network_g: topk must be a whole number or a list of whole numbers, not [64, 'x']",
-        "network_g:topk=~": "network_g: topk must be a whole number or a list of whole numbers, not ~",
+        "network_g:depths=6": "network_g: depths must be a list of whole numbers of at least 1, not 6",
+        "network_g:depths=[6, 6.5]": "network_g: depths must be a list of whole numbers of at least 1, not [6, 6.5]",
+        "network_g:topk=[64, x]": f"network_g: topk must be {TOPK}, not [64, 'x']",
+        "network_g:topk=~": f"network_g: topk must be {TOPK}, not ~",
         "train:optim_g:eps=small": "train:optim_g: eps must be a number above 0 or a list of numbers above 0 "
         "or ~, not 'small'",
         "train:amp=fp32": "train: amp must be 'bf16' or 'fp16' or false, not 'fp32'",
@@ -388,7 +392,7 @@ def test_a_value_is_told_with_its_line(recipe):
     with pytest.raises(UserError) as error:
         validate_options(load_options(recipe.path), is_train=True)
     assert str(error.value).startswith(
-        f"{recipe.path}:{line_of('img_size')}: network_g: topk must be a whole number or"
+        f"{recipe.path}:{line_of('img_size')}: network_g: topk must be a whole number of"
     )
 
 
@@ -470,7 +474,7 @@ def test_more_parts_than_a_batch_has_samples(recipe):
     {
         "val:tile=0": "tile must be 'auto' or a whole number of at least 1, not 0",
         "val:tile=large": "tile must be 'auto' or a whole number of at least 1, not 'large'",
-        "val:tile=256.0": "tile must be 'auto' or a whole number of at least 1, not 256.0",
+        "val:tile=256.5": "tile must be 'auto' or a whole number of at least 1, not 256.5",
         "val:tile_overlap=-1": "tile_overlap must be a whole number of at least 0, not -1",
         "val:tile_overlap=32": "tile_overlap needs tile: a number, or auto",
         "val={val_freq: 1, tile: 32, tile_overlap: 32}": "tile_overlap 32 must be less than tile 32",
