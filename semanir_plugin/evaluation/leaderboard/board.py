@@ -27,11 +27,11 @@ from semanir_plugin.path_safety import can_name_file
 from semanir_plugin.schema.sections import Section
 from semanir_plugin.schema.values import Count, FromZero
 
-__all__ = ["Board", "read_board"]
+__all__ = ["MODEL_KINDS", "Board", "BoardOptions", "BoardPathOptions", "read_board"]
 
 T = TypeVar("T")
 
-_KINDS: dict[str, type] = {
+MODEL_KINDS: dict[str, type] = {
     "network_g": NetworkOptions,
     "weights": WeightsOptions,
     "images": FolderOptions,
@@ -230,12 +230,12 @@ def _check_images(section: Section, test_set: TestSet) -> None:
 def _read_model(
     section: Section, protocol: Protocol, scale: int
 ) -> NetworkOptions | FolderOptions | ClassicalOptions | None:
-    kinds = [key for key in _KINDS if section.values.get(key) is not None]
+    kinds = [key for key in MODEL_KINDS if section.values.get(key) is not None]
     if len(kinds) != 1:
         given = f", not {' and '.join(kinds)}" if kinds else ""
-        section.report(f"give one of {', '.join(_KINDS)}{given}")
+        section.report(f"give one of {', '.join(MODEL_KINDS)}{given}")
         return None
-    options: Any = _read(section, _KINDS[kinds[0]], f"a model with {kinds[0]}")
+    options: Any = _read(section, MODEL_KINDS[kinds[0]], f"a model with {kinds[0]}")
     if isinstance(options, NetworkOptions):
         check_network(section.sub("network_g"), scale)
     elif isinstance(options, WeightsOptions):
