@@ -36,9 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--tile", type=_tile, metavar="N|auto", help="restore in tiles of N x N pixels, or as large as memory allows"
     )
-    parser.add_argument(
-        "--tile-overlap", type=partial(_whole, 0), default=32, metavar="N", help="pixels that tiles share (32)"
-    )
+    parser.add_argument("--tile-overlap", type=partial(_whole, 0), metavar="N", help="pixels that tiles share (32)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of computation (fp32)")
     parser.add_argument("--topk", type=partial(_whole, 1), metavar="K", help="keys per query of SemanIR")
     parser.add_argument("--self-ensemble", action="store_true", help="average over flips and rotations; 8 times slower")

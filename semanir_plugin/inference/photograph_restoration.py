@@ -91,8 +91,8 @@ class PhotographRestoration:
             torch.cuda.empty_cache()
         if photograph is None:
             return "needs more memory than there is to be read; cut it into parts"
-        least = least_tile(self.restoration.tile_overlap, self.restoration.multiple_of)
-        if self.restoration.tile is None:
+        least = least_tile(self.restoration.options.overlap, self.restoration.multiple_of)
+        if self.restoration.options.tile is None:
             tile = self._fitting_tile(photograph, least)
             return f"needs more memory than there is; restore it in tiles: --tile auto, or --tile {tile}"
         taken = self.restoration.tile_taken or PROBE

@@ -32,7 +32,7 @@ class RestoreArguments:
         model: A checkpoint, or the name of shipped weights.
         opt: An option file whose `network_g` the checkpoint is of; None: the checkpoint says it.
         tile: Side of the tiles in pixels of the input; "auto"; None: images are restored whole.
-        tile_overlap: Pixels that neighbouring tiles share.
+        tile_overlap: Pixels that neighbouring tiles share; None: 32.
         precision: A key of `restorer.PRECISIONS`.
         topk: Keys per query; None: the network's own choice.
         self_ensemble: Whether to average all eight flips and turns.
@@ -49,7 +49,7 @@ class RestoreArguments:
     model: str
     opt: str | None = None
     tile: int | Literal["auto"] | None = None
-    tile_overlap: int = 32
+    tile_overlap: int | None = None
     precision: str = "fp32"
     topk: int | None = None
     self_ensemble: bool = False

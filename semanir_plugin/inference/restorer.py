@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.inference.image_kinds import check_tensor, to_kind_of, to_photograph
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration
-from semanir_plugin.inference.restoration import Restoration
-from semanir_plugin.inference.tiling import Progress, least_tile
+from semanir_plugin.inference.restoration import Restoration, RestorationOptions
+from semanir_plugin.inference.tiling import Progress
+from semanir_plugin.schema.declarations import value_problems
 
 __all__ = ["PRECISIONS", "Restorer"]
 
@@ -76,7 +78,7 @@ class Restorer:
         self,
         *,
         tile: int | Literal["auto"] | None = None,
-        tile_overlap: int = 32,
+        tile_overlap: int | None = None,
         precision: str = "fp32",
         topk: int | None = None,
         self_ensemble: bool = False,
@@ -84,12 +86,11 @@ class Restorer:
         """Return a restoration of photographs with these settings.
 
         Args:
-            tile: Side of the tiles in pixels of the image; "auto": as large as half of the free memory allows; None:
-                images are restored whole.
-            tile_overlap: Pixels that neighbouring tiles share.
+            tile: As of `RestorationOptions`.
+            tile_overlap: As of `RestorationOptions`.
             precision: "fp32", "bf16" or "fp16", what the network computes in.
-            topk: Keys per query, for networks that choose keys; None: the network's own choice.
-            self_ensemble: Whether to average all eight flips and turns, which takes eight times as long.
+            topk: As of `RestorationOptions`.
+            self_ensemble: As of `RestorationOptions`.
 
         Raises:
             ValueError: A setting does not go with the network, or with another.
@@ -98,22 +99,13 @@ class Restorer:
         if told.in_channels not in (1, 3) or told.out_channels != told.in_channels:
             channels = f"{told.in_channels} channels to {told.out_channels}"
             raise ValueError(f"{name} maps images of {channels}; images have 1 or 3, before and after")
-        if topk is not None and told.topk is None:
-            raise ValueError(f"topk is for networks that choose keys, which {name} does not; leave it out")
         if precision not in PRECISIONS or (precision != "fp32" and not told.half_precision):
             known = list(PRECISIONS) if told.half_precision else ["fp32"]
             raise ValueError(f"precision must be one of {known} for {name}, not {precision!r}")
-        least = least_tile(tile_overlap, told.size.multiple_of) - told.size.multiple_of + 1
-        if isinstance(tile, int) and tile < least:
-            raise ValueError(f"a tile of {tile} leaves no room beside an overlap of {tile_overlap}; use {least}")
-        restoration = Restoration(
-            descriptor=told,
-            topk=topk,
-            tile=tile,
-            tile_overlap=tile_overlap,
-            self_ensemble=self_ensemble,
-            precision=PRECISIONS[precision],
-        )
+        options = RestorationOptions(topk=topk, tile=tile, tile_overlap=tile_overlap, self_ensemble=self_ensemble)
+        for _, problem in chain(value_problems(options), options.problems(), options.problems_with(told, name)):
+            raise ValueError(problem)
+        restoration = Restoration(descriptor=told, options=options, precision=PRECISIONS[precision])
         return PhotographRestoration(restoration, self.module, self.device)
 
     def _restore_tensor(self, image: Tensor, restoration: Restoration, progress: Progress | None) -> Tensor:

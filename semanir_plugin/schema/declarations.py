@@ -5,14 +5,32 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from semanir_plugin.schema.values import Hint, find_marks, parameter_hints, to_hint
+from semanir_plugin.schema.values import (
+    Hint,
+    conforms,
+    describe_hint,
+    describe_value,
+    find_marks,
+    parameter_hints,
+    to_hint,
+)
 
-__all__ = ["REQUIRED", "Option", "Since", "ToTrain", "about", "complete", "options_of", "pick_options"]
+__all__ = [
+    "REQUIRED",
+    "Option",
+    "Since",
+    "ToTrain",
+    "about",
+    "complete",
+    "options_of",
+    "pick_options",
+    "value_problems",
+]
 
 T = TypeVar("T")
 
@@ -114,6 +132,14 @@ def pick_options(kind: type[T], values: Mapping[str, Any] | None) -> T:
     given = values or {}
     taken = {each.name: each.hint for each in options_of(kind) if given.get(each.name) is not None}
     return kind(**{name: to_hint(given[name], hint) for name, hint in taken.items()})
+
+
+def value_problems(options: Any) -> Iterator[tuple[str, str]]:
+    """Yield the options of a dataclass whose values are not of their type and range, and what is wrong with them."""
+    for each in options_of(type(options)):
+        value = getattr(options, each.name)
+        if not conforms(value, each.hint):
+            yield each.name, f"{each.name} must be {describe_hint(each.hint)}, not {describe_value(value)}"
 
 
 def complete(values: Mapping[str, Any], *kinds: type) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from semanir_plugin.inference import loading
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photographs import UPRIGHT, decode_photograph
-from semanir_plugin.inference.restoration import Restoration
+from semanir_plugin.inference.restoration import Restoration, RestorationOptions
 from tests.conftest import ROOT, TINY_NETWORK
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -253,7 +253,11 @@ def test_the_flags_reach_the_network(models, flags, options, dtype):
 
     def restored(dtype, **options):
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            return Restoration(descriptor=net.descriptor, **options).restore(net, image).float()
+            return (
+                Restoration(descriptor=net.descriptor, options=RestorationOptions(**options))
+                .restore(net, image)
+                .float()
+            )
 
     pixels = torch.from_numpy(result("photo.png").pixels / np.float32(65535)).permute(2, 0, 1)[None]
     torch.testing.assert_close(pixels, restored(dtype, **options).clamp(0, 1), atol=1e-5, rtol=0)

@@ -14,7 +14,7 @@ from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.inference import photograph_restoration
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration, restore_photograph
 from semanir_plugin.inference.photographs import Photograph, PhotographInBands
-from semanir_plugin.inference.restoration import Restoration
+from semanir_plugin.inference.restoration import Restoration, RestorationOptions
 from tests.conftest import ROOT
 
 
@@ -74,7 +74,8 @@ def enlarging(scale=4, multiple_of=1, **how):
         return x.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
 
     descriptor = NetworkDescriptor(scale=scale, size=SizeRequirements(multiple_of=multiple_of))
-    return PhotographRestoration(Restoration(descriptor=descriptor, **how), net, torch.device("cpu"))
+    restoration = Restoration(descriptor=descriptor, options=RestorationOptions(**how))
+    return PhotographRestoration(restoration, net, torch.device("cpu"))
 
 
 def blank(height, width):

@@ -9,12 +9,16 @@ import torch
 from semanir_plugin.archs import NetworkDescriptor
 from semanir_plugin.archs.semanir_arch import SemanIR
 from semanir_plugin.blocks import SizeRequirements
-from semanir_plugin.errors import UserError
 from semanir_plugin.inference import restoration
-from semanir_plugin.inference.restoration import Restoration
+from semanir_plugin.inference.restoration import Restoration, RestorationOptions
+from semanir_plugin.schema.declarations import value_problems
 from tests.conftest import TINY_NETWORK
 
 EIGHTS = NetworkDescriptor(size=SizeRequirements(multiple_of=8), topk=(12,))
+
+
+def restoring(**options):
+    return Restoration(descriptor=EIGHTS, options=RestorationOptions(**options))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +45,8 @@ def test_a_network_is_given_what_it_takes(net, photo):
 @pytest.mark.parametrize("self_ensemble", [False, True])
 def test_tiles_are_blended_into_the_whole(net, photo, self_ensemble):
     photo = photo[..., :56, :144]  # multiples of 8, or windows of a flipped whole and of flipped tiles would differ
-    whole = Restoration(descriptor=EIGHTS, self_ensemble=self_ensemble).restore(net, photo)
-    tiled = Restoration(descriptor=EIGHTS, self_ensemble=self_ensemble, tile=64).restore(net, photo)
+    whole = restoring(self_ensemble=self_ensemble).restore(net, photo)
+    tiled = restoring(self_ensemble=self_ensemble, tile=64).restore(net, photo)
     assert tiled.shape == whole.shape == (1, 3, 112, 288)
     assert 0 < (tiled - whole).abs().max() < 0.3 * whole.std()
     assert not tiled.requires_grad
@@ -50,7 +54,7 @@ def test_tiles_are_blended_into_the_whole(net, photo, self_ensemble):
 
 def test_the_ensemble_is_of_each_tile(net, photo):
     seen = []
-    Restoration(descriptor=EIGHTS, self_ensemble=True, tile=56, tile_overlap=16).restore(
+    restoring(self_ensemble=True, tile=56, tile_overlap=16).restore(
         lambda x: seen.append(x.shape[-2:]) or net(x), photo
     )
     assert set(seen) == {(56, 56)}
@@ -61,7 +65,7 @@ def test_the_ensemble_is_of_each_tile(net, photo):
 @pytest.mark.parametrize(("tile", "tiles"), [(None, 1), (64, 4)])
 def test_rows_are_those_of_the_whole_and_progress_is_by_tiles(net, photo, self_ensemble, tile, tiles):
     told = [], []
-    ways = Restoration(descriptor=EIGHTS, self_ensemble=self_ensemble, tile=tile)
+    ways = restoring(self_ensemble=self_ensemble, tile=tile)
     whole = ways.restore(net, photo, progress=lambda *each: told[0].append(each))
     bands = ways.restore_in_rows(net, photo, device="cpu", progress=lambda *each: told[1].append(each))
     assert torch.equal(torch.cat(list(bands), dim=-2), whole)
@@ -76,21 +80,48 @@ def test_precision_is_that_of_passes(net, photo):
 
 
 def test_keys_per_query(net, photo):
-    few, many = (Restoration(descriptor=EIGHTS, topk=topk, tile=64).restore(net, photo) for topk in (3, 12))
+    few, many = (restoring(topk=topk, tile=64).restore(net, photo) for topk in (3, 12))
     assert not torch.allclose(few, many)
-    torch.testing.assert_close(many, Restoration(descriptor=EIGHTS, tile=64).restore(net, photo))
+    torch.testing.assert_close(many, restoring(tile=64).restore(net, photo))
 
 
-def test_keys_for_a_network_without(photo):
-    with pytest.raises(UserError, match="topk is set, but Identity has no top-k"):
-        Restoration(topk=3).restore(torch.nn.Identity(), photo)
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, None),
+        ({"topk": 0}, "topk must be a whole number of at least 1"),
+        ({"tile": 64, "tile_overlap": -1}, "tile_overlap must be"),
+        ({"tile_overlap": 32}, "tile_overlap needs tile: a number, or auto"),
+        ({"tile": "auto", "tile_overlap": 32}, None),
+        ({"tile": 32}, "a tile of 32 leaves no room beside an overlap of 32; use 33"),
+        ({"tile": 32, "tile_overlap": 64}, "a tile of 32 leaves no room beside an overlap of 64; use 65"),
+        ({"tile": 1, "tile_overlap": 0}, None),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_one_another(options, told):
+    chosen = RestorationOptions(**options)
+    problems = [*value_problems(chosen), *chosen.problems()]
+    assert len(problems) == (1 if told else 0)
+    assert all(problem.startswith(told) and option in problem for option, problem in problems)
 
 
-@pytest.mark.parametrize(("tile", "least"), [(32, 40), (24, 40), (1, 40)])
-def test_a_tile_without_room_is_refused_at_any_image(net, photo, tile, least):
-    with pytest.raises(UserError, match=f"{tile} leaves no room beside an overlap of 32: use {least}"):
-        Restoration(descriptor=EIGHTS, tile=tile).restore(net, photo[..., :8, :8])
-    Restoration(descriptor=EIGHTS, tile=33).restore(net, photo[..., :8, :8])
+@pytest.mark.parametrize(
+    ("options", "descriptor", "told"),
+    [
+        ({"topk": 3}, NetworkDescriptor(), "topk is for networks that choose keys, which Net does not; leave it out"),
+        ({"tile": 32}, EIGHTS, "a tile of 32 leaves no room beside an overlap of 32; use 33"),
+        ({"tile": 33, "topk": 3}, EIGHTS, None),
+        ({"tile": 40, "tile_overlap": 33}, EIGHTS, "a tile of 40 leaves no room beside an overlap of 33; use 41"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_go_with_a_network(options, descriptor, told):
+    assert [told for _, told in RestorationOptions(**options).problems_with(descriptor, "Net")] == [told][: bool(told)]
+
+
+def test_a_tile_with_the_least_room_restores(net, photo):
+    restoring(tile=33).restore(net, photo[..., :8, :8])
 
 
 def test_the_tile_is_chosen_once_and_for_images_that_are_not_small(net, photo, monkeypatch, caplog):
@@ -101,7 +132,7 @@ def test_the_tile_is_chosen_once_and_for_images_that_are_not_small(net, photo, m
         return 64
 
     monkeypatch.setattr(restoration, "largest_tile", choose)
-    ways, seen = Restoration(descriptor=EIGHTS, tile="auto", tile_overlap=24), []
+    ways, seen = restoring(tile="auto", tile_overlap=24), []
     with caplog.at_level(logging.INFO, "semanir_plugin"):
         for image in (photo[..., :128], photo, photo):
             ways.restore(lambda x: seen.append(x.shape[-2:]) or net(x), image)
@@ -111,4 +142,4 @@ def test_the_tile_is_chosen_once_and_for_images_that_are_not_small(net, photo, m
 
 
 def test_a_chosen_tile_restores(net, photo):
-    torch.testing.assert_close(Restoration(descriptor=EIGHTS, tile="auto").restore(net, photo), net(photo).detach())
+    torch.testing.assert_close(restoring(tile="auto").restore(net, photo), net(photo).detach())

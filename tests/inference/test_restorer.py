@@ -157,6 +157,8 @@ def test_files_that_cannot_be_read(tmp_path):
     ("settings", "told"),
     [
         ({"tile": 8}, "a tile of 8 leaves no room beside an overlap of 32; use 33"),
+        ({"tile": 0}, "tile must be 'auto' or"),
+        ({"tile_overlap": 8}, "tile_overlap needs tile: a number, or auto"),
         ({"topk": 3}, "topk is for networks that choose keys, which Upsample does not"),
         ({"precision": "int8"}, r"precision must be one of \['fp32', 'bf16', 'fp16'\] for Upsample, not 'int8'"),
     ],
@@ -177,12 +179,12 @@ class Picky(torch.nn.Module):
         return -x
 
 
-@pytest.mark.parametrize("tile", [None, 8])
-def test_sizes_and_ranges_are_what_the_network_takes(tile):
+@pytest.mark.parametrize("settings", [{}, {"tile": 8, "tile_overlap": 4}], ids=str)
+def test_sizes_and_ranges_are_what_the_network_takes(settings):
     size = SizeRequirements(minimum=12, multiple_of=4, square=True)
     net = Restorer(Picky(), {}, NetworkDescriptor(size=size, value_range=(-1, 1)), torch.device("cpu"))
     image = noise(9, 22, 3)
-    np.testing.assert_array_equal(net.restore(image, tile=tile, tile_overlap=4), 255 - image)
+    np.testing.assert_array_equal(net.restore(image, **settings), 255 - image)
 
 
 def test_three_lines_from_a_name_a_file_and_a_folder(tmp_path, photos):

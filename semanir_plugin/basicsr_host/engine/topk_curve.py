@@ -6,7 +6,7 @@ import csv
 import io
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def measure_curve(
     dataset: Any = loader.dataset
     name, points = dataset.opt["name"], []
     for topk in sorted(set(topks), reverse=True):  # a tile that memory allows for the largest serves all
-        model.restoration.topk = topk
+        model.restoration.options = replace(model.restoration.options, topk=topk)
         dataset.opt["name"] = _label(name, topk)
         _warm_up(model, loader)
         values = score(loader)

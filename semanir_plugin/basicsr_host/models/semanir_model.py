@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +24,7 @@ from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
 from semanir_plugin.basicsr_host.models.semanir_options import SemanIRTrainingOptions, SemanIRValidationOptions
 from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
 from semanir_plugin.basicsr_host.models.zero_redundancy import build_sharded_optimizer, gather_states
+from semanir_plugin.errors import UserError
 from semanir_plugin.inference.restoration import Restoration
 from semanir_plugin.registry import MODELS
 from semanir_plugin.schema.declarations import pick_options
@@ -190,12 +190,16 @@ class SemanIRModel(SharedValidation):
 
     @cached_property
     def restoration(self) -> Restoration:
-        """The settings of the section `val` for restoring images; of several `topk`, the largest."""
-        options = asdict(pick_options(SemanIRValidationOptions, self.opt.get("val")))
-        if isinstance(options["topk"], list):
-            options["topk"] = max(options["topk"])
-        options = {key: value for key, value in options.items() if value is not None}
-        return Restoration(descriptor=self.descriptor, **options)
+        """What restores images as the section `val` says; of several `topk`, by the largest.
+
+        Raises:
+            UserError: The options do not go with the network.
+        """
+        options = pick_options(SemanIRValidationOptions, self.opt.get("val")).first
+        name = type(self.get_bare_model(self.net_g)).__name__
+        for _, problem in options.problems_with(self.descriptor, name):
+            raise UserError(problem)
+        return Restoration(descriptor=self.descriptor, options=options)
 
     @cached_property
     def descriptor(self) -> NetworkDescriptor:

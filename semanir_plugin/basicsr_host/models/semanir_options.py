@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, fields
+from typing import Literal
 
 from semanir_plugin.basicsr_host.data.dataset_options import Problem
-from semanir_plugin.schema.values import Count, FromZero, Positive, Range
+from semanir_plugin.inference.restoration import RestorationOptions
+from semanir_plugin.schema.values import Count, Positive
 
 __all__ = ["SemanIRTrainingOptions", "SemanIRValidationOptions"]
 
@@ -40,27 +41,23 @@ class SemanIRTrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanIRValidationOptions:
+class SemanIRValidationOptions(RestorationOptions):
     """Options of the section `val` for `SemanIRModel`.
 
     Attributes:
-        topk: Keys per query, for networks with a `topk`; a list in a test: each is scored. Null: the network's own.
-        tile: Side in pixels of the tiles in which images are restored, rounded up to what the network's windows need;
-            `auto`: as large as half of the free memory allows; null: images are restored whole.
-        tile_overlap: Pixels that neighbouring tiles share at least; 32 by default.
-        self_ensemble: Whether to average what becomes of an image flipped and turned in all eight ways.
+        topk: Keys per query, for networks that choose keys; a list in a test: each is scored. Null: the network's own.
     """
 
-    topk: Count | Sequence[Count] | None = None
-    tile: Literal["auto"] | Annotated[int, Range(least=1)] | None = None
-    tile_overlap: FromZero | None = None
-    self_ensemble: bool = False
+    topk: Count | Sequence[Count] | None = None  # type: ignore[assignment]  # more than images are restored with
 
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of values that contradict one another."""
         if self.topk == []:
             yield "topk", "topk must list one number or more, not []"
-        if self.tile_overlap is not None and self.tile is None:
-            yield "tile_overlap", "tile_overlap needs tile: a number, or auto"
-        if isinstance(self.tile, int) and (self.tile_overlap or 0) >= self.tile:
-            yield "tile_overlap", f"tile_overlap {self.tile_overlap} must be less than tile {self.tile}"
+        yield from super().problems()
+
+    @property
+    def first(self) -> RestorationOptions:
+        """Options to restore with, of several `topk` the largest."""
+        values = {each.name: getattr(self, each.name) for each in fields(RestorationOptions)}
+        return RestorationOptions(**{**values, "topk": max(self.topk) if isinstance(self.topk, list) else self.topk})

@@ -7,7 +7,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from semanir_plugin.degradations import demosaic_malvar, imresize, mosaic_rggb
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
 from semanir_plugin.inference.loading import describe_weights
+from semanir_plugin.inference.restoration import RestorationOptions
 from semanir_plugin.inference.shipped_weights import find_weights
 from semanir_plugin.pixels import FloatImage
 
@@ -39,25 +40,6 @@ Restore = Callable[[FloatImage], FloatImage]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestorationOptions:
-    """Options for restoring images by a network, of an option file or of shipped weights.
-
-    Attributes:
-        topk: Keys per query, for networks with a `topk`; None: the network's own choice.
-        tile: As `val.tile`.
-        tile_overlap: As `val.tile_overlap`.
-        self_ensemble: As `val.self_ensemble`.
-        source: Where it is from, for people.
-    """
-
-    topk: int | None = None
-    tile: Literal["auto"] | int | None = None
-    tile_overlap: int | None = None
-    self_ensemble: bool = False
-    source: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class NetworkOptions(RestorationOptions):
     """A network in an option file.
 
@@ -67,12 +49,14 @@ class NetworkOptions(RestorationOptions):
             the test set's condition, for networks with weights for each; None: weights are random.
         param_key: Entry of the checkpoint; None: weights lie at its top.
         strict_load: Whether every weight must be there, and no other.
+        source: Where it is from, for people.
     """
 
     network_g: Any
     checkpoint: str | None = None
     param_key: str | None = "params"
     strict_load: bool = True
+    source: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +65,11 @@ class WeightsOptions(RestorationOptions):
 
     Attributes:
         weights: The checkpoint, or the name of weights that come with this plugin.
+        source: Where it is from, for people.
     """
 
     weights: str
+    source: str | None = None
 
     def resolve(self) -> NetworkOptions:
         """Return the options of the network and checkpoint that the name stands for.
@@ -291,7 +277,7 @@ class Network(Contestant):
                 "param_key_g": options.param_key,
                 "strict_load_g": options.strict_load,
             },
-            "val": {key: getattr(options, key) for key in ("topk", "tile", "tile_overlap", "self_ensemble")},
+            "val": {each.name: getattr(options, each.name) for each in fields(RestorationOptions)},
         }
 
 

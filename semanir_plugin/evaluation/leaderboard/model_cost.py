@@ -103,7 +103,7 @@ def _count(restorer: PreparedContestant, size: Sequence[int]) -> int | None:
     if net is None or count_parameters(net) == 0:
         return None
     channels, *sides = size
-    multiple, topk = restorer.model.restoration.multiple_of, restorer.model.restoration.topk
+    multiple, topk = restorer.model.restoration.multiple_of, restorer.model.restoration.options.topk
     height, width = (-(-side // multiple) * multiple for side in sides)  # as the input is padded
     try:
         return int(count_flops(net if topk is None else _WithKeys(net, topk), (height, width), channels=channels))

@@ -83,6 +83,7 @@ class _Computation:
         self.keys: dict[Cell, str] = {}
         self.failures: Failures = {}
         self.said: set[tuple[str, str]] = set()
+        self.prepared: tuple[str, str, PreparedContestant] | None = None
 
     def run(self) -> dict[str, Any]:
         self.board.folder.mkdir(parents=True, exist_ok=True)
@@ -91,11 +92,8 @@ class _Computation:
         if self.rank == 0:
             log_to_file(self.logger, self.board.folder / "leaderboard.log")
         self._find_keys()
-        costs = {each.name: self._cost(each) for each in self.contestants} if self.rank == 0 else {}
-        self._barrier()  # what runs beside it would slow down what is timed
         self._write_references()
-        for contestant in self.contestants:
-            self._compute(contestant)
+        costs = {each.name: self._measure_and_compute(each) for each in self.contestants}
         self._exchange_failures()
         if self.rank != 0:
             return {}
@@ -129,6 +127,25 @@ class _Computation:
             self.said.add((row, reason))
             self.logger.error(f"{row}: {reason}")
 
+    def _measure_and_compute(self, contestant: Contestant) -> dict[str, Any]:
+        """Return a contestant's cost, known to the first process, and compute its results."""
+        self._barrier()  # what runs beside it would slow down what is timed
+        cost = self._cost(contestant) if self.rank == 0 else NO_COST
+        self._barrier()
+        self._compute(contestant)
+        return cost
+
+    def _prepare(self, contestant: Contestant, checkpoint: str) -> PreparedContestant:
+        """Prepare a contestant, unless it is the one that was prepared last.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
+        if self.prepared is None or self.prepared[:2] != (contestant.name, checkpoint):
+            self.prepared = None  # before the next one takes memory
+            self.prepared = (contestant.name, checkpoint, contestant.prepare(checkpoint))
+        return self.prepared[2]
+
     def _cost(self, contestant: Contestant) -> dict[str, Any]:
         """Measure a contestant's cost, or read it from the cache."""
         options = self.board.cost
@@ -142,7 +159,7 @@ class _Computation:
         if known is not None:
             return dict(known["cost"])
         try:
-            cost = measure_cost(contestant.prepare(contestant.checkpoint_path(usable[0])), channels, options)
+            cost = measure_cost(self._prepare(contestant, contestant.checkpoint_path(usable[0])), channels, options)
         except Exception as error:  # of any network's code, or for want of memory
             self._log_failure(contestant.name, one_line(error))
             return NO_COST
@@ -173,7 +190,7 @@ class _Computation:
             by_checkpoint.setdefault(contestant.checkpoint_path(test_set), []).append(test_set)
         for checkpoint, test_sets in by_checkpoint.items():
             try:
-                restorer = contestant.prepare(checkpoint)
+                restorer = self._prepare(contestant, checkpoint)
             except UserError as error:
                 for test_set in test_sets:
                     self._fail(contestant.name, test_set.name, str(error))

@@ -477,7 +477,7 @@ def test_more_parts_than_a_batch_has_samples(recipe):
         "val:tile=256.5": "tile must be 'auto' or a whole number of at least 1, not 256.5",
         "val:tile_overlap=-1": "tile_overlap must be a whole number of at least 0, not -1",
         "val:tile_overlap=32": "tile_overlap needs tile: a number, or auto",
-        "val={val_freq: 1, tile: 32, tile_overlap: 32}": "tile_overlap 32 must be less than tile 32",
+        "val={val_freq: 1, tile: 32, tile_overlap: 32}": "a tile of 32 leaves no room beside an overlap of 32; use 33",
         "val:self_ensemble=1": "self_ensemble must be true or false, not 1",
         "val:topk=[64, 128]": "topk must be one number in training; `basicsr test` takes a list",
     }.items(),

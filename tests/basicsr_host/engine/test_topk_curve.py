@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from semanir_plugin.basicsr_host.engine import topk_curve
 from semanir_plugin.basicsr_host.engine.topk_curve import Point, format_table, measure_curve, plot_curve, write_csv
 from semanir_plugin.cli import main
+from semanir_plugin.inference.restoration import Restoration
 from tests.conftest import ROOT, tiny_overrides
 
 POINTS = [
@@ -69,8 +70,12 @@ class Model:
     """Notes with how many keys it was asked for what."""
 
     def __init__(self, rank=0, world_size=1):
-        self.opt, self.restoration = {"rank": rank, "world_size": world_size}, self
+        self.opt, self.restoration = {"rank": rank, "world_size": world_size}, Restoration()
         self.calls, self.seconds_per_image = [], []
+
+    @property
+    def topk(self):
+        return self.restoration.options.topk
 
     def feed_data(self, data):
         self.lq = self.output = data["lq"]

@@ -13,7 +13,7 @@ from basicsr.models import build_model
 
 from semanir_plugin.archs import describe
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference.restoration import Restoration
+from semanir_plugin.inference.restoration import Restoration, RestorationOptions
 from tests.conftest import TINY_NETWORK
 
 
@@ -31,6 +31,7 @@ def options(tmp_path, *, is_train=True, network=None, train=None, val=None):
         "network_g": {"type": "SemanIR", "upscale": 2, **TINY_NETWORK, **(network or {})},
         "path": dict.fromkeys(("experiments_root", "models", "training_states", "visualization"), str(tmp_path)),
         "train": {
+            "total_iter": 1000,
             "optim_g": {"type": "AdamW", "lr": 1e-3},
             "scheduler": {"type": "MultiStepLR", "milestones": [1000]},
             "pixel_opt": {"type": "L1Loss"},
@@ -131,7 +132,7 @@ def test_topk_for_a_network_without_is_refused(tmp_path):
     opt["network_g"] = {"type": "Bicubic", "upscale": 2}
     model = build_model(opt)
     model.feed_data(batch(1))
-    with pytest.raises(UserError, match="Bicubic has no top-k"):
+    with pytest.raises(UserError, match="topk is for networks that choose keys, which Bicubic does not"):
         model.test()
 
 
@@ -170,11 +171,13 @@ def test_an_image_is_restored_as_the_options_say(tmp_path):
     torch.manual_seed(0)
     model.feed_data({"lq": torch.rand(1, 3, 29, 37)})
     model.test()
-    ways = Restoration(descriptor=describe(model.net_g), topk=3, tile=24, tile_overlap=8, self_ensemble=True)
+    how = RestorationOptions(topk=3, tile=24, tile_overlap=8, self_ensemble=True)
+    ways = Restoration(descriptor=describe(model.net_g), options=how)
     expected = ways.restore(model.net_g_ema, model.lq)
     assert torch.equal(model.output, expected)
     for other in ({"topk": 2}, {"tile": None}, {"tile_overlap": 9}, {"self_ensemble": False}):
-        changed = dataclasses.replace(ways, **other).restore(model.net_g_ema, model.lq)
+        changed = dataclasses.replace(ways, options=dataclasses.replace(how, **other))
+        changed = changed.restore(model.net_g_ema, model.lq)
         assert not torch.equal(changed, expected), other
     assert not torch.equal(ways.restore(model.net_g, model.lq), expected)
 

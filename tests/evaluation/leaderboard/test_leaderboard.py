@@ -19,6 +19,7 @@ from basicsr.archs import build_network
 from basicsr.metrics import calculate_psnr
 
 from semanir_plugin.cli import main
+from semanir_plugin.evaluation.leaderboard import contestants
 from semanir_plugin.evaluation.leaderboard import run as leaderboard
 from semanir_plugin.inference.checkpoints import save_weights
 from tests.conftest import ROOT
@@ -156,6 +157,14 @@ def test_networks_are_scored_as_by_basicsr_test(board):
     assert main(["test", "-opt", "test.yml"]) == 0
     scores = json.loads(Path("results", "test", "metrics.json").read_text())["A"]
     assert cells()["SwinIR"]["A"]["scores"] == pytest.approx(scores, abs=1e-12)
+
+
+def test_networks_are_built_once_for_cost_and_results(board, monkeypatch):
+    built, build = [], contestants.build_model
+    monkeypatch.setattr(contestants, "build_model", lambda opt: built.append(opt["network_g"]["type"]) or build(opt))
+    models = {name: MODELS[name] for name in ("SwinIR", "MSRResNet")}
+    assert board(models=models, cost={"size": [16, 24], "runs": 1}, save_images=False) == 0
+    assert built == ["SwinIR", "MSRResNet"]
 
 
 def test_only_what_is_missing_is_computed(board, computed):

@@ -17,6 +17,7 @@ from semanir_plugin.evaluation.leaderboard.contestants import (
     make_contestant,
 )
 from semanir_plugin.evaluation.leaderboard.model_cost import NO_COST, CostOptions, measure_cost
+from semanir_plugin.inference.restoration import Restoration
 
 SETTINGS = {"num_gpu": 0, "manual_seed": 0, "scale": 2}
 
@@ -96,7 +97,7 @@ def test_a_network_that_cannot_be_counted_has_no_flops():
         net_g=net,
         get_bare_model=lambda net: net,
         device=torch.device("cpu"),
-        restoration=SimpleNamespace(multiple_of=1, topk=None),
+        restoration=Restoration(),
         seconds_per_image=[0.5],
     )
     restorer = PreparedContestant(restore=None, model=model, run=lambda image: image)
