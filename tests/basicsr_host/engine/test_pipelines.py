@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from semanir_plugin.cli import main
+from semanir_plugin.option_files import load_options
 from tests.conftest import ROOT, tiny_overrides
 
 TRAIN = str(ROOT / "options" / "train_SemanIR_SRx4.yml")
@@ -144,7 +145,7 @@ def test_bicubic_has_the_published_figures(benchmark_data, name, psnr):
     from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     write_sr_pairs(find_images(benchmark_data / "test" / name), f"datasets/{name}", 4)
-    options = yaml.safe_load((ROOT / "options" / "test_Bicubic_SRx4.yml").read_text())
+    options = load_options("test_Bicubic_SRx4.yml").data
     options["datasets"] = {key: each for key, each in options["datasets"].items() if each["name"] == name}
     Path("bicubic.yml").write_text(yaml.safe_dump(options))
     assert main(["test", "-opt", "bicubic.yml", "--force_yml", "val:save_img=false"]) == 0
