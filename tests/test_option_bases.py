@@ -91,6 +91,7 @@ def test_a_base_can_be_a_shipped_file_or_a_name_that_stands_for_one():
         ("no.yml", "no.yml: no such file"),
         ("train_SemanIR_SRx5.yml", "did you mean the shipped 'train_SemanIR_SRx"),
         ("7", "must be the name of a .yml file"),
+        (str(ROOT / "options" / "train_SemanIR_SRx4.yml"), "must be the name of a .yml file"),
         ("[a.yml]", "must be the name of a .yml file"),
         ("sub", "must be the name of a .yml file"),
     ],

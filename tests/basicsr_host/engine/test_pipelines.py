@@ -179,7 +179,7 @@ def wrong_input(capsys, code, *words):
         ({"path__pretrain_network_g": "gone.pth"}, ["gone.pth"]),
         ({"path__resume_state": "gone.state"}, ["gone.state"]),
         ({"network_g__in_chans": 1}, ["network_g", "3 x "]),
-        ({"val__metrics__psnr__crop_border": "a"}, ["val:metrics:psnr: crop_border"]),
+        ({"val__metrics": "{mine: {type: calculate_psnr, crop_border: a}}"}, ["val:metrics:mine: crop_border"]),
         ({"train__pixel_opt__loss_weight": "abc"}, ["train:pixel_opt: loss_weight"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -223,6 +223,7 @@ def test_stock_models_train_too(sr_data, model, network):
     entries = [e for e in tiny_overrides(sr_data) if not e.startswith(("network_g", "train:amp"))]
     options = yaml.safe_load(Path(recipe_with(network)).read_text())
     options["dist_params"] = {"backend": "nccl", "port": 29500}  # as stock recipes have it
+    options["val"]["metrics"] = {"psnr": {"type": "calculate_psnr", "crop_border": 4}}
     for key in ("amp", "grad_clip", "accumulation_steps"):
         del options["train"][key]
     Path("other.yml").write_text(yaml.safe_dump({**options, "model_type": model}))
