@@ -180,16 +180,17 @@ def halve(images: Path) -> Path:
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return a shipped option file."""
-    return read_yaml(ROOT / "options" / name)
+    """Return the options of a shipped file as `basicsr train` or `basicsr test` reads them."""
+    from semanir_plugin.basicsr_host.engine.run import read_run_options
+
+    return read_run_options(ROOT / "options" / name, is_train=name.startswith("train_")).data
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the options of a file."""
-    import yaml
+    """Return the options of a file, on top of its base."""
+    from semanir_plugin.option_files import read_option_file
 
-    options: dict[str, Any] = yaml.safe_load(path.read_text())
-    return options
+    return read_option_file(path).data
 
 
 def write(options: dict[str, Any]) -> Path:

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 __all__ = ["open_atomic", "remove_unfinished", "save_atomic", "write_atomic"]
 
 
@@ -22,6 +20,8 @@ def save_atomic(obj: Any, path: str | Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    import torch  # which commands that write text can do without
+
     with open_atomic(path) as file:
         try:
             torch.save(obj, file)

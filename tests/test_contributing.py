@@ -27,7 +27,17 @@ def test_the_map_shows_what_is_there():
 
 # From the bottom up; a module imports from its own layer and those before it.
 LAYERS = (
-    {"atomic_io", "color", "errors", "path_safety", "option_files", "pixels", "registry"},
+    {
+        "atomic_io",
+        "color",
+        "errors",
+        "path_safety",
+        "option_files",
+        "pixels",
+        "plain_yaml",
+        "registry",
+        "shipped_recipes",
+    },
     {"schema"},
     {"ops"},
     {"blocks"},

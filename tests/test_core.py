@@ -83,6 +83,7 @@ def test_every_module_of_the_core_can_be_imported(tmp_path, part):
         ["restore", "photo.png", "-o", "out", "--model", "semanir-mini-x4", "--tile", "48", "--tile-overlap", "16"],
         ["explain", "photo.png", "--at", "30,20", "--model", "semanir-mini-x4", "-o", "explained.png"],
         ["profile", "-opt", "net.yml", "--size", "32x32", "-o", "profiles"],
+        ["options", "show", "train_SemanIR_B_SRx2"],
         ["--help"],
     ],
     ids=lambda arguments: arguments[0],

@@ -1,4 +1,4 @@
-"""Every shipped option file, started as a user would by the command that it is for, on stand-ins of its data."""
+"""Every shipped option file, and one of each kind started as a user would, on stand-ins of its data."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 from basicsr.archs import build_network
 
+from semanir_plugin.basicsr_host.engine.run import read_run_options
+from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.cli import main
+from semanir_plugin.option_files import load_options
+from semanir_plugin.shipped_recipes import find_recipe, shipped_recipes
 from tests.archs.test_every_arch import TINY
 from tests.conftest import ROOT
 from tests.mixing.hosts import HOSTS
 
-OPTIONS = sorted((ROOT / "options").glob("*.yml"))
+RECIPES = shipped_recipes()
+OPTIONS = sorted({recipe.path for recipe in RECIPES.values()})
 TINY_OF_OTHERS = {"SwinIR": {"img_size": 16, "embed_dim": 4, "depths": [1], "num_heads": [2]}}
 HEIGHT, WIDTH = 48, 60  # of stand-ins of ground truths; multiples of 2, 3 and 4
 
@@ -33,41 +37,91 @@ def photo(photos):
     return cv2.imread(str(photos["chelsea.png"]))
 
 
-@pytest.mark.parametrize(
-    "path", [each for each in OPTIONS if each.stem.startswith("train_")], ids=lambda path: path.stem
-)
-def test_trains_and_validates(path, photo):
-    options = yaml.safe_load(path.read_text())
+def names(command):
+    return [name for name in RECIPES if name.startswith(f"{command}_")]
+
+
+def read(name):
+    """Return the options of a training or a test as the command reads them."""
+    return read_run_options(f"options/{name}", is_train=name.startswith("train_")).data
+
+
+def classes(options):
+    """Return the classes that options name, by section: what a run goes through."""
+    if isinstance(options, dict):
+        own = [str(options["type"])] if "type" in options else []
+        return own + [f"{key}: {each}" for key, value in options.items() for each in classes(value)]
+    return [each for value in options for each in classes(value)] if isinstance(options, list) else []
+
+
+def first_of_each_kind(command):
+    """Return the names of which no other before them runs the same classes; several datasets to score are as one."""
+    kinds = {}
+    for name in names(command):
+        options = read(name)
+        options["datasets"] = {phase.partition("_")[0]: each for phase, each in options["datasets"].items()}
+        kinds.setdefault(tuple(sorted(classes(options))), name)
+    return sorted(kinds.values())
+
+
+@pytest.mark.parametrize("name", [*names("train"), *names("test")])
+def test_every_name_is_of_options_that_are_right(name):
+    file = read_run_options(f"options/{name}", is_train=name.startswith("train_"))
+    validate_options(file, is_train=name.startswith("train_"))
+    build_network({**file.data["network_g"], **tiny(file.data)})
+    assert "{" not in file.data["name"]
+    if "demo" not in name:
+        assert file.data["name"].removeprefix(Path(name).stem) in ("", "25", "10")  # the file's own level
+
+
+@pytest.mark.parametrize("name", first_of_each_kind("train"))
+def test_trains_and_validates(name, photo):
+    options = read(name)
     make_data(options, photo)
-    assert main(["train", "-opt", str(path), "--force_yml", *overrides(options)]) == 0
+    assert main(["train", "-opt", f"options/{name}", "--force_yml", *overrides(options)]) == 0
     run = Path("experiments", options["name"])
     assert (run / "models" / "net_g_latest.pth").is_file()
     log = "".join(each.read_text() for each in run.glob("*.log"))
+    assert f"options/{name} is {RECIPES[name]}." in log
     if "val" in options["datasets"]:
         assert "# psnr:" in log
 
 
-@pytest.mark.parametrize(
-    "path", [each for each in OPTIONS if each.stem.startswith("test_")], ids=lambda path: path.stem
-)
-def test_scores(path, photo):
-    options = yaml.safe_load(path.read_text())
+def test_the_copy_in_the_run_folder_tests_what_was_trained(photo, capsys):
+    name = "train_SemanIRUNet_gray_DN15.yml"
+    options = read(name)
+    make_data(options, photo)
+    assert main(["train", "-opt", f"options/{name}", "--force_yml", *overrides(options)]) == 0
+    copied = Path("experiments", Path(name).stem, name)
+    assert load_options(copied).data == load_options(name).data
+    assert main(["test", "-opt", str(copied), "--force_yml", *overrides(options)]) == 0
+    scores = json.loads(Path("results", Path(name).stem, "metrics.json").read_text())
+    assert scores["Set12_15"].keys() == {"psnr", "ssim"}
+    assert (
+        "Weights: experiments/train_SemanIRUNet_gray_DN15/models/net_g_best.pth, params_ema" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("name", first_of_each_kind("test"))
+def test_scores(name, photo):
+    options = read(name)
     make_data(options, photo)
     if checkpoint := (options.get("path") or {}).get("pretrain_network_g"):
         Path(checkpoint).parent.mkdir(parents=True)
         net = build_network({**options["network_g"], **tiny(options)})
         torch.save({"params_ema": net.state_dict(), "params": net.state_dict()}, checkpoint)
-    assert main(["test", "-opt", str(path), "--force_yml", *overrides(options)]) == 0
+    assert main(["test", "-opt", f"options/{name}", "--force_yml", *overrides(options)]) == 0
     metrics = json.loads(next(Path("results", options["name"]).rglob("metrics.json")).read_text())
     assert metrics.keys() == {dataset["name"] for dataset in options["datasets"].values()}
     assert all(np.isfinite(value) for scores in metrics.values() for value in scores.values())
 
 
-@pytest.mark.parametrize(
-    "path", [each for each in OPTIONS if each.stem.startswith("leaderboard_")], ids=lambda path: path.stem
-)
-def test_compares(path, photo):
-    options = yaml.safe_load(path.read_text())
+@pytest.mark.parametrize("recipe", names("leaderboard"))
+def test_compares(recipe, photo):
+    options = load_options(f"options/{recipe}").data
+    for section in ("models", "test_sets"):
+        options[section] = {key: value for key, value in options[section].items() if value is not None}
+    assert options["name"] == Path(recipe).stem
     scale = options.get("scale", 1)
     entries = ["cost:size=[32,48]", "cost:runs=1", "cost:warm_up=0", "num_gpu=0"]
     levels = set()
@@ -86,7 +140,7 @@ def test_compares(path, photo):
             checkpoint = Path(model["checkpoint"].replace("{}", level))
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             torch.save({model["param_key"]: net.state_dict()}, checkpoint)
-    assert main(["leaderboard", "-opt", str(path), "--force_yml", *entries]) == 0
+    assert main(["leaderboard", "-opt", f"options/{recipe}", "--force_yml", *entries]) == 0
     results = json.loads(Path("results", options["name"], "results.json").read_text())
     measured = [row for row in results["rows"] if row["kind"] == "measured"]
     assert [row["name"] for row in measured] == list(options["models"])
@@ -100,43 +154,33 @@ def test_compares(path, photo):
 
 def test_train_and_test_files_come_in_pairs():
     # A short training is another schedule of a network that has its test file.
-    trained = {path.stem.removeprefix("train_") for path in OPTIONS if path.stem.startswith("train_")}
-    trained = {name.replace("_short", "") for name in trained}
-    tested = {path.stem.removeprefix("test_") for path in OPTIONS if path.stem.startswith("test_")}
-    assert trained <= tested
+    trained = {name.removeprefix("train_").replace("_short", "") for name in names("train")}
+    assert trained <= {name.removeprefix("test_") for name in names("test")}
 
 
 def test_files_say_what_they_are_for():
     for path in OPTIONS:
         assert path.read_text().startswith("# "), f"{path.name} does not say what it is for"
-        if "demo" not in path.stem:
-            assert yaml.safe_load(path.read_text())["name"] == path.stem
 
 
-PAIRS = r"dataroot_gt: (datasets/\w+)/GT(|\.lmdb)\n +dataroot_lq: \1/LR_bicubic_X(\d)\2\n +io_backend:\n +type: (\w+)"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [each for each in OPTIONS if each.stem.startswith("train_") and re.search(PAIRS, each.read_text())],
-    ids=lambda path: path.stem,
-)
-def test_recipes_name_the_commands_that_make_their_pairs(path):
-    text = path.read_text()
-    pairs = re.findall(PAIRS, text)
-    assert [(suffix, backend) for _, suffix, _, backend in pairs] == [(".lmdb", "lmdb"), ("", "disk")]
-    for folder, suffix, scale, _ in pairs:
-        assert scale == str(yaml.safe_load(text)["scale"])
-        more = r"( --crop \d+)? --lmdb" if suffix else ""
-        assert re.search(
-            rf"^#   python3 scripts/prepare_sr_data\.py \w+ {folder} --scale {scale}{more}$", text, re.MULTILINE
-        )
+@pytest.mark.parametrize("name", [name for name in names("train") if "LR_bicubic" in str(read(name))])
+def test_recipes_name_the_commands_that_make_their_pairs(name):
+    options = read(name)
+    if name == "train_SemanIR_demo_SRx4.yml":
+        pytest.skip("scripts/demo.py makes its data")
+    for phase, more in (("train", r"( --crop \d+)? --lmdb"), ("val", "")):
+        folder, _ = options["datasets"][phase]["dataroot_gt"].split("/GT")
+        suffix = ".lmdb" if more else ""
+        assert options["datasets"][phase]["dataroot_lq"] == f"{folder}/LR_bicubic_X{options['scale']}{suffix}"
+        assert options["datasets"][phase]["io_backend"]["type"] == ("lmdb" if more else "disk")
+        command = rf"^#   python3 scripts/prepare_sr_data\.py \w+ {folder} --scale {options['scale']}{more}$"
+        assert re.search(command, RECIPES[name].path.read_text(), re.MULTILINE)
 
 
 def test_files_name_files_that_are_there():
     for path in OPTIONS:
         named = re.findall(r"\b(?:docs|options|scripts)/[\w/]+\.\w+", path.read_text())
-        assert [each for each in named if not (ROOT / each).is_file()] == [], path.name
+        assert [each for each in named if not ((ROOT / each).is_file() or find_recipe(each))] == [], path.name
 
 
 def make_data(options, photo):

@@ -14,10 +14,10 @@ import pytest
 import torch
 import yaml
 
+from semanir_plugin.basicsr_host.engine.run import read_run_options
 from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.loading import load
-from semanir_plugin.option_files import load_options
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
@@ -119,7 +119,7 @@ def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, mo
     train_weights.shorten(options, 100)
     weights.opt.parent.mkdir(parents=True)
     weights.opt.write_bytes(train_weights.dump(options))
-    validate_options(load_options(weights.opt), is_train=True)
+    validate_options(read_run_options(weights.opt, is_train=True), is_train=True)
     assert options["datasets"]["val"]["name"] == ("Set12" if "gray" in name else "Set5")
     assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(train_weights.SCALES)
 

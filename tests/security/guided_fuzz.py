@@ -27,10 +27,10 @@ with atheris.instrument_imports(include=["semanir_plugin", "yaml", "PIL", "tifff
 
     from semanir_plugin.basicsr_host.engine import schema
     from semanir_plugin.basicsr_host.engine.options import resolve_options
+    from semanir_plugin.basicsr_host.engine.run import read_run_options
     from semanir_plugin.errors import UserError
     from semanir_plugin.inference.images import decode_image
     from semanir_plugin.inference.photographs import decode_photograph
-    from semanir_plugin.option_files import apply_overrides, load_options
 
 RECIPES = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 FOLDER = Path(tempfile.mkdtemp(prefix="guided_fuzz_", dir="."))
@@ -48,7 +48,7 @@ def refused_in_one_line(check: Callable[[], object], *kinds: type[Exception]) ->
 
 
 def check_options(*entries: str, is_train: bool = True) -> None:
-    file = apply_overrides(load_options(FOLDER / "x.yml"), entries)
+    file = read_run_options(FOLDER / "x.yml", entries, is_train=is_train)
     schema.validate_options(file, is_train=is_train)
     resolve_options(file, is_train=is_train, root=Path())
 

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from semanir_plugin.cli import main
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import build_network
+from semanir_plugin.option_files import load_options
 from semanir_plugin.schema.sections import OptionError
 from tests.conftest import ROOT
 from tests.security.attacks import png_bomb
@@ -92,7 +93,9 @@ SCALARS = st.one_of(
     st.dates(),
     st.binary(max_size=4),
 )
-KEYS = st.one_of(st.sampled_from(["type", "name", "opt", "<<", "*", "test_1", "val", "train"]), st.text(max_size=6))
+KEYS = st.one_of(
+    st.sampled_from(["type", "name", "base", "sigma", "opt", "<<", "*", "test_1", "val", "train"]), st.text(max_size=6)
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
@@ -113,7 +116,7 @@ def places(value: object, keys: tuple = ()) -> Iterator[tuple]:
 def mutated_options(draw) -> tuple[str, dict]:
     """A shipped option file of which some parts are other ones, gone, of another place, or too many."""
     path = draw(st.sampled_from(RECIPES))
-    options = yaml.safe_load(path.read_text())
+    options = draw(st.sampled_from([load_options(path).data, yaml.safe_load(path.read_text())]))
     for _ in range(draw(st.integers(1, 3))):
         known = list(places(options))
         if not known:

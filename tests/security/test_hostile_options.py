@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import time
@@ -76,6 +77,29 @@ def test_every_command_refuses(photos, witness, capsys, command, attack):
 
 def test_an_endless_file(capsys):
     assert_refused(capsys, main(["train", "-opt", "/dev/zero"]), "/dev/zero", "256 KiB")
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        *("/etc/passwd", "/dev/zero", "/etc/passwd.yml", "../../../../etc/passwd", "..", ".", "sub.yml", "pipe.yml"),
+        *("device.yml", "loop.yml", "x.yml", "y.yml", "huge.yml", "bomb.yml", "apply.yml", "a\0.yml", "\x1b[2J.yml"),
+        *("a" * 5000 + ".yml", "{}.yml", "~/x.yml", 7, ["x.yml"], {"x": 1}),
+    ],
+    ids=lambda base: repr(base)[:20],
+)
+def test_a_base(witness, capsys, base):
+    Path("sub.yml").mkdir()
+    os.mkfifo("pipe.yml")
+    Path("device.yml").symlink_to("/dev/zero")
+    Path("loop.yml").symlink_to("loop.yml")
+    Path("huge.yml").write_text("# " + "a" * (1 << 20))
+    Path("bomb.yml").write_text(HOSTILE["aliases"])
+    Path("apply.yml").write_text(HOSTILE["apply"])
+    Path("y.yml").write_text("base: x.yml\n")
+    Path("x.yml").write_text(yaml.safe_dump({"name": "x", "base": base}))
+    assert_refused(capsys, main(["train", "-opt", "x.yml"]), ".yml")
+    assert not Path("executed").exists()
 
 
 def test_a_number_that_cannot_be_printed(capsys):

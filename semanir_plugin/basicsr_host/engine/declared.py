@@ -11,10 +11,7 @@ from semanir_plugin.schema.declarations import options_of
 from semanir_plugin.schema.sources import option_lookups
 from semanir_plugin.schema.values import Hint
 
-__all__ = ["FILE_KEYS", "ModelKeys", "dataset_kinds", "is_own", "known_keys"]
-
-FILE_KEYS = ("dataroot", "meta_info", "lq_cache")
-"""Prefixes of the dataset options that are paths."""
+__all__ = ["ModelKeys", "dataset_kinds", "is_own", "known_keys"]
 
 _FILLED_KEYS = {  # looked up by models, but set when the options are resolved
     *("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),

@@ -11,7 +11,7 @@ import torch
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
-from semanir_plugin.basicsr_host.engine.declared import FILE_KEYS, ModelKeys, dataset_kinds
+from semanir_plugin.basicsr_host.engine.declared import ModelKeys, dataset_kinds
 from semanir_plugin.basicsr_host.engine.sections import (
     LoggerOptions,
     PathOptions,
@@ -20,7 +20,7 @@ from semanir_plugin.basicsr_host.engine.sections import (
     ValidationOptions,
 )
 from semanir_plugin.errors import UserError
-from semanir_plugin.option_files import OptionFile, copy_options
+from semanir_plugin.option_files import FILE_KEYS, OptionFile, copy_options
 from semanir_plugin.schema.declarations import complete
 
 __all__ = ["resolve_options"]

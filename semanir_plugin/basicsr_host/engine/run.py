@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,11 +27,21 @@ from semanir_plugin.basicsr_host.engine.distributed import init_distributed, rea
 from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
 from semanir_plugin.basicsr_host.engine.options import resolve_options
 from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.shared_levels import share_levels
+from semanir_plugin.basicsr_host.engine.training_as_test import as_test
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.option_files import OptionFile, apply_overrides, load_options
+from semanir_plugin.option_files import OptionFile, load_options, read_option_file, self_contained_text
 from semanir_plugin.path_safety import check_inside
 
-__all__ = ["Run", "RunArguments", "build_guarded_dataset", "build_run_model", "open_run_folder", "start_run"]
+__all__ = [
+    "Run",
+    "RunArguments",
+    "build_guarded_dataset",
+    "build_run_model",
+    "open_run_folder",
+    "read_run_options",
+    "start_run",
+]
 
 
 @dataclass(frozen=True)
@@ -73,13 +84,15 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     Raises:
         UserError: The options or the data are not right.
     """
-    file = apply_overrides(load_options(args.opt), args.force_yml)
+    file = read_run_options(args.opt, args.force_yml, is_train=is_train)
     warnings = validate_options(file, is_train=is_train)
     if file.data.get("deterministic"):
         make_deterministic()  # before anything starts CUDA
     port = (file.data.get("dist_params") or {}).get("port")
     init_distributed(args.launcher, port=port, timeout=read_timeout(file.data))
     logger = start_logging(get_dist_info()[0])
+    if file.recipe:
+        logger.info(f"{file.path} is {file.recipe}.")
     for warning in warnings:
         logger.warning(warning)
     opt = resolve_options(
@@ -96,6 +109,16 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     if opt.get("deterministic"):
         log_workspace()
     return Run(file, opt, logger)
+
+
+def read_run_options(path: str | os.PathLike[str], force_yml: Sequence[str] = (), *, is_train: bool) -> OptionFile:
+    """Read the option file of a training or of a test, with everything in its place, to be validated.
+
+    Raises:
+        UserError: A file cannot be read, or its parts do not fit together.
+    """
+    file = read_option_file(path, force_yml)
+    return share_levels(file if is_train else as_test(file))
 
 
 def _is_resumed(opt: Mapping[str, Any]) -> bool:
@@ -164,7 +187,7 @@ def _open_run_folder(run: Run, resumed: bool) -> None:
         Path(paths[key]).mkdir(parents=True, exist_ok=True)
     command = " ".join(sys.argv)
     header = f"# {time.asctime()}\n# {command}\n\n"
-    text = run.file.path.read_text(encoding="utf-8-sig")
+    text = self_contained_text(load_options(run.file.path))
     write_atomic((header + text).encode(), folder / run.file.path.name)
     log_to_file(run.logger, folder / f"{'train' if is_train else 'test'}_{run.opt['name']}_{get_time_str()}.log")
     run.logger.info(get_env_info().rpartition("Version Information: ")[2].strip())

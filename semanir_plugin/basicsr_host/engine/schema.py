@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from semanir_plugin.archs.mixed_arch import MixedArch
 from semanir_plugin.basicsr_host.compat.repairs import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.engine import host_options
-from semanir_plugin.basicsr_host.engine.declared import FILE_KEYS, ModelKeys, dataset_kinds, is_own, known_keys
+from semanir_plugin.basicsr_host.engine.declared import ModelKeys, dataset_kinds, is_own, known_keys
 from semanir_plugin.basicsr_host.engine.phases import PHASE_LISTS, PhaseOptions
 from semanir_plugin.basicsr_host.engine.schedules import build_optimizer, try_schedule
 from semanir_plugin.basicsr_host.engine.sections import (
@@ -36,7 +36,7 @@ from semanir_plugin.basicsr_host.engine.sections import (
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS, dataset_problems, protocol_problems, split_metrics
 from semanir_plugin.errors import describe_unknown
 from semanir_plugin.mixing import MixEntry
-from semanir_plugin.option_files import OptionFile
+from semanir_plugin.option_files import FILE_KEYS, OptionFile
 from semanir_plugin.path_safety import can_name_file
 from semanir_plugin.schema.declarations import options_of
 from semanir_plugin.schema.sections import Section

@@ -31,7 +31,10 @@ class RunOptions:
     Attributes:
         name: Of the run, and of its folder.
         model_type: Model, which trains or tests the networks: `SemanIRModel`, or one of BasicSR.
+        base: Option file, seen from this one or shipped, of everything that is not said here.
         scale: Factor between the sizes of ground truth and input; 1 where both have one size.
+        sigma: Noise level, or range, of the datasets that take one and have none of their own.
+        quality: JPEG quality, or range, likewise.
         num_gpu: GPUs to use; `auto`: all there are.
         manual_seed: Seed of all random numbers; without, one is drawn and logged.
         deterministic: Whether a run on GPUs gives the same bits again, which takes more time.
@@ -46,7 +49,10 @@ class RunOptions:
 
     name: str
     model_type: str
+    base: str | None = None
     scale: Count | None = None
+    sigma: float | Sequence[float] | None = None
+    quality: int | Sequence[int] | None = None
     num_gpu: Literal["auto"] | FromZero = "auto"
     manual_seed: Annotated[int, Range(least=0, below=2**32)] | None = None
     deterministic: bool = False

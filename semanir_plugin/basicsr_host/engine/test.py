@@ -47,8 +47,7 @@ def test(args: RunArguments) -> Scores:
     model = build_run_model(run)
     for loader in loaders:
         dry_run(model, loader.dataset.first_sample())
-    if not run.opt["path"].get("pretrain_network_g") and any(True for _ in model.net_g.parameters()):
-        run.logger.warning("path.pretrain_network_g is not set: untrained weights are scored.")
+    _tell_weights(run, model)
     open_run_folder(run)
     topk = run.opt["val"].get("topk")
     scores = _score_each_topk(run, model, loaders, topk) if isinstance(topk, list) else _score_all(run, model, loaders)
@@ -57,6 +56,15 @@ def test(args: RunArguments) -> Scores:
     path = Path(run.opt["path"]["results_root"], "metrics.json")
     path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
+
+
+def _tell_weights(run: Run, model: Any) -> None:
+    """Log what is scored, which a training's option file does not name."""
+    path = run.opt["path"]
+    if path.get("pretrain_network_g"):
+        run.logger.info(f"Weights: {path['pretrain_network_g']}, {path.get('param_key_g', 'params')}")
+    elif any(True for _ in model.net_g.parameters()):
+        run.logger.warning("path.pretrain_network_g is not set: untrained weights are scored.")
 
 
 def _score_all(run: Run, model: Any, loaders: Sequence[Any]) -> Scores:

@@ -31,7 +31,7 @@ from semanir_plugin.evaluation.leaderboard.references import image_path, write_r
 from semanir_plugin.evaluation.leaderboard.report import write_reports
 from semanir_plugin.evaluation.leaderboard.results import Cells, Failures, assemble
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, hash_files
-from semanir_plugin.option_files import apply_overrides, load_options
+from semanir_plugin.option_files import read_option_file
 from semanir_plugin.path_safety import check_inside
 from semanir_plugin.pixels import FloatImage, to_uint8
 
@@ -50,9 +50,11 @@ def run_leaderboard(args: RunArguments) -> dict[str, Any]:
     Raises:
         UserError: The options or the images of a test set are not right, or the results cannot be written.
     """
-    file = apply_overrides(load_options(args.opt), args.force_yml)
+    file = read_option_file(args.opt, args.force_yml)
     init_distributed(args.launcher, timeout=TIMEOUT)
     logger = start_logging(get_dist_info()[0])
+    if file.recipe:
+        logger.info(f"{file.path} is {file.recipe}.")
     board = read_board(file, Path.cwd())
     try:
         return _Computation(board, logger).run()

@@ -301,7 +301,7 @@ def shown_by_torchrun(error_file):
 
 
 def test_torchrun_shows_the_traceback_of_what_went_wrong(error_file, monkeypatch, capsys):
-    monkeypatch.setattr(run, "load_options", lambda path: 1 / 0)
+    monkeypatch.setattr(run, "read_option_file", lambda path, force_yml: 1 / 0)
     assert main(["train", "-opt", str(TRAIN)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     shown = shown_by_torchrun(error_file)

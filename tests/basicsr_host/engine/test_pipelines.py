@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from semanir_plugin.cli import main
+from semanir_plugin.option_files import load_options
 from tests.conftest import ROOT, tiny_overrides
 
 TRAIN = str(ROOT / "options" / "train_SemanIR_SRx4.yml")
@@ -144,7 +145,7 @@ def test_bicubic_has_the_published_figures(benchmark_data, name, psnr):
     from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     write_sr_pairs(find_images(benchmark_data / "test" / name), f"datasets/{name}", 4)
-    options = yaml.safe_load((ROOT / "options" / "test_Bicubic_SRx4.yml").read_text())
+    options = load_options("test_Bicubic_SRx4.yml").data
     options["datasets"] = {key: each for key, each in options["datasets"].items() if each["name"] == name}
     Path("bicubic.yml").write_text(yaml.safe_dump(options))
     assert main(["test", "-opt", "bicubic.yml", "--force_yml", "val:save_img=false"]) == 0
@@ -178,7 +179,7 @@ def wrong_input(capsys, code, *words):
         ({"path__pretrain_network_g": "gone.pth"}, ["gone.pth"]),
         ({"path__resume_state": "gone.state"}, ["gone.state"]),
         ({"network_g__in_chans": 1}, ["network_g", "3 x "]),
-        ({"val__metrics__psnr__crop_border": "a"}, ["val:metrics:psnr: crop_border"]),
+        ({"val__metrics": "{mine: {type: calculate_psnr, crop_border: a}}"}, ["val:metrics:mine: crop_border"]),
         ({"train__pixel_opt__loss_weight": "abc"}, ["train:pixel_opt: loss_weight"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -222,6 +223,7 @@ def test_stock_models_train_too(sr_data, model, network):
     entries = [e for e in tiny_overrides(sr_data) if not e.startswith(("network_g", "train:amp"))]
     options = yaml.safe_load(Path(recipe_with(network)).read_text())
     options["dist_params"] = {"backend": "nccl", "port": 29500}  # as stock recipes have it
+    options["val"]["metrics"] = {"psnr": {"type": "calculate_psnr", "crop_border": 4}}
     for key in ("amp", "grad_clip", "accumulation_steps"):
         del options["train"][key]
     Path("other.yml").write_text(yaml.safe_dump({**options, "model_type": model}))
