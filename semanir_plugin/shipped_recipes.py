@@ -11,7 +11,10 @@ from typing import Any
 
 from semanir_plugin.plain_yaml import parse_yaml
 
-__all__ = ["Recipe", "find_recipe", "recipe_folder", "shipped_recipes"]
+__all__ = ["SCHEMA_LINE", "Recipe", "find_recipe", "recipe_folder", "shipped_recipes"]
+
+SCHEMA_LINE = "# yaml-language-server: $schema="
+"""How an option file tells editors the JSON schema that completes and checks it."""
 
 _ALIASES = "aliases.yml"
 
@@ -34,7 +37,7 @@ class Recipe:
     def about(self) -> str:
         """What the file says first of itself."""
         with self.path.open(encoding="utf-8") as file:
-            return file.readline().lstrip("# ").rstrip()
+            return next(line.lstrip("# ").rstrip() for line in file if not line.startswith(SCHEMA_LINE))
 
     def __str__(self) -> str:
         values = " and ".join(f"{key} {value}" for key, value in self.values.items())

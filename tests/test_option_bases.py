@@ -255,7 +255,9 @@ def test_the_command_lists_shows_and_copies(capsys):
     assert len(lines) == 6
     assert "train_SemanIRUNet_color_DN15.yml  train_SemanIRUNet_color_DN.yml of this package, with sigma 15" in lines
     assert main(["options", "show", "train_SemanIR_SRx4"]) == 0
-    assert capsys.readouterr().out == (ROOT / "options" / "train_SemanIR_SRx4.yml").read_text()
+    schema, *lines = capsys.readouterr().out.splitlines()
+    assert lines == (ROOT / "options" / "train_SemanIR_SRx4.yml").read_text().splitlines()[1:]
+    assert Path(schema.rpartition("$schema=")[2]).is_file()
     for folder in ((), ("new/folder",)):
         assert main(["options", "copy", "train_SemanIR_B_SRx2", *folder]) == 0
         copied = Path(capsys.readouterr().out.strip())

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semanir_plugin.cli.parser import Subparsers
+
+if TYPE_CHECKING:
+    from semanir_plugin.option_files import OptionFile
 
 EPILOG = """\
 Every NAME is also found by -opt, where there is no such file: basicsr train -opt train_SemanIR_SRx4.yml
@@ -60,16 +64,16 @@ def list_options(args: argparse.Namespace) -> None:
 
 def show_options(args: argparse.Namespace) -> None:
     """Print a file that needs no other."""
-    from semanir_plugin.option_files import load_options, self_contained_text
+    from semanir_plugin.option_files import load_options
 
-    print(self_contained_text(load_options(args.name)), end="")
+    print(_text_of(load_options(args.name)), end="")
 
 
 def copy_file(args: argparse.Namespace) -> None:
     """Write a file that needs no other, where there is none of its name."""
     from semanir_plugin.atomic_io import write_atomic
     from semanir_plugin.errors import UserError
-    from semanir_plugin.option_files import load_options, self_contained_text
+    from semanir_plugin.option_files import load_options
 
     file = load_options(args.name)
     target = Path(args.folder, file.path.name)
@@ -77,7 +81,16 @@ def copy_file(args: argparse.Namespace) -> None:
         raise UserError(f"{target}: is there already; remove it, or name another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self_contained_text(file).encode(), target)
+        write_atomic(_text_of(file).encode(), target)
     except OSError as error:
         raise UserError(f"{error.filename or target}: cannot be written: {error.strerror}") from error
     print(target)
+
+
+def _text_of(file: OptionFile) -> str:
+    """Return the text of a file that needs no other, and names the JSON schema where that is."""
+    from semanir_plugin.option_files import self_contained_text
+    from semanir_plugin.shipped_recipes import SCHEMA_LINE, recipe_folder
+
+    schema = "semanir_plugin.schema.json"
+    return self_contained_text(file).replace(f"{SCHEMA_LINE}{schema}", f"{SCHEMA_LINE}{recipe_folder() / schema}", 1)

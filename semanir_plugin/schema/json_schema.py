@@ -39,7 +39,7 @@ def _limits(limits: Range) -> list[tuple[str, float]]:
 
 
 def section_schema(options: Sequence[Option], *, nullable: bool = True, **more: Schema) -> Schema:
-    """Return the JSON schema of a section.
+    """Return the JSON schema of a section, in which nothing is required: a base may have it.
 
     Args:
         options: What it takes.
@@ -50,9 +50,7 @@ def section_schema(options: Sequence[Option], *, nullable: bool = True, **more: 
     for key, content in more.items():
         meaning = {"description": properties[key]["description"]} if "description" in properties[key] else {}
         properties[key] = {**meaning, **content}
-    required = [each.name for each in options if each.required]
-    kind: Schema = {"type": ["object", "null"] if nullable and not required else "object", "properties": properties}
-    return {**kind, "required": required} if required else kind
+    return {"type": ["object", "null"] if nullable else "object", "properties": properties}
 
 
 def _describe(option: Option, *, nullable: bool) -> Schema:
@@ -75,4 +73,4 @@ def by_type(sections: Mapping[str, Schema], *, known: Sequence[str] = ()) -> Sch
         for name, schema in sections.items()
     ]
     kinds = {"anyOf": [{"enum": sorted({*sections, *known})}, {"type": "string"}]}
-    return {"type": "object", "properties": {"type": kinds}, "required": ["type"], "allOf": cases}
+    return {"type": ["object", "null"], "properties": {"type": kinds}, "allOf": cases}

@@ -153,7 +153,7 @@ def _dataset_schema() -> Schema:
 
 def _train_schema() -> Schema:
     optimizer = _called(known_optimizers(), host_options.OPTIMIZER_HINTS)
-    loss = {"anyOf": [_called(dict(iter(LOSS_REGISTRY)), host_options.LOSS_HINTS), {"type": "null"}]}
+    loss = _called(dict(iter(LOSS_REGISTRY)), host_options.LOSS_HINTS)
     schema = section_schema(
         [*options_of(TrainingOptions), *options_of(SemanIRTrainingOptions)],
         optim_g=optimizer,
@@ -161,7 +161,7 @@ def _train_schema() -> Schema:
         pixel_opt=loss,
         perceptual_opt=loss,
     )
-    return {**schema, "type": ["object", "null"], "patternProperties": {"^optim_": optimizer, "_opt$": loss}}
+    return {**schema, "patternProperties": {"^optim_": optimizer, "_opt$": loss}}
 
 
 def _called(known: Mapping[str, Callable[..., Any]], hints: Mapping[str, Hint]) -> Schema:
@@ -169,7 +169,7 @@ def _called(known: Mapping[str, Callable[..., Any]], hints: Mapping[str, Hint]) 
     names = sorted(name.removesuffix("_basicsr") for name in known)
     properties = section_schema(_options_of_hints(hints), nullable=False)["properties"]
     kinds = {"anyOf": [{"enum": names}, {"type": "string"}]}
-    return {"type": "object", "properties": {**properties, "type": kinds}, "required": ["type"]}
+    return {"type": ["object", "null"], "properties": {**properties, "type": kinds}}
 
 
 def _metrics() -> Schema:

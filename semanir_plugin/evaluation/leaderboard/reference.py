@@ -27,11 +27,11 @@ def board_parts() -> Iterator[Part]:
 
 def board_schema() -> Schema:
     """Return the JSON schema of option files for `basicsr leaderboard`."""
-    models = [{**section_schema(options_of(kind)), "required": [key]} for key, kind in MODEL_KINDS.items()]
+    model = section_schema([option for kind in MODEL_KINDS.values() for option in options_of(kind)])
     return section_schema(
         options_of(BoardOptions),
         protocol={"enum": sorted(PROTOCOLS)},
-        models={"type": ["object", "null"], "additionalProperties": {"anyOf": [*models, {"type": "null"}]}},
+        models={"type": ["object", "null"], "additionalProperties": model},
         test_sets={"type": "object", "additionalProperties": section_schema(options_of(TestSetOptions))},
         cost=section_schema(options_of(CostOptions)),
         path=section_schema(options_of(BoardPathOptions)),
