@@ -64,7 +64,7 @@ def naive_uint8(image, scale):
     return image
 
 
-@pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 1 / 4, 1 / 8, 2])
+@pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 1 / 4, 1 / 8])
 def test_8_bit_is_rounded_after_each_pass(photos, scale):
     pixels = cv2.imread(str(photos["chelsea.png"]))[100:148, 140:236]
     pixels[:, 50:] = np.where(pixels[:, 50:] > 128, 255, 0)  # edges, at which both passes overshoot
@@ -72,15 +72,6 @@ def test_8_bit_is_rounded_after_each_pass(photos, scale):
     assert resized.dtype == np.uint8
     np.testing.assert_array_equal(resized, naive_uint8(pixels, scale))
     assert (resized != to_uint8(imresize(to_float(pixels), scale))).mean() > 0.05, "rounded once is another image"
-
-
-def test_ties_go_up():
-    """At half the size, a lone pixel has weights of n / 2048 and of 255 - n / 2048 around it: 8 bit hit a half."""
-    lines = np.random.default_rng(0).integers(0, 256, (4096, 8), dtype=np.uint8)
-    exact = np.apply_along_axis(naive, 1, lines, 1 / 2)
-    ties = exact % 1 == 0.5
-    assert ties.sum() > 3
-    np.testing.assert_array_equal(imresize_uint8(lines.T[..., None], 1 / 2)[:, 0, 0], naive_uint8(lines.T, 1 / 2)[:, 0])
 
 
 @pytest.mark.parametrize("upscale", [1, 2, 3, 4])

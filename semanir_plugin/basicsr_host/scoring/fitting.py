@@ -55,7 +55,8 @@ def _degradation_problems(
 ) -> Iterator[Problem]:
     parameters = inspect.signature(schema).parameters
     for key, wanted in degrade.options.items():
-        if options.get(key, parameters[key].default) != wanted:
+        given = options.get(key)
+        if (parameters[key].default if given is None else given) != wanted:
             yield key, f"the protocol {label} needs {key}: {wanted}"
 
 

@@ -30,10 +30,11 @@ def split_metrics(metrics: Any) -> tuple[str | None, dict[str, Block]]:
 
     Args:
         metrics: A protocol's name; BasicSR's metrics by name, where the key `protocol` may hold a protocol's; or None.
+            A metric that is null counts as absent.
     """
     if isinstance(metrics, str):
         return metrics, {}
-    blocks = dict(metrics or {})
+    blocks = {name: block for name, block in (metrics or {}).items() if block is not None}
     return (blocks.pop("protocol"), blocks) if isinstance(blocks.get("protocol"), str) else (None, blocks)
 
 

@@ -177,6 +177,33 @@ def test_images_too_small_to_be_scored(options, refused, metric, border, needs):
             check_datasets(opt)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "place", "told"),
+    [
+        ("sr_y_crop", "gt", "GT a.png, 64x14, is too small for the protocol sr_y_crop: both sides need 15 pixels"),
+        ("basicsr_rgb_mod12", "gt", "GT a.png, 32x16, of which the protocol basicsr_rgb_mod12 scores 24x12: make in"),
+        ({"n": {"type": "calculate_niqe", "crop_border": 0}}, "gt", "GT a.png, 32x16, is too small for calculate_niqe"),
+        (
+            {"n": {"type": "calculate_niqe", "crop_border": 0}},
+            "lq",
+            "the result of a.png, 32x16, is too small for calc",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_scored_has_the_size_for_it(options, lq, gt, metrics, place, told):
+    """Of pairs what BasicSR crops the ground truth to, of single images the result."""
+    opt = {**options("test"), "val": {"metrics": metrics}, "scale": 2}
+    if metrics == "sr_y_crop":
+        check_datasets(opt)
+        write(lq, a=(32, 7)), write(gt, a=(64, 15))  # the last row is cropped
+    elif place == "lq":
+        del opt["datasets"]["test"]["dataroot_gt"]
+        opt["datasets"]["test"]["type"] = "SingleImageDataset"
+    with pytest.raises(UserError, match=f"^datasets:test:dataroot_{place}: {told}"):
+        check_datasets(opt)
+
+
 def test_a_truncated_png_is_named(options, refused, gt):
     path = gt / "b.png"
     path.write_bytes(path.read_bytes()[:-20])

@@ -218,6 +218,20 @@ def test_training_continues_from_a_saved_state(tmp_path):
     assert resumed.best_metric_results == first.best_metric_results
 
 
+@pytest.mark.parametrize(
+    ("written", "resumed", "kept"),
+    [("sr_y_crop", "sr_y_crop", True), ("sr_y_crop@1", "sr_y_crop", False), ("basicsr_rgb_mod12", "sr_y_crop", False)],
+)
+def test_the_best_scores_are_of_the_same_protocol(tmp_path, written, resumed, kept):
+    first = trained(tmp_path, steps=1, val={"metrics": written})
+    record = {"better": "higher", "val": 30.0, "iter": 1}
+    first.best_metric_results = {"Set5": {"psnr": record, "ssim": record}}
+    first.save(0, 1)
+    second = build_model(options(tmp_path, val={"metrics": resumed}))
+    second.resume_training(torch.load(tmp_path / "1.state", weights_only=True))
+    assert second.best_metric_results == (first.best_metric_results if kept else {})
+
+
 def test_the_best_network_is_kept(tmp_path):
     model = trained(tmp_path, val={"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}})
     best = tmp_path / "net_g_best.pth"

@@ -28,7 +28,7 @@ def scorer(metrics, scale=1):
     [
         (None, (None, {})),
         ("derain_y", ("derain_y", {})),
-        ({"psnr": PSNR}, (None, {"psnr": PSNR})),
+        ({"psnr": PSNR, "ssim": None, "protocol": None}, (None, {"psnr": PSNR})),
         ({"niqe": NIQE, "protocol": "derain_y"}, ("derain_y", {"niqe": NIQE})),
         ({"protocol": PSNR}, (None, {"protocol": PSNR})),
     ],
@@ -133,7 +133,7 @@ def test_what_goes_with_a_protocol(name, scale, blocks, told):
         ("denoising_color_bgr", "GaussianNoiseDataset", {}, None),
         ("denoising_color_rgb", "GaussianNoiseDataset", {}, "denoising_color_rgb-v1 needs noise_order: rgb"),
         ("denoising_color_bgr", "GaussianNoiseDataset", {"noise_seed": 1}, "needs noise_seed: 0"),
-        ("sr_y_crop", "BicubicSRDataset", {}, None),
+        ("sr_y_crop", "BicubicSRDataset", {"bicubic": None}, None),
         ("sr_y_crop@1", "BicubicSRDataset", {}, "the protocol sr_y_crop-v1 needs bicubic: basicsr"),
         ("sr_y_crop", "BicubicSRDataset", {"multiple_of": 12}, "needs multiple_of: 1"),
         ("basicsr_rgb_mod12", "BicubicSRDataset", {"bicubic": "basicsr"}, "needs multiple_of: 12"),
