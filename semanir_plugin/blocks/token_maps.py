@@ -8,12 +8,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from semanir_plugin.blocks.attention import Context, build_attention
+from semanir_plugin.blocks.attention import AttentionKind, Context, build_attention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp, build_feed_forward
 from semanir_plugin.blocks.padding import pad_to_multiple
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
 from semanir_plugin.blocks.windows import WindowGrid
 from semanir_plugin.ops.key_semantics import Similarity
+from semanir_plugin.schema.values import Count, FromZero, Positive
 
 __all__ = [
     "BLOCKS",
@@ -49,11 +50,11 @@ class MapAttention(nn.Module):
         self,
         dim: int,
         *,
-        kind: str = "assa",
-        num_heads: int | None = None,
-        window_size: int = 8,
-        shift: int = 0,
-        topk: int | None = None,
+        kind: AttentionKind = "assa",
+        num_heads: Count | None = None,
+        window_size: Count = 8,
+        shift: FromZero = 0,
+        topk: Count | None = None,
         similarity: Similarity = "dot",
     ) -> None:
         super().__init__()
@@ -117,10 +118,10 @@ class KeySemanticMapAttention(MapAttention):
         self,
         dim: int,
         *,
-        num_heads: int | None = None,
-        window_size: int = 8,
-        shift: int = 0,
-        topk: int | None = None,
+        num_heads: Count | None = None,
+        window_size: Count = 8,
+        shift: FromZero = 0,
+        topk: Count | None = None,
         similarity: Similarity = "dot",
         shared: SharedSemantics | None = None,
     ) -> None:
@@ -184,27 +185,27 @@ def choose_topk(topk: int | None, tokens: int) -> int:
     return topk
 
 
-def _assa(dim: int, *, num_heads: int | None = None, window_size: int = 8, shift: int = 0) -> MapAttention:
+def _assa(dim: int, *, num_heads: Count | None = None, window_size: Count = 8, shift: FromZero = 0) -> MapAttention:
     """Adaptive sparse attention: a softmax and a squared-ReLU branch in learned shares (AST, section 3.2)."""
     return MapAttention(dim, kind="assa", num_heads=num_heads, window_size=window_size, shift=shift)
 
 
-def _window(dim: int, *, num_heads: int | None = None, window_size: int = 8, shift: int = 0) -> MapAttention:
+def _window(dim: int, *, num_heads: Count | None = None, window_size: Count = 8, shift: FromZero = 0) -> MapAttention:
     """Softmax attention among all tokens of a window (Swin, section 3.2)."""
     return MapAttention(dim, kind="window", num_heads=num_heads, window_size=window_size, shift=shift)
 
 
-def _frfn(dim: int, *, mlp_ratio: float = 2.0) -> FRFN | LeFF | Mlp:
+def _frfn(dim: int, *, mlp_ratio: Positive = 2.0) -> FRFN | LeFF | Mlp:
     """Feature refinement feed-forward network (AST, section 3.3)."""
     return build_feed_forward("frfn", dim, mlp_ratio)
 
 
-def _leff(dim: int, *, mlp_ratio: float = 2.0) -> FRFN | LeFF | Mlp:
+def _leff(dim: int, *, mlp_ratio: Positive = 2.0) -> FRFN | LeFF | Mlp:
     """Feed-forward network with a depthwise convolution in the middle (Uformer, section 3.2)."""
     return build_feed_forward("leff", dim, mlp_ratio)
 
 
-def _mlp(dim: int, *, mlp_ratio: float = 2.0) -> FRFN | LeFF | Mlp:
+def _mlp(dim: int, *, mlp_ratio: Positive = 2.0) -> FRFN | LeFF | Mlp:
     """Linear, GELU, Linear on each token."""
     return build_feed_forward("mlp", dim, mlp_ratio)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from semanir_plugin.blocks.token_maps import BLOCKS
 from semanir_plugin.errors import near_match
+from semanir_plugin.schema.declarations import options_of
+from semanir_plugin.schema.values import conforms, describe_hint
 
 __all__ = ["MixEntry"]
 
@@ -71,10 +72,12 @@ class MixEntry:
         for name, kinds in (("residual", bool | None), ("share", bool | str), ("where", str)):
             if not isinstance(getattr(self, name), kinds):
                 raise ValueError(f"{name} must be {_describe(kinds)}, got {getattr(self, name)!r}")
-        known = [name for name in inspect.signature(BLOCKS[self.what]).parameters if name not in FILLED]
-        for name in self.options:
-            if name not in known:
-                raise ValueError(_unknown(f"option of {self.what}", name, known))
+        hints = {each.name: each.hint for each in options_of(BLOCKS[self.what]) if each.name not in FILLED}
+        for name, value in self.options.items():
+            if name not in hints:
+                raise ValueError(_unknown(f"option of {self.what}", name, hints))
+            if not conforms(value, hints[name]):
+                raise ValueError(f"{self.what}: {name} must be {describe_hint(hints[name])}, got {value!r}")
 
 
 def _parse_what(what: Any) -> tuple[str, dict[str, Any]]:

@@ -180,9 +180,8 @@ class _Validation:
     def _check_accumulation(self, train: Section) -> None:
         """Refuse more parts than a batch has samples."""
         steps = train.values.get("accumulation_steps") or 1
-        batches = self.top.values.get("datasets") or {}
-        batches = batches.get("train") if isinstance(batches, dict) else None
-        sizes = [(batches or {}).get(key) for key in ("batch_size_per_gpu", "batch_sizes_per_gpu")]
+        batches = self.top.sub("datasets").sub("train").values
+        sizes = [batches.get(key) for key in ("batch_size_per_gpu", "batch_sizes_per_gpu")]
         for size in (size for each in sizes for size in _listed(each)):
             if conforms(steps, Count, whole=True) and conforms(size, Count, whole=True) and steps > size:
                 message = f"accumulation_steps {steps} is more than the batch of {size} that it divides"
@@ -231,7 +230,7 @@ class _Validation:
             section.report(problem, at=key)
         known = dict(iter(DATASET_REGISTRY))
         for dataset in (each for phase, each in self.top.sub("datasets").subs().items() if phase != "train"):
-            kind = known.get(dataset.values.get("type"))
+            kind = known.get(str(dataset.values.get("type")))
             for option, problem in dataset_problems(PROTOCOLS[name], kind, dataset.values) if kind else ():
                 dataset.report(problem, at=option)
 
@@ -305,7 +304,7 @@ class _DatasetValidation:
             counts = ", ".join(f"{key} has {len(each)}" for key, each in lists.items())
             section.report(f"the lists need one entry per phase each, but {counts}", at="iters")
             return
-        total, wanted = int(sum(lists["iters"])), (self.top.values.get("train") or {}).get("total_iter")
+        total, wanted = int(sum(lists["iters"])), self.top.sub("train").values.get("total_iter")
         if conforms(wanted, Count, whole=True) and total != wanted:
             section.report(f"iters add up to {total}, not to the {wanted} of train:total_iter", at="iters")
 
