@@ -182,7 +182,8 @@ class _Validation:
         steps = train.values.get("accumulation_steps") or 1
         batches = self.top.values.get("datasets") or {}
         batches = batches.get("train") if isinstance(batches, dict) else None
-        sizes = [(batches or {}).get(key) for key in ("batch_size_per_gpu", "batch_sizes_per_gpu")]
+        batches = batches if isinstance(batches, dict) else {}
+        sizes = [batches.get(key) for key in ("batch_size_per_gpu", "batch_sizes_per_gpu")]
         for size in (size for each in sizes for size in _listed(each)):
             if conforms(steps, Count, whole=True) and conforms(size, Count, whole=True) and steps > size:
                 message = f"accumulation_steps {steps} is more than the batch of {size} that it divides"
