@@ -34,7 +34,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that BasicSR's train and test scripts take."""
-    parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML, BasicSR's format)")
+    parser.add_argument(
+        "-opt", required=True, metavar="FILE", help="option file in BasicSR's format, or the name of a shipped one"
+    )
     parser.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),

@@ -7,9 +7,11 @@ import argparse
 from semanir_plugin.cli.parser import Subparsers, add_run_arguments
 
 EPILOG = """\
-Images, a log and metrics.json go to results/<name>, under the working directory or under path.results_root.
+The file may be that of a training: its validation sets are scored by the weights that it left as its best. Images, a
+log and metrics.json go to results/<name>, under the working directory or under path.results_root.
 
   basicsr test -opt options/test_SemanIR_SRx4.yml
+  basicsr test -opt options/train_SemanIR_SRx4.yml
   basicsr test -opt options/test_SemanIR_SRx4.yml --force_yml path:pretrain_network_g=net_g_latest.pth val:topk=256
 """
 

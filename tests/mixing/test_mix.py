@@ -333,7 +333,7 @@ def test_weights_of_another_host_are_refused():
         ("EDSR", {"where": "body.0", "what": "frnf"}, "unknown block 'frnf'; did you mean 'frfn'"),
         ("EDSR", {"where": "body.0", "what": {"type": "assa", "heads": 2}}, "unknown option of assa 'heads'; did you mean 'num_heads'"),
         ("EDSR", {"where": "body.0", "what": {"type": "assa", "num_heads": 3}}, r"\(8 channels\).*not a multiple of the 3 heads.*fit: 1, 2, 4, 8"),
-        ("EDSR", {"where": "body.0", "what": {"type": "assa", "num_heads": "3"}}, "body.0"),
+        ("EDSR", {"where": "body.0", "what": {"type": "assa", "num_heads": "3"}}, "num_heads must be a whole number of at least 1"),
         ("EDSR", {"where": "body.0", "what": {"type": "key_semantic", "topk": 0}}, "topk must be a whole number of at least 1"),
         ("EDSR", {"where": "body.0", "what": {"type": "window", "shift": 9}}, "shift must be at least 0 and below window_size"),
         ("EDSR", {"where": "body.0"}, "missing what"),

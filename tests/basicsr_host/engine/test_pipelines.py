@@ -171,7 +171,7 @@ def wrong_input(capsys, code, *words):
         ({"network_g__embed_dims": 8}, ["embed_dims", "did you mean 'embed_dim'"]),
         ({"train__pixel_opt__type": "L1Los"}, ["L1Los", "L1Loss"]),
         ({"network_g__upscale": 3}, ["upscale 3", "scale 4"]),
-        ({"scale": 5, "network_g__upscale": 5, "datasets__train__gt_size": 40}, ["dataroot_lq", "not a factor of 5"]),
+        ({"scale": 3, "network_g__upscale": 3, "datasets__train__gt_size": 48}, ["dataroot_lq", "not a factor of 3"]),
         ({"datasets__train__dataroot_gt": "no/such/GT.lmdb"}, ["datasets:train:dataroot_gt", "no/such/GT.lmdb"]),
         ({"network_g__num_heads": "[3,3]"}, ["not a multiple of the 3 heads"]),
         ({"train__optim_g__type": "Adan"}, ["Adan", "Adam"]),
