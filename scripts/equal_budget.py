@@ -182,7 +182,7 @@ def compare(runs: dict[tuple[Row, int], Weights], args: argparse.Namespace) -> s
     folder = Path("results", "equal_budget")
     curves = [str(training.run) for training in names.values()]
     basicsr("curves", *curves, "--names", *names, "-o", str(folder / "curves.png"))
-    measured = {each["name"]: each for each in json.loads((folder / "results.json").read_text())["rows"]}
+    measured = {each["model"]: each for each in json.loads((folder / "results.json").read_text())["rows"]}
     table = "\n".join(make_table(runs, measured, args.seeds))
     write_atomic(f"{table}\n".encode(), folder / "table.md")
     return f"\n{folder}: table.md, curves.png, results.html\n\n{table}"
@@ -217,7 +217,7 @@ def make_table(
         calls = [read_facts(runs[row, seed]) for seed in seeds]
         iterations, minutes = (mean(each[index] for each in calls) for index in (0, 1))
         cells = " | ".join(map(score_cell, collect(scores)))
-        cost = f"{scores[0]['parameters']:,} | {scores[0]['flops'] / 1e9:.2f} G"
+        cost = f"{scores[0]['parameters']:,} | {scores[0]['mult_adds'] / 1e9:.2f} G"
         yield f"| {row.label} | {cost} | {iterations:,.0f} in {minutes:.0f} min | {cells} |"
 
 

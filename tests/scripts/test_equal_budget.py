@@ -76,7 +76,7 @@ def test_recipes_and_variants_are_trained_scored_and_tabulated(run, recipe, tmp_
     rows = [line.split(" | ")[0] for line in table.splitlines()[2:]]
     assert rows == ["| bicubic", "| tiny", "| tiny, cosine"], "the recipe's own window is no variant"
     assert len(list((tmp_path / "weights").glob("tiny*/*.safetensors"))) == 4
-    measured = {each["name"]: each for each in json.loads((folder / "results.json").read_text())["rows"]}
+    measured = {each["model"]: each for each in json.loads((folder / "results.json").read_text())["rows"]}
     of_seeds = [measured[f"tiny, cosine, seed {seed}"]["cells"]["Set14"]["scores"]["psnr"] for seed in (0, 1)]
     cell = table.splitlines()[-1].split(" | ")[5]
     told = [float(number) for number in re.findall(r"[\d.]+", cell)]

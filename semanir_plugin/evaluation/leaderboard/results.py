@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from semanir_plugin.basicsr_host.scoring import mean_score
 from semanir_plugin.evaluation.leaderboard.board import Board
+from semanir_plugin.evaluation.leaderboard.columns import COSTS
 from semanir_plugin.evaluation.leaderboard.references import image_path, reference_paths
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, slugify
 
@@ -49,6 +51,8 @@ def assemble(
         "task": protocol.task,
         "protocol": {key: getattr(protocol, key) for key in ("name", "version", "description")},
         "metrics": metrics,
+        "costs": [asdict(column) for column in COSTS],
+        "cost_size": [protocol.num_channels, *board.cost.size] if board.cost else None,
         "test_sets": [_describe(each) for each in board.test_sets],
         "environment": _environment(device),
         "rows": [*rows, *board.published],
@@ -63,7 +67,7 @@ def _describe(test_set: TestSet) -> dict[str, Any]:
 
 def _measured(board: Board, name: str, cost: Mapping[str, Any], cells: Cells, failures: Failures) -> dict[str, Any]:
     return {
-        "name": name,
+        "model": name,
         "kind": "measured",
         "source": board.models[name].source,
         **cost,
