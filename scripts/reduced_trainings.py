@@ -152,7 +152,7 @@ def scored_dataset(datasets: dict[str, Any], task: str, args: argparse.Namespace
 
 def locate(dataset: dict[str, Any], images: Path, phase: str, *, seed: int) -> dict[str, Any]:
     """Return where the images of a dataset are; pairs are made by synthetic rain, once."""
-    from make_rain import write_rain_pairs
+    from semanir_plugin.basicsr_host.data.rain_pairs import write_rain_pairs
 
     if "dataroot_lq" not in dataset:
         return {"dataroot_gt": str(images), "io_backend": {"type": "disk"}}

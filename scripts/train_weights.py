@@ -281,9 +281,8 @@ def make_training_set(recipe: dict[str, Any], data: Path, workers: int) -> dict[
 
 def make_pairs(images: Path, scale: int, workers: int) -> tuple[Path, Path]:
     """Return LMDBs of ground truths and inputs: LR images, or rainy ones at scale 1."""
-    from make_rain import write_rain_pairs
-
     from semanir_plugin.basicsr_host.data.pairing import find_images
+    from semanir_plugin.basicsr_host.data.rain_pairs import write_rain_pairs
     from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     folder = Path("weights", "data", f"BSD400_x{scale}" if scale > 1 else "BSD400_rain")
@@ -331,7 +330,7 @@ def resize(path: Path, folder: Path) -> None:
 
 def make_validation_set(recipe: dict[str, Any], data: Path) -> dict[str, Any]:
     """Return the validation set, small since it is used often: Set5, or Set12 for gray images."""
-    from make_rain import write_rain_pairs
+    from semanir_plugin.basicsr_host.data.rain_pairs import write_rain_pairs
 
     train = recipe["datasets"]["train"]
     val: dict[str, Any] = next(each for phase, each in recipe["datasets"].items() if phase.partition("_")[0] == "val")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, NoReturn
 
 from semanir_plugin.errors import near_match
@@ -24,12 +25,21 @@ class OneLineParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and report what is left over from within the subcommand it was given to."""
-        known, extras = super().parse_known_args(args, namespace)
+        args = sys.argv[1:] if args is None else args
+        known, extras = super().parse_known_args([self.spell(word) for word in args], namespace)
         if extras:
             near = near_match(extras[0].partition("=")[0], self._option_string_actions)
             hint = f", did you mean '{near}'?" if near else ""
             self.error(f"unknown argument '{extras[0]}'{hint}")
         return known, extras
+
+    def spell(self, word: str) -> str:
+        """Return a long flag as this parser spells it: in place of each dash an underscore will do, and the reverse."""
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--") or flag in self._option_string_actions:
+            return word
+        dashed = {known.replace("_", "-"): known for known in self._option_string_actions}
+        return dashed.get(flag.replace("_", "-"), flag) + equals + value
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,4 +60,4 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="set options, for example train:total_iter=1000 network_g:depths=[2,2]",
     )
     # Older launchers pass the local rank as a flag; the environment has it too.
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -1,27 +1,22 @@
+"""`basicsr prepare`: what its sub-subcommands write, and that the scripts of earlier are the same."""
+
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
 
+from semanir_plugin.cli import main
 from tests.conftest import ROOT
 
-sys.path.append(str(ROOT / "scripts"))
-import make_rain
 
-
-@pytest.fixture
-def run(monkeypatch):
-    monkeypatch.setattr(make_rain, "run_in_venv", lambda: None)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["make_rain.py", *map(str, arguments)])
-        return make_rain.main()
-
-    return call
+def run(*arguments):
+    return main(["prepare", "rain", *map(str, arguments)])
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def read(path):
     return cv2.imread(str(path)).astype(int)
 
 
-def test_pairs_follow_seed_and_name(run, folder, tmp_path):
+def test_pairs_follow_seed_and_name(folder, tmp_path):
     assert run(folder, tmp_path / "a", "--seed", 1) == 0
     for name in ("chelsea", "rocket"):
         gt, lq = (read(tmp_path / "a" / kind / f"{name}.png") for kind in ("GT", "LQ"))
@@ -51,17 +46,17 @@ def test_pairs_follow_seed_and_name(run, folder, tmp_path):
     assert not np.array_equal(a, c)
 
 
-def test_the_amount_is_that_of_the_streaks(run, folder, tmp_path, capsys):
+def test_the_amount_is_that_of_the_streaks(folder, tmp_path, capsys):
     assert run(folder, tmp_path / "usual") == run(folder, tmp_path / "more", "--amount", 4) == 0
     usual, more = (read(tmp_path / each / "LQ" / "chelsea.png").mean() for each in ("usual", "more"))
     assert more > usual + 5
     with pytest.raises(SystemExit) as ended:
         run(folder, tmp_path / "none", "--amount", 1, 0)
     assert ended.value.code == 2
-    assert "--amount must be above 0" in capsys.readouterr().err
+    assert "argument --amount: must be a number above 0 and at most 100, not '0'" in capsys.readouterr().err
 
 
-def test_several_amounts_take_turns(run, folder, tmp_path):
+def test_several_amounts_take_turns(folder, tmp_path):
     shutil.copy(folder / "chelsea.png", folder / "third.png")
     assert run(folder, tmp_path / "turns", "--amount", 0.5, 4) == run(folder, tmp_path / "light", "--amount", 0.5) == 0
     assert run(folder, tmp_path / "heavy", "--amount", 4) == 0
@@ -69,7 +64,7 @@ def test_several_amounts_take_turns(run, folder, tmp_path):
         assert np.array_equal(*(read(tmp_path / each / "LQ" / f"{name}.png") for each in ("turns", equal)))
 
 
-def test_what_is_wrong_is_told_in_a_line(run, folder, tmp_path, capsys):
+def test_what_is_wrong_is_told_in_a_line(folder, tmp_path, capsys):
     (tmp_path / "old" / "LQ").mkdir(parents=True)
     assert run(folder, tmp_path / "old") == 2
     assert "LQ is there already; remove it" in capsys.readouterr().err
@@ -86,3 +81,27 @@ def test_what_is_wrong_is_told_in_a_line(run, folder, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert run(folder, tmp_path / "file") == 2
     assert "cannot write there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "more"), [("prepare_sr_data", "sr", ["--scale", "2"]), ("make_rain", "rain", [])]
+)
+def test_the_scripts_are_the_same(folder, tmp_path, script, kind, more):
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), str(folder), "by_script", *more]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "SEMANIR_VENV": "0"}, check=True)
+    assert main(["prepare", kind, str(folder), str(tmp_path / "by_command"), *more]) == 0
+    by_script, by_command = (
+        {path.relative_to(tmp_path / each): path.read_bytes() for path in (tmp_path / each).rglob("*.png")}
+        for each in ("by_script", "by_command")
+    )
+    assert by_script == by_command
+    assert len(by_script) == 4
+
+
+def test_what_cannot_be_prepared_is_one_line(folder, tmp_path, capsys):
+    assert main(["prepare", "sr", str(folder), str(tmp_path / "out"), "--scale", "4", "--crop", "30"]) == 2
+    assert capsys.readouterr().err == (
+        "basicsr prepare sr: the side of the sub-images, 30, is not a multiple of the scale 4\n"
+    )
+    assert main(["prepare", "lmdb", "-i", str(folder), "-o", "a"]) == 2
+    assert capsys.readouterr().err.startswith("basicsr prepare lmdb: a: BasicSR wants")
