@@ -37,8 +37,8 @@ def patches_per_second(args: argparse.Namespace) -> float:
     """Return patches per second of processor time, in one thread, after as many that warm up."""
     import cv2
     import torch
-    from reduced_trainings import read_yaml
-    from train_weights import make_training_set
+    from trainings.data import make_training_set
+    from trainings.files import read_yaml
 
     from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset
     from semanir_plugin.basicsr_host.engine.run import build_guarded_dataset

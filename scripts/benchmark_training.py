@@ -110,7 +110,7 @@ def make_setup(recipe: Path, args: argparse.Namespace, device: str) -> dict[str,
     Raises:
         UserError: Of the data no such patches can be made.
     """
-    from reduced_trainings import read_yaml
+    from trainings.files import read_yaml
 
     options = read_yaml(recipe)
     dataset, network = options["datasets"]["train"], options["network_g"]

@@ -22,7 +22,7 @@ from semanir_plugin.pixels import to_float
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
-import train_weights
+from trainings.data import USUAL
 
 NAMES = sorted(shipped_weights())
 CARD = (FOLDER / "README.md").read_text()
@@ -40,7 +40,7 @@ SCORED = {
 def set5(benchmark_data, tmp_path):
     """Set5, and a folder `rain` of its images in the rain, as trainings are validated on."""
     folder = benchmark_data / "test" / "Set5"
-    write_rain_pairs(str(folder), tmp_path / "pairs", 2, train_weights.RAIN)
+    write_rain_pairs(str(folder), tmp_path / "pairs", 2, USUAL.rain)
     return {"gt": str(folder), "rain": str(tmp_path / "pairs" / "LQ")}
 
 
