@@ -282,7 +282,7 @@ def test_mixtures_stand_beside_their_hosts(run, tmp_path):
     networks = {row.label: row.recipe["network_g"] for row in group.rows}
     assert networks["SwinIR + key semantics"]["base"] == networks["SwinIR"]
     assert networks["SemanIR, ASSA"] | experiments.KEYS == networks["SemanIR, key semantics"]
-    assert networks["SemanIR, ASSA"]["attn"] == "assa"
+    assert (networks["SemanIR, ASSA"]["attn"], networks["SemanIR, ASSA"]["embed_dim"]) == ("assa", 24)
 
 
 SR = ROOT / "options" / "train_SemanIR_SRx4.yml"
