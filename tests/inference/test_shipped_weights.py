@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.basicsr_host.data.rain_pairs import write_rain_pairs
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.cli import main
 from semanir_plugin.degradations import downsample_bicubic
 from semanir_plugin.errors import UserError
