@@ -27,7 +27,7 @@ def main() -> int:
     if args.data is None or not (args.data / "train" / "BSD400").is_dir():
         parser.error("--data must name a folder with train/BSD400")
     run_in_venv()
-    from measuring import describe_machine
+    from semanir_plugin.evaluation.benchmark.measuring import describe_machine
 
     print(f"{describe_machine('cpu')}: {patches_per_second(args):,.0f} patches per second of one core")
     return 0

@@ -84,9 +84,9 @@ class Training:
     def _leave_parts(self) -> None:
         """Write down the progress of this call, and pack the files that another machine needs to go on."""
         import torch
-        from measuring import describe_machine
 
         from semanir_plugin.atomic_io import write_atomic
+        from semanir_plugin.evaluation.benchmark.measuring import describe_machine
 
         facts = json.loads(self.facts.read_text())
         call = {

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from semanir_plugin.errors import near_match
 
-__all__ = ["OneLineParser", "Subparsers", "add_run_arguments"]
+__all__ = ["OneLineParser", "Subparsers", "add_run_arguments", "image_size", "whole_number"]
 
 Subparsers = Any  # argparse keeps the type of its sub-parser action private
 
@@ -40,6 +40,21 @@ class OneLineParser(argparse.ArgumentParser):
             return word
         dashed = {known.replace("_", "-"): known for known in self._option_string_actions}
         return dashed.get(flag.replace("_", "-"), flag) + equals + value
+
+
+def whole_number(text: str, least: int = 1) -> int:
+    """Return a whole number of at least `least`, as a type of arguments."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not '{text}'")
+    return int(text)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Return height and width in pixels of HEIGHTxWIDTH, as a type of arguments."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 64x96, not '{text}'")
+    return int(height), int(width)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

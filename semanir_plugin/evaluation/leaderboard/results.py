@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from semanir_plugin.basicsr_host.scoring import mean_score
+from semanir_plugin.evaluation.benchmark.measuring import read_commit
 from semanir_plugin.evaluation.leaderboard.board import Board
 from semanir_plugin.evaluation.leaderboard.columns import COSTS
 from semanir_plugin.evaluation.leaderboard.references import image_path, reference_paths
@@ -108,7 +107,7 @@ def _environment(device: str) -> dict[str, Any]:
         "command": shlex.join(["basicsr", *sys.argv[1:]]),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "device": device,
-        "commit": _commit(),
+        "commit": read_commit(),
     }
 
 
@@ -120,16 +119,4 @@ def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Return the commit of the package, where it runs from a clone."""
-    clone = Path(__file__).resolve().parents[3]
-    if not (clone / ".git").exists():  # installed elsewhere, perhaps within a clone of something else
-        return None
-    command = ["git", "-C", str(clone), "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
         return None
