@@ -54,14 +54,21 @@ def test_networks_stand_side_by_side(capsys, task, image):
 
 @pytest.mark.parametrize("arguments", [[], ["--bf16"]], ids=str)
 def test_a_step_trains(monkeypatch, arguments):
-    nets = []
+    nets, before = [], []
     build = networks.Setup.build
-    monkeypatch.setattr(networks.Setup, "build", lambda setup: nets.append(build(setup)) or nets[-1])
+
+    def keep(setup):
+        nets.append(build(setup))
+        before.append(next(nets[-1].parameters()).clone())
+        return nets[-1]
+
+    monkeypatch.setattr(networks.Setup, "build", keep)
     monkeypatch.setattr(networks, "peak_mib", lambda *_: None)
     assert run("--repeats", "1", *arguments) == 0
-    for net, name in zip(nets, NETWORKS, strict=True):
+    for net, name, weights in zip(nets, NETWORKS, before, strict=True):
         assert type(net).__name__ == name
         assert net.training
+        assert not torch.equal(weights, next(net.parameters()))
         assert all(each.grad is not None and each.grad.isfinite().all() for each in net.parameters())
 
 
