@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
+from semanir_plugin.cli.grid import add_grid, read_grid
 from semanir_plugin.cli.parser import Subparsers
-
-if TYPE_CHECKING:
-    from semanir_plugin.basicsr_host.data.sub_images import SubImages
-
 
 EPILOG = """\
 Training reads an LMDB faster than many small files, and decodes less where images are cut into sub-images. An LMDB
@@ -42,9 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--filename-tmpl", default="{}", metavar="TMPL", help="an input's name by its ground truth's ({})")
     how.add_argument("--pair-by", metavar="REGEX", help="pair files in whose names this finds the same text, or group")
-    parser.add_argument("--crop", type=int, metavar="SIDE", help="cut into sub-images of this side (of a ground truth)")
-    parser.add_argument("--step", type=int, metavar="N", help="distance between sub-images (SIDE)")
-    parser.add_argument("--threshold", type=int, default=0, metavar="N", help="largest margin without a sub-image (0)")
+    add_grid(parser)
     parser.add_argument("--compress-level", type=int, default=1, choices=range(10), metavar="0-9", help="of PNG (1)")
     parser.add_argument("--workers", type=int, metavar="N", help="threads (one per core)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing LMDBs")
@@ -60,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     from semanir_plugin.basicsr_host.data.lmdb_writer import write_lmdbs
     from semanir_plugin.basicsr_host.data.pairing import find_pairs, find_singles
 
-    sub_images = _read_grid(args)
+    sub_images = read_grid(args)
     _check_folders(args)
     if len(args.input) == 1:
         found = find_singles(args.input[0])
@@ -88,17 +82,3 @@ def _check_folders(args: argparse.Namespace) -> None:
         raise UserError("--scale, --filename-tmpl and --pair-by are about two folders, but one is named")
     if args.scale < 1 or (args.workers is not None and args.workers < 1):
         raise UserError("--scale and --workers must be at least 1")
-
-
-def _read_grid(args: argparse.Namespace) -> SubImages | None:
-    from semanir_plugin.basicsr_host.data.sub_images import SubImages
-    from semanir_plugin.errors import UserError
-
-    if args.crop is None:
-        if args.step is not None or args.threshold:
-            raise UserError("--step and --threshold are about sub-images; give their side with --crop")
-        return None
-    step = args.crop if args.step is None else args.step
-    if args.crop < 1 or step < 1 or args.threshold < 0:
-        raise UserError("--crop and --step must be at least 1, --threshold at least 0")
-    return SubImages(side=args.crop, step=step, threshold=args.threshold)

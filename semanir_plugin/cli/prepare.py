@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from semanir_plugin.cli import lmdb
+from semanir_plugin.cli.grid import add_grid, read_grid
 from semanir_plugin.cli.parser import Subparsers
 
 SR_EPILOG = """\
@@ -22,6 +23,12 @@ the same command gives the same pairs, and with one --amount also of some of the
   basicsr prepare rain BSD400 datasets/rain/train --seed 1
   basicsr prepare rain BSD100 datasets/rain/test --seed 2 --amount 0.5 1 2 4
 """
+SUB_IMAGES_EPILOG = """\
+Files are called NAME_s001.png and so on, and appear when all are there. For pairs, and to go on after an interruption,
+use `basicsr prepare lmdb --crop`.
+
+  basicsr prepare sub-images 'DF2K/*_HR' datasets/DF2K_sub --crop 480 --step 240
+"""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -31,6 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
     kinds = parser.add_subparsers(title="kinds of data", metavar="KIND", required=True)
     _add_sr(kinds)
     _add_rain(kinds)
+    _add_sub_images(kinds)
     lmdb.add_parser(kinds)
     for kind, each in kinds.choices.items():
         each.set_defaults(subcommand=f"prepare {kind}")
@@ -72,6 +80,17 @@ def _add_rain(kinds: Subparsers) -> None:
     parser.set_defaults(run=run_rain)
 
 
+def _add_sub_images(kinds: Subparsers) -> None:
+    about = "cut large photographs into files for training"
+    epilog = SUB_IMAGES_EPILOG
+    parser = kinds.add_parser("sub-images", help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=epilog)
+    parser.add_argument("images", metavar="IMAGES", help="folder, or 'quoted/*/pattern' of folders, of photographs")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; must not be there yet")
+    add_grid(parser, required=True)
+    parser.add_argument("--debug", action="store_true", help="tracebacks")
+    parser.set_defaults(run=run_sub_images)
+
+
 def _amount(text: str) -> float:
     try:
         amount = float(text)
@@ -100,3 +119,15 @@ def run_rain(args: argparse.Namespace) -> None:
     from semanir_plugin.basicsr_host.data.rain_pairs import write_rain_pairs
 
     print(f"{args.out}: {write_rain_pairs(args.images, args.out, args.seed, args.amount):,} pairs")
+
+
+def run_sub_images(args: argparse.Namespace) -> None:
+    """Write the sub-images."""
+    import os
+
+    from semanir_plugin.basicsr_host.data.pairing import find_singles
+    from semanir_plugin.basicsr_host.data.sub_image_files import write_sub_images
+
+    grid = read_grid(args)
+    assert grid is not None, "--crop is required"
+    print(f"{args.out}: {write_sub_images(find_singles(args.images), args.out, grid, os.cpu_count() or 1):,} images")

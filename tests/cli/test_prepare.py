@@ -105,3 +105,23 @@ def test_what_cannot_be_prepared_is_one_line(folder, tmp_path, capsys):
     )
     assert main(["prepare", "lmdb", "-i", str(folder), "-o", "a"]) == 2
     assert capsys.readouterr().err.startswith("basicsr prepare lmdb: a: BasicSR wants")
+
+
+def test_sub_images_cover_each_photograph(folder, tmp_path, capsys):
+    words = ["prepare", "sub-images", str(folder), str(tmp_path / "out"), "--crop", "160", "--step", "150"]
+    assert main(words) == 0
+    photo = cv2.imread(str(folder / "chelsea.png"))  # 300 x 451
+    covered = np.zeros(photo.shape[:2], bool)
+    corners = [(top, left) for top in (0, 140) for left in (0, 150, 291)]
+    for number, (top, left) in enumerate(corners, 1):
+        part = cv2.imread(str(tmp_path / "out" / f"chelsea_s{number:03d}.png"))
+        assert np.array_equal(part, photo[top : top + 160, left : left + 160])
+        covered[top : top + 160, left : left + 160] = True
+    assert covered.all()
+    assert f"{len(list((tmp_path / 'out').iterdir()))} images" in capsys.readouterr().out
+    assert main(words) == 2
+    assert "out is there already" in capsys.readouterr().err
+    (folder / "broken.png").write_bytes(b"PNG")
+    assert main([*words[:3], str(tmp_path / "more"), "--crop", "160"]) == 2
+    assert "broken.png: the image cannot be decoded" in capsys.readouterr().err
+    assert not (tmp_path / "more").exists()
