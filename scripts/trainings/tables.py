@@ -62,7 +62,7 @@ def _locate(group: Group, images: Path) -> dict[str, str]:
 
 def make_table(group: Group, trained: Trained, seeds: Sequence[int], results: Options) -> Iterator[str]:
     """Yield the lines of a Markdown table: means over the seeds, and half of what PSNR spans."""
-    from semanir_plugin.evaluation.markdown import escape_markdown
+    from semanir_plugin.markdown import escape_markdown
 
     measured = {each["model"]: each for each in results["rows"]}
     metrics = [each["name"] for each in results["metrics"]][:2]  # PSNR and SSIM come first

@@ -17,7 +17,7 @@ from rich.table import Table
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.evaluation.leaderboard.columns import ROW_FIELDS, format_short
 from semanir_plugin.evaluation.leaderboard.page import write_page
-from semanir_plugin.evaluation.markdown import escape_markdown, format_code
+from semanir_plugin.markdown import escape_markdown, format_code
 
 __all__ = ["format_csv", "format_markdown", "print_table", "rank_scores", "write_reports"]
 

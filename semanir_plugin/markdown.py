@@ -7,7 +7,8 @@ import re
 __all__ = ["escape_markdown", "format_code"]
 
 # What begins emphasis, code, links, images, HTML, tables and formulas; and what turns into a link on its own.
-_SPECIAL = re.compile(r"[\\`*_\[\]<>&|~#!$]|:(?=//)|(?<=www)\.")
+# An underscore within a word is one.
+_SPECIAL = re.compile(r"[\\`*\[\]<>&|~#!$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
 
 
 def escape_markdown(text: str) -> str:
