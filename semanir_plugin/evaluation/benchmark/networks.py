@@ -24,7 +24,7 @@ from semanir_plugin.evaluation.benchmark.measuring import describe_machine, peak
 from semanir_plugin.evaluation.profiling.attention_inputs import read_photo
 from semanir_plugin.inference.images import decode_image
 from semanir_plugin.inference.loading import build_network
-from semanir_plugin.option_files import load_options, read_network
+from semanir_plugin.option_files import read_network, read_option_file
 from semanir_plugin.pixels import to_float
 
 __all__ = ["BenchmarkArguments", "benchmark_option_files"]
@@ -151,7 +151,7 @@ def make_setup(file: str, args: BenchmarkArguments) -> Setup:
         return Setup(file, network, read_photo(*args.size, None if args.data is None else Path(args.data)), None, *how)
     if args.data is None:
         raise UserError("patches to train on are cut from photographs: give --data FOLDER")
-    options = load_options(file).data
+    options = read_option_file(file).data
     dataset = options.get("datasets", {}).get("train", {})
     batch, patch = args.batch or dataset.get("batch_size_per_gpu"), args.patch or dataset.get("gt_size")
     if not (batch and patch):
