@@ -18,7 +18,6 @@ from typing import Any
 
 from bootstrap import run_in_venv
 from compared_networks import COMPARISONS, SETS, Comparison, Contestant, make_image
-from configurations import add_configurations, read_configurations
 
 EPILOG = """\
   python3 scripts/benchmark_archs.py --set semanir --threads 1 2 --isa native avx2
@@ -31,11 +30,12 @@ TOLERANCE = 1e-5
 
 def main() -> int:
     """Measure, print lines and a table, write both; return the exit code."""
-    args = parse_arguments()
     run_in_venv()
+    args = parse_arguments()
     import torch
 
     from semanir_plugin.errors import UserError
+    from semanir_plugin.evaluation.benchmark.configurations import read_configurations
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,8 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
+    from semanir_plugin.evaluation.benchmark.configurations import add_configurations
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -89,7 +91,7 @@ def missing_package(comparison: Comparison) -> str | None:
 
 def measure_all(names: Sequence[str], turns: int, device: str, data: Path | None, path: Path) -> None:
     """Measure comparisons one by one; append a line to a file for every network."""
-    from measuring import describe_machine
+    from semanir_plugin.evaluation.benchmark.measuring import describe_machine
 
     machine = describe_machine(device)
     print(machine, flush=True)
@@ -104,7 +106,8 @@ def measure_all(names: Sequence[str], turns: int, device: str, data: Path | None
 def measure(name: str, turns: int, device: str, data: Path | None) -> Iterator[dict[str, Any]]:
     """Yield what each network of a comparison costs: times in ms, MiB at the peak, and ratios to the references."""
     import torch
-    from measuring import peak_mib, take_turns
+
+    from semanir_plugin.evaluation.benchmark.measuring import peak_mib, take_turns
 
     comparison = COMPARISONS[name]
     if comparison.same:

@@ -27,7 +27,7 @@ def main() -> int:
     if args.data is None or not (args.data / "train" / "BSD400").is_dir():
         parser.error("--data must name a folder with train/BSD400")
     run_in_venv()
-    from measuring import describe_machine
+    from semanir_plugin.evaluation.benchmark.measuring import describe_machine
 
     print(f"{describe_machine('cpu')}: {patches_per_second(args):,.0f} patches per second of one core")
     return 0
@@ -37,8 +37,8 @@ def patches_per_second(args: argparse.Namespace) -> float:
     """Return patches per second of processor time, in one thread, after as many that warm up."""
     import cv2
     import torch
-    from reduced_trainings import read_yaml
-    from train_weights import make_training_set
+    from trainings.data import make_training_set
+    from trainings.files import read_yaml
 
     from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset
     from semanir_plugin.basicsr_host.engine.run import build_guarded_dataset

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import run_in_venv
-from configurations import add_configurations, read_configurations
 
 HEADS, WIDTH, CHANNELS = 6, 30, 180  # SemanIR-S's
 MINI_WINDOW = 16  # side of the shipped network's windows; larger ones are given the widths of S
@@ -82,9 +81,10 @@ PLANS = {
 
 def main() -> int:
     """Measure, print tables, write lines of JSON, ratios and a plot; return the exit code."""
-    args = parse_arguments()
     run_in_venv()
+    args = parse_arguments()
     from semanir_plugin.errors import UserError
+    from semanir_plugin.evaluation.benchmark.configurations import read_configurations
 
     device = args.device or default_device()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -108,6 +108,8 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
+    from semanir_plugin.evaluation.benchmark.configurations import add_configurations
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -135,7 +137,9 @@ def default_device() -> str:
 
 def measure_all(args: argparse.Namespace, device: str, path: Path) -> None:
     """Measure what was asked for; print a line of a table, and append one of JSON to a file, for every size."""
-    from measuring import Floor, describe_machine
+    from measuring import Floor
+
+    from semanir_plugin.evaluation.benchmark.measuring import describe_machine
 
     machine = describe_machine(device)
     print(machine)
@@ -265,7 +269,9 @@ def prepare_attention_step(backend: str, case: Case) -> Callable[[], Any]:
 
 def measure_attention(case: Case, backends: Sequence[str], turns: int, floor: Any) -> dict[str, Any]:
     """Measure backends at one size, after comparing them with naive."""
-    from measuring import check, peak_mib
+    from measuring import check
+
+    from semanir_plugin.evaluation.benchmark.measuring import peak_mib
 
     _, tensors, semantics = case.make()
     b, h, n, d = tensors[0].shape
@@ -317,7 +323,8 @@ def time_backends(
 ) -> dict[str, dict[str, Any]]:
     """Return the times of inference, and of training steps if any, of backends that take turns."""
     import torch
-    from measuring import take_turns
+
+    from semanir_plugin.evaluation.benchmark.measuring import take_turns
 
     costs: dict[str, dict[str, Any]] = {backend: {} for backend in backends}
     for name, function in (("inference", infer), ("training", step)):
@@ -386,7 +393,9 @@ def prepare_assa_step(backend: str, windows: int, n: int, device: str) -> Callab
 
 def measure_assa(windows: int, n: int, device: str, turns: int, floor: Any) -> dict[str, Any]:
     """Measure every backend at one size, after comparing it with naive; naive is the plain formula."""
-    from measuring import check, peak_mib
+    from measuring import check
+
+    from semanir_plugin.evaluation.benchmark.measuring import peak_mib
 
     tensors, backends = make_assa(windows, n, device), PLANS[device].assa
     truth = assa_step("naive", tensors)

@@ -87,9 +87,9 @@ def check(args: argparse.Namespace) -> int:
     from gpu_stages.journal import Journal
     from gpu_stages.summary import summarize
     from gpu_stages.supervision import STAGES, run_stages
-    from measuring import describe_machine
 
     from semanir_plugin.errors import UserError
+    from semanir_plugin.evaluation.benchmark.measuring import describe_machine
 
     if not args.dry_run and not torch.cuda.is_available():
         raise UserError("torch finds no CUDA device here; run it on a machine with one, or try it with --dry-run")

@@ -63,7 +63,7 @@ class Comparison:
 
 def recipe(name: str, **changes: Any) -> Any:
     """Return the network of an option file with random weights, some of its options changed."""
-    from reduced_trainings import read_yaml
+    from trainings.files import read_yaml
 
     return random_weights({**read_yaml(ROOT / "options" / f"train_{name}.yml")["network_g"], **changes})
 

@@ -1,19 +1,9 @@
-"""Measurements for benchmarks: times taken by turns, peak memory, a GPU's lower bound, the machine's description."""
+"""What benchmarks of ops need beside `evaluation.benchmark`: a check of results, a GPU's lower bound, colours."""
 
 from __future__ import annotations
 
-import gc
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Any, NamedTuple
-
-from bootstrap import ROOT
+from typing import Any
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe-Ito, safe for all eyes
@@ -26,89 +16,6 @@ def check(name: str, results: list[Any], truth: list[Any]) -> None:
         sys.exit(f"{name} differs from naive by {max(errors):.1e}; nothing is measured")
 
 
-class Times(NamedTuple):
-    """Times of a function, in milliseconds.
-
-    Attributes:
-        processor: The least processor time, of all threads together: what other work disturbs least. On a GPU `least`.
-        least: The least by the clock.
-        median: By the clock.
-    """
-
-    processor: float
-    least: float
-    median: float
-
-
-def take_turns(functions: Sequence[Callable[[], Any]], repeats: int, device: str) -> list[Times]:
-    """Time functions by turns, so that a disturbance meets all of them, after two turns that warm up."""
-    measure = _cuda_ms if device == "cuda" else _cpu_ms
-    turns = [[measure(function) for function in functions] for _ in range(2 + repeats)][2:]
-    return [_summarise(each) for each in zip(*turns, strict=True)]
-
-
-def _summarise(runs: Sequence[tuple[float, float]]) -> Times:
-    processor, clock = zip(*runs, strict=True)
-    return Times(min(processor), min(clock), statistics.median(clock))
-
-
-def _cpu_ms(function: Callable[[], Any]) -> tuple[float, float]:
-    clock, processor = time.perf_counter(), time.process_time()
-    function()
-    return 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - clock)
-
-
-def _cuda_ms(function: Callable[[], Any]) -> tuple[float, float]:
-    import torch
-
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    function()
-    stop.record()
-    stop.synchronize()
-    return (start.elapsed_time(stop),) * 2
-
-
-def peak_mib(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...], device: str) -> float | None:
-    """Return by how much running what `prepare(*arguments)` returns raises peak memory, in MiB.
-
-    On a GPU by PyTorch's allocator; else by a fresh process's high-water mark, on Linux only. `prepare` is a module's
-    function, so that the fresh process finds it.
-    """
-    if device == "cuda":
-        return _cuda_peak_mib(prepare(*arguments))
-    if not Path("/proc/self/clear_refs").exists():
-        return None
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_process_peak_mib, (prepare, arguments))
-
-
-def _cuda_peak_mib(function: Callable[[], Any]) -> float:
-    import torch
-
-    function()
-    gc.collect()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    function()
-    torch.cuda.synchronize()
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
-
-
-def _process_peak_mib(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> float:
-    function = prepare(*arguments)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is in use
-    before = _high_water_mib()
-    function()
-    return _high_water_mib() - before
-
-
-def _high_water_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
 class Floor:
     """Lower bound of a GPU's times, by its measured rates of matrix products and of exponentials.
 
@@ -118,6 +25,8 @@ class Floor:
 
     def __init__(self, dtype: str) -> None:
         import torch
+
+        from semanir_plugin.evaluation.benchmark.measuring import take_turns
 
         side = 8192
         a = torch.randn(side, side, device="cuda", dtype=getattr(torch, dtype))
@@ -133,33 +42,8 @@ def _exponentials_per_ms() -> float:
     import torch
     from exponential_kernels import run
 
+    from semanir_plugin.evaluation.benchmark.measuring import take_turns
+
     programs, rounds, block = 132 * 16, 512, 1024
     out = torch.empty(programs * block, device="cuda")
     return programs * rounds * block / take_turns([lambda: run(out, programs, rounds, block)], 10, "cuda")[0].median
-
-
-def describe_machine(device: str) -> str:
-    """Return a description of the machine: processor, GPU and versions."""
-    import torch
-
-    if device == "cuda":
-        import triton
-
-        hardware = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, triton {triton.__version__}"
-    else:
-        threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-        hardware = f"{platform.machine()}, {threads} threads, {capability}"
-    return (
-        f"{hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {read_commit()}, "
-        f"{time.strftime('%Y-%m-%d')}"
-    )
-
-
-def read_commit() -> str:
-    """Return the repository's commit; "unknown" where there is none, or no git."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    try:
-        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError:  # a machine without git
-        return "unknown"
-    return commit or "unknown"

@@ -31,6 +31,7 @@ LAYERS = (
         "atomic_io",
         "color",
         "errors",
+        "markdown",
         "path_safety",
         "option_files",
         "pixels",

@@ -143,12 +143,12 @@ def test_compares(recipe, photo):
     assert main(["leaderboard", "-opt", f"options/{recipe}", "--force_yml", *entries]) == 0
     results = json.loads(Path("results", options["name"], "results.json").read_text())
     measured = [row for row in results["rows"] if row["kind"] == "measured"]
-    assert [row["name"] for row in measured] == list(options["models"])
+    assert [row["model"] for row in measured] == list(options["models"])
     assert len(results["rows"]) > len(measured) or not options["published"]
     for row in measured:
         assert row["cells"].keys() == options["test_sets"].keys()
-        assert row["name"] not in networks or row["flops"] > 0
-        assert row["name"] not in networks or row["parameters"] > 0
+        assert row["model"] not in networks or row["mult_adds"] > 0
+        assert row["model"] not in networks or row["parameters"] > 0
     assert scale == 1 or results["test_sets"][0]["condition"] == f"x{scale}"
 
 

@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from bootstrap import ROOT
-from measuring import read_commit
+
+from semanir_plugin.evaluation.benchmark.measuring import read_commit
 
 __all__ = ["make_pack"]
 
@@ -94,7 +95,7 @@ def _tracked_bytes() -> int:
 
 
 def _command(folder: Path, data: Path | None, start: Path | None) -> str:
-    words = ["--minutes", "9", "--output", "$OUT", "--commit", read_commit()]
+    words = ["--minutes", "9", "--output", "$OUT", "--commit", read_commit() or "unknown"]
     words += ["--data", f"{folder}/data"] if data else []
     words += ["--start", f"{folder}/start"] if start else []
     environment = f"SEMANIR_VENV=0 PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$PWD/{folder}/site"

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from bootstrap import ROOT
-from reduced_trainings import read_yaml
 from torch import Tensor
+from trainings.files import read_yaml
 
 from gpu_stages.cases import Case
 from gpu_stages.clock import peak_mib, top_kernels

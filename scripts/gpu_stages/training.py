@@ -74,7 +74,7 @@ def _dry_run_arguments(work: Path) -> list[str]:
     import skimage
     import yaml
     from PIL import Image
-    from reduced_trainings import read_yaml
+    from trainings.files import read_yaml
 
     for folder in ("data/train/BSD400", "data/test/Set5"):
         (work / folder).mkdir(parents=True)

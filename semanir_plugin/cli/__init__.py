@@ -12,14 +12,39 @@ import traceback
 from collections.abc import Sequence
 
 from semanir_plugin import __version__
-from semanir_plugin.cli import curves, explain, leaderboard, lmdb, options, profile, restore, test, train
+from semanir_plugin.cli import (
+    benchmark,
+    curves,
+    explain,
+    leaderboard,
+    lmdb,
+    options,
+    prepare,
+    profile,
+    restore,
+    test,
+    train,
+)
 from semanir_plugin.cli import list as list_command
 from semanir_plugin.cli.parser import OneLineParser
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["main"]
 
-SUBCOMMANDS = (train, test, restore, leaderboard, profile, explain, curves, lmdb, list_command, options)
+SUBCOMMANDS = (
+    train,
+    test,
+    restore,
+    leaderboard,
+    benchmark,
+    profile,
+    explain,
+    curves,
+    prepare,
+    lmdb,
+    list_command,
+    options,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from semanir_plugin.cli.messages import warnings_on_terminal
-from semanir_plugin.cli.parser import Subparsers
+from semanir_plugin.cli.parser import Subparsers, whole_number
 
 EPILOG = """\
 The picture has a row for each stage: the image, the window around the pixel, and for each number of keys the pixels
@@ -28,8 +28,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--at", required=True, type=_pixel, metavar="Y,X", help="row and column of the pixel, from 0")
     parser.add_argument("--model", metavar="CKPT|NAME", help="checkpoint (the one that the option file names)")
     parser.add_argument("-opt", "--opt", metavar="FILE", help="option file, if the checkpoint has no options")
-    parser.add_argument("--topk", nargs="+", type=_whole, metavar="K", help="keys per query (up to the network's own)")
-    parser.add_argument("--part", type=_whole, default=512, metavar="SIDE", help="part of a larger image to read (512)")
+    parser.add_argument(
+        "--topk", nargs="+", type=whole_number, metavar="K", help="keys per query (up to the network's own)"
+    )
+    parser.add_argument(
+        "--part", type=whole_number, default=512, metavar="SIDE", help="part of a larger image to read (512)"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="PICTURE", help="the picture: .png, .pdf or .svg")
     parser.add_argument("--debug", action="store_true", help="tracebacks")
     parser.set_defaults(run=run)
@@ -40,12 +44,6 @@ def _pixel(text: str) -> tuple[int, int]:
     if not (row.isdecimal() and column.isdecimal()):
         raise argparse.ArgumentTypeError(f"must be a row and a column such as 120,88, not '{text}'")
     return int(row), int(column)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> None:

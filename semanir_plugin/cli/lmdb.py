@@ -1,25 +1,23 @@
-"""`basicsr lmdb`."""
+"""`basicsr prepare lmdb`, also called `basicsr lmdb`."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
+from semanir_plugin.cli.grid import add_grid, read_grid
 from semanir_plugin.cli.parser import Subparsers
-
-if TYPE_CHECKING:
-    from semanir_plugin.basicsr_host.data.sub_images import SubImages
-
 
 EPILOG = """\
 Training reads an LMDB faster than many small files, and decodes less where images are cut into sub-images. An LMDB
 appears when it is complete and every entry has been read back. After an interruption, the same command resumes.
 
-  basicsr lmdb -i BSD400 -o datasets/BSD400.lmdb
-  basicsr lmdb -i 'DF2K/*_HR' 'DF2K/*_LR_bicubic/X4' -o datasets/DF2K/GT.lmdb datasets/DF2K/LR_bicubic_X4.lmdb \\
-      --scale 4 --filename_tmpl '{}x4' --crop 480 --step 240
-  basicsr lmdb -i 'GoPro/train/*/sharp' 'GoPro/train/*/blur' -o datasets/GoPro/GT.lmdb datasets/GoPro/LQ.lmdb --crop 512
-  basicsr lmdb -i AGAN/train/gt AGAN/train/data -o datasets/AGAN/GT.lmdb datasets/AGAN/LQ.lmdb --pair_by '^[0-9]+'
+  basicsr prepare lmdb -i BSD400 -o datasets/BSD400.lmdb
+  basicsr prepare lmdb -i 'DF2K/*_HR' 'DF2K/*_LR_bicubic/X4' --scale 4 --filename-tmpl '{}x4' --crop 480 --step 240 \\
+      -o datasets/DF2K/GT.lmdb datasets/DF2K/LR_bicubic_X4.lmdb
+  basicsr prepare lmdb -i 'GoPro/train/*/sharp' 'GoPro/train/*/blur' --crop 512 \\
+      -o datasets/GoPro/GT.lmdb datasets/GoPro/LQ.lmdb
+  basicsr prepare lmdb -i AGAN/train/gt AGAN/train/data --pair-by '^[0-9]+' \\
+      -o datasets/AGAN/GT.lmdb datasets/AGAN/LQ.lmdb
 
 docs/datasets.md has the commands for more data sets.
 """
@@ -38,12 +36,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-o", "--output", required=True, nargs="+", metavar="LMDB", help="NAME.lmdb for each folder")
     parser.add_argument("--scale", type=int, default=1, metavar="N", help="ground truth's size by its input's (1)")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--filename_tmpl", default="{}", metavar="TMPL", help="an input's name by its ground truth's ({})")
-    how.add_argument("--pair_by", metavar="REGEX", help="pair files in whose names this finds the same text, or group")
-    parser.add_argument("--crop", type=int, metavar="SIDE", help="cut into sub-images of this side (of a ground truth)")
-    parser.add_argument("--step", type=int, metavar="N", help="distance between sub-images (SIDE)")
-    parser.add_argument("--threshold", type=int, default=0, metavar="N", help="largest margin without a sub-image (0)")
-    parser.add_argument("--compress_level", type=int, default=1, choices=range(10), metavar="0-9", help="of PNG (1)")
+    how.add_argument("--filename-tmpl", default="{}", metavar="TMPL", help="an input's name by its ground truth's ({})")
+    how.add_argument("--pair-by", metavar="REGEX", help="pair files in whose names this finds the same text, or group")
+    add_grid(parser)
+    parser.add_argument("--compress-level", type=int, default=1, choices=range(10), metavar="0-9", help="of PNG (1)")
     parser.add_argument("--workers", type=int, metavar="N", help="threads (one per core)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing LMDBs")
     parser.add_argument("--debug", action="store_true", help="tracebacks")
@@ -58,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     from semanir_plugin.basicsr_host.data.lmdb_writer import write_lmdbs
     from semanir_plugin.basicsr_host.data.pairing import find_pairs, find_singles
 
-    sub_images = _read_grid(args)
+    sub_images = read_grid(args)
     _check_folders(args)
     if len(args.input) == 1:
         found = find_singles(args.input[0])
@@ -83,20 +79,6 @@ def _check_folders(args: argparse.Namespace) -> None:
     if len(args.input) > 2 or len(args.output) != len(args.input):
         raise UserError("name one folder and one LMDB, or two of each: of the ground truths first, then of the inputs")
     if len(args.input) == 1 and (args.scale != 1 or args.filename_tmpl != "{}" or args.pair_by is not None):
-        raise UserError("--scale, --filename_tmpl and --pair_by are about two folders, but one is named")
+        raise UserError("--scale, --filename-tmpl and --pair-by are about two folders, but one is named")
     if args.scale < 1 or (args.workers is not None and args.workers < 1):
         raise UserError("--scale and --workers must be at least 1")
-
-
-def _read_grid(args: argparse.Namespace) -> SubImages | None:
-    from semanir_plugin.basicsr_host.data.sub_images import SubImages
-    from semanir_plugin.errors import UserError
-
-    if args.crop is None:
-        if args.step is not None or args.threshold:
-            raise UserError("--step and --threshold are about sub-images; give their side with --crop")
-        return None
-    step = args.crop if args.step is None else args.step
-    if args.crop < 1 or step < 1 or args.threshold < 0:
-        raise UserError("--crop and --step must be at least 1, --threshold at least 0")
-    return SubImages(side=args.crop, step=step, threshold=args.threshold)

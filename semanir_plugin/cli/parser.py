@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, NoReturn
 
 from semanir_plugin.errors import near_match
 
-__all__ = ["OneLineParser", "Subparsers", "add_run_arguments"]
+__all__ = ["OneLineParser", "Subparsers", "add_run_arguments", "image_size", "whole_number"]
 
 Subparsers = Any  # argparse keeps the type of its sub-parser action private
 
@@ -24,12 +25,36 @@ class OneLineParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and report what is left over from within the subcommand it was given to."""
-        known, extras = super().parse_known_args(args, namespace)
+        args = sys.argv[1:] if args is None else args
+        known, extras = super().parse_known_args([self.spell(word) for word in args], namespace)
         if extras:
             near = near_match(extras[0].partition("=")[0], self._option_string_actions)
             hint = f", did you mean '{near}'?" if near else ""
             self.error(f"unknown argument '{extras[0]}'{hint}")
         return known, extras
+
+    def spell(self, word: str) -> str:
+        """Return a long flag as this parser spells it: in place of each dash an underscore will do, and the reverse."""
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--") or flag in self._option_string_actions:
+            return word
+        dashed = {known.replace("_", "-"): known for known in self._option_string_actions}
+        return dashed.get(flag.replace("_", "-"), flag) + equals + value
+
+
+def whole_number(text: str, least: int = 1) -> int:
+    """Return a whole number of at least `least`, as a type of arguments."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not '{text}'")
+    return int(text)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Return height and width in pixels of HEIGHTxWIDTH, as a type of arguments."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 64x96, not '{text}'")
+    return int(height), int(width)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,4 +77,4 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="set options, for example train:total_iter=1000 network_g:depths=[2,2]",
     )
     # Older launchers pass the local rank as a flag; the environment has it too.
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from semanir_plugin.cli.parser import Subparsers
+from semanir_plugin.cli.parser import Subparsers, image_size
 
 EPILOG = """\
 For each part of the network: parameters, operations (a multiplication with its addition counts as one), time and
@@ -27,7 +27,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-opt", required=True, metavar="FILE", help="option file with the network_g")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the JSON and the picture")
     parser.add_argument(
-        "--size", nargs="+", type=_size, default=[(128, 128)], metavar="HxW", help="of the input, in pixels (128x128)"
+        "--size",
+        nargs="+",
+        type=image_size,
+        default=[(128, 128)],
+        metavar="HxW",
+        help="of the input, in pixels (128x128)",
     )
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs, of which the median counts (3)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU where there is one)")
@@ -46,10 +51,3 @@ def run(args: argparse.Namespace) -> None:
     profile_option_file(
         args.opt, args.size, args.output, repeats=args.repeats, device=args.device, force_yml=args.force_yml
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 64x96, not '{text}'")
-    return int(height), int(width)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from semanir_plugin.cli.messages import warnings_on_terminal
-from semanir_plugin.cli.parser import Subparsers
+from semanir_plugin.cli.parser import Subparsers, whole_number
 
 EPILOG = """\
 Results keep their names, formats and depths: gray stays gray, 16 bit stay 16 bit, transparency and colour profile are
@@ -36,9 +36,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--tile", type=_tile, metavar="N|auto", help="restore in tiles of N x N pixels, or as large as memory allows"
     )
-    parser.add_argument("--tile-overlap", type=partial(_whole, 0), metavar="N", help="pixels that tiles share (32)")
+    parser.add_argument(
+        "--tile-overlap", type=partial(whole_number, least=0), metavar="N", help="pixels that tiles share (32)"
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of computation (fp32)")
-    parser.add_argument("--topk", type=partial(_whole, 1), metavar="K", help="keys per query of SemanIR")
+    parser.add_argument("--topk", type=whole_number, metavar="K", help="keys per query of SemanIR")
     parser.add_argument("--self-ensemble", action="store_true", help="average over flips and rotations; 8 times slower")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU where there is one)")
     parser.add_argument("--recursive", action="store_true", help="include folders within folders")
@@ -61,11 +63,5 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _whole(least: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not '{text}'")
-    return int(text)
-
-
 def _tile(text: str) -> int | Literal["auto"]:
-    return "auto" if text == "auto" else _whole(1, text)
+    return "auto" if text == "auto" else whole_number(text)

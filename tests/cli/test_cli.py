@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 
 import pytest
 
-from semanir_plugin.cli import main
+from semanir_plugin.cli import build_parser, main
 from tests.conftest import ROOT
 
 
@@ -33,6 +34,41 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def parsers(parser):
+    """Yield a parser and those of all its subcommands."""
+    yield parser
+    for action in parser._actions:
+        for each in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from parsers(each)
+
+
+def test_long_flags_are_dashed_but_basicsr_s_and_take_the_other_spelling():
+    seen = set()
+    for parser in parsers(build_parser()):
+        for flag in (each for action in parser._actions for each in action.option_strings if each.startswith("--")):
+            seen.add(flag)
+            assert flag == flag.lower()
+            assert "_" not in flag or flag in {"--force_yml", "--auto_resume", "--local_rank"}
+            other = f"--{flag[2:].replace('-', '_') if '-' in flag[2:] else flag[2:].replace('_', '-')}"
+            assert parser.spell(other) == flag
+            assert parser.spell(f"{other}=a_b-c") == f"{flag}=a_b-c"
+    assert seen >= {"--pair-by", "--skip-existing", "--force_yml", "--crop"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["lmdb", "-i", "a", "-o", "b", "--pair_by", "x_y"],
+        ["prepare", "lmdb", "-i", "a", "-o", "b", "--pair-by", "x_y"],
+        ["prepare", "lmdb", "-i", "a", "-o", "b", "--pair_by=x_y"],
+    ],
+)
+def test_both_spellings_are_parsed(words):
+    assert build_parser().parse_args(words).pair_by == "x_y"
+    resume = build_parser().parse_args(["train", "-opt", "x.yml", "--auto-resume", "--force-yml", "a=b"])
+    assert (resume.auto_resume, resume.force_yml) == (True, ["a=b"])
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def test_a_folder(capsys):
 
 
 def test_a_pair_of_folders(capsys):
-    arguments = ["lmdb", "--input", "gt", "lq", "--output", "GT.lmdb", "LQ.lmdb", "--pair_by", "^[0-9]+"]
-    more = ["--crop", "24", "--step", "12", "--threshold", "8", "--compress_level", "9", "--workers", "2"]
+    arguments = ["lmdb", "--input", "gt", "lq", "--output", "GT.lmdb", "LQ.lmdb", "--pair-by", "^[0-9]+"]
+    more = ["--crop", "24", "--step", "12", "--threshold", "8", "--compress-level", "9", "--workers", "2"]
     assert main([*arguments, *more]) == 2
     assert "not a factor of 1; correct the scale" in capsys.readouterr().err
     assert main([*arguments, *more, "--scale", "2"]) == 0
@@ -47,7 +47,7 @@ def test_a_pair_of_folders(capsys):
 
 
 def test_a_template():
-    arguments = ["lmdb", "-i", "gt", "small", "-o", "a.lmdb", "b.lmdb", "--filename_tmpl", "{}x2", "--scale", "2"]
+    arguments = ["lmdb", "-i", "gt", "small", "-o", "a.lmdb", "b.lmdb", "--filename-tmpl", "{}x2", "--scale", "2"]
     assert main(arguments) == 0
     assert lines("b.lmdb")[0] == "0_clean.png (24,32,3) 1"
 
@@ -71,9 +71,9 @@ ONE = ["-i", "gt", "-o", "a.lmdb"]
         (["-i", "gt", "-o", "a"], "a: BasicSR wants an LMDB's name to end with .lmdb; call it so"),
         (["-i", "gt", "lq", "-o", "a.lmdb"], "name one folder and one LMDB, or two of each"),
         (["-i", "gt", "lq", "gt", "-o", "a.lmdb", "b.lmdb", "c.lmdb"], "name one folder and one LMDB, or two of each"),
-        ([*ONE, "--scale", "2"], "--scale, --filename_tmpl and --pair_by are about two folders, but one is named"),
-        ([*ONE, "--pair_by", "x"], "--scale, --filename_tmpl and --pair_by are about two folders, but one is named"),
-        ([*ONE, "--filename_tmpl", "{}x"], "--scale, --filename_tmpl and --pair_by are about two folders"),
+        ([*ONE, "--scale", "2"], "--scale, --filename-tmpl and --pair-by are about two folders, but one is named"),
+        ([*ONE, "--pair-by", "x"], "--scale, --filename-tmpl and --pair-by are about two folders, but one is named"),
+        ([*ONE, "--filename-tmpl", "{}x"], "--scale, --filename-tmpl and --pair-by are about two folders"),
         ([*TWO, "--scale", "0"], "--scale and --workers must be at least 1"),
         ([*ONE, "--workers", "0"], "--scale and --workers must be at least 1"),
         ([*ONE, "--step", "4"], "--step and --threshold are about sub-images; give their side with --crop"),
@@ -96,9 +96,9 @@ def test_mistakes_are_one_line_and_exit_code_2(capsys, tmp_path, arguments, told
     ("arguments", "words"),
     [
         (["-i", "gt"], ["-o"]),
-        ([*ONE, "--compress_level", "10"], ["--compress_level", "10"]),
+        ([*ONE, "--compress-level", "10"], ["--compress-level", "10"]),
         ([*ONE, "--corp", "8"], ["unknown argument '--corp'", "--crop"]),
-        ([*TWO, "--pair_by", "x", "--filename_tmpl", "y"], ["not allowed with"]),
+        ([*TWO, "--pair-by", "x", "--filename-tmpl", "y"], ["not allowed with"]),
     ],
 )
 def test_misspelt_arguments(capsys, arguments, words):
@@ -128,5 +128,5 @@ def test_it_explains_itself(capsys):
     with pytest.raises(SystemExit):
         main(["lmdb", "--help"])
     out = capsys.readouterr().out
-    assert "basicsr lmdb -i" in out
+    assert "basicsr prepare lmdb -i" in out
     assert "--crop 480 --step 240" in out

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from semanir_plugin.basicsr_host.data.rain_pairs import write_rain_pairs
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.cli import main
 from semanir_plugin.degradations import downsample_bicubic
@@ -21,8 +22,7 @@ from semanir_plugin.pixels import to_float
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
-import make_rain
-import train_weights
+from trainings.data import USUAL
 
 NAMES = sorted(shipped_weights())
 CARD = (FOLDER / "README.md").read_text()
@@ -40,7 +40,7 @@ SCORED = {
 def set5(benchmark_data, tmp_path):
     """Set5, and a folder `rain` of its images in the rain, as trainings are validated on."""
     folder = benchmark_data / "test" / "Set5"
-    make_rain.write_rain_pairs(str(folder), tmp_path / "pairs", 2, train_weights.RAIN)
+    write_rain_pairs(str(folder), tmp_path / "pairs", 2, USUAL.rain)
     return {"gt": str(folder), "rain": str(tmp_path / "pairs" / "LQ")}
 
 

@@ -9,15 +9,14 @@ from functools import partial
 import pytest
 import torch
 
+from semanir_plugin.evaluation.benchmark import configurations, measuring
+from semanir_plugin.evaluation.benchmark.configurations import Configuration
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import benchmark_archs
 import compared_networks
-import configurations
-import measuring
 from compared_networks import COMPARISONS, Comparison, Contestant
-from configurations import Configuration
 
 TINY_AST = {"token_mlp": "frfn", "embed_dim": 4, "depths": [1] * 9, "num_heads": [1] * 9}
 SWINIR = {**compared_networks.SWINIR, "embed_dim": 6, "depths": [1], "num_heads": [1]}

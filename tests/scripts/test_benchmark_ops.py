@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+from semanir_plugin.evaluation.benchmark import measuring as benchmark_measuring
 from semanir_plugin.ops.common.native_support import why_not
 from semanir_plugin.ops.key_semantic_attention import native_backend
 from tests.conftest import ROOT
@@ -17,7 +18,7 @@ import benchmark_ops
 import measuring
 
 SMALL = dataclasses.replace(benchmark_ops.PLANS["cpu"], tokens=256, windows=(64,), assa_sizes=((3, 16),))
-REAL_PEAK_MIB = measuring.peak_mib
+REAL_PEAK_MIB = benchmark_measuring.peak_mib
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def _small(monkeypatch):
         monkeypatch.setitem(benchmark_ops.PLANS, "cpu", SMALL)
     monkeypatch.setattr(benchmark_ops, "CHANNELS", 8)  # of raw projections
     monkeypatch.setattr(benchmark_ops, "run_in_venv", lambda: None)
-    monkeypatch.setattr(measuring, "peak_mib", lambda *_: 1.0)
+    monkeypatch.setattr(benchmark_measuring, "peak_mib", lambda *_: 1.0)
 
 
 CASE = benchmark_ops.Case(64, 16, "cpu", "raw")

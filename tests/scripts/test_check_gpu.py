@@ -16,7 +16,6 @@ from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import check_gpu
-import measuring
 from gpu_stages import correctness, pack, supervision, training
 from gpu_stages import tests as gpu_tests
 from gpu_stages.cases import LOST_DEVICE, Case, run_cases, warm_up
@@ -165,11 +164,6 @@ def test_tests_that_fail_are_rows(tmp_path):
     *wrong, counts = gpu_tests._test((str(tmp_path / "test_it.py"), f"--rootdir={tmp_path}"))
     assert [(row["test"].rpartition("::")[2], row["passed"]) for row in wrong] == [("test_bad", False)]
     assert counts == {"tests": 2, "failed": 1, "skipped": 0}
-
-
-def test_a_machine_without_git_is_described(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert "commit unknown" in measuring.describe_machine("cpu")
 
 
 def main(monkeypatch, capsys, *words):

@@ -106,7 +106,7 @@ def test_a_leaderboard_fails_that_row_and_goes_on(sr_data, hostile, capsys):
     board["test_sets"] = {"Set": {"gt": str(sr_data / "val" / "GT")}}
     Path("board.yml").write_text(yaml.safe_dump(board))
     assert main(["leaderboard", "-opt", "board.yml"]) in (0, 1)
-    rows = {row["name"]: row for row in json.loads(Path("results/board/results.json").read_text())["rows"]}
+    rows = {row["model"]: row for row in json.loads(Path("results/board/results.json").read_text())["rows"]}
     assert "would execute code" in rows["hostile"]["cells"]["Set"]["error"]
     assert rows["bicubic"]["cells"]["Set"]["error"] is None
     assert "Traceback" not in capsys.readouterr().err

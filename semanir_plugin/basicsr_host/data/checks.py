@@ -132,11 +132,11 @@ class _DatasetCheck:
         """Return the command that makes an LMDB of folders of images, of pairs those of both sides."""
         gt, lq, scale = self.opt.get("dataroot_gt"), self.opt.get("dataroot_lq"), self.opt.get("scale", 1)
         if not (gt and lq):
-            return f"basicsr lmdb -i IMAGES -o {self.opt[key]}"
+            return f"basicsr prepare lmdb -i IMAGES -o {self.opt[key]}"
         folder = Path(gt).parent
         if (Path(gt), Path(lq)) == (folder / "GT.lmdb", folder / f"LR_bicubic_X{scale}.lmdb"):
-            return f"python3 scripts/prepare_sr_data.py IMAGES {folder} --scale {scale} --lmdb"
-        return f"basicsr lmdb -i GT_IMAGES LQ_IMAGES -o {gt} {lq}" + (f" --scale {scale}" if scale > 1 else "")
+            return f"basicsr prepare sr IMAGES {folder} --scale {scale} --lmdb"
+        return f"basicsr prepare lmdb -i GT_IMAGES LQ_IMAGES -o {gt} {lq}" + (f" --scale {scale}" if scale > 1 else "")
 
     def list_images(self, key: str) -> list[str]:
         """Return the names that BasicSR will read: paths below the folder."""

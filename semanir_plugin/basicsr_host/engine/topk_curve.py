@@ -14,6 +14,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from semanir_plugin.basicsr_host.data.sharing import share_of_loader
+from semanir_plugin.markdown import escape_markdown
 
 __all__ = ["Point", "format_table", "measure_curve", "plot_curve", "write_csv"]
 
@@ -89,9 +90,13 @@ def _rows(points: Sequence[Point]) -> Iterator[list[Any]]:
         yield [point.dataset, point.topk, *point.values.values()]
 
 
+def _text(cell: Any) -> str:
+    return f"{cell:.4f}" if isinstance(cell, float) else escape_markdown(str(cell))
+
+
 def format_table(points: Sequence[Point]) -> str:
     """Return the points as a Markdown table with aligned columns."""
-    rows = [[f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row] for row in _rows(points)]
+    rows = [[_text(cell) for cell in row] for row in _rows(points)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (rows[0], rule, *rows[1:])]

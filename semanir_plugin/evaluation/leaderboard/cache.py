@@ -24,7 +24,7 @@ _DIGITS = 12
 class Cache:
     """Records under a folder, each in a file of its own, complete or not there at all.
 
-    A record counts while every image that belongs to it is as it was written.
+    A record counts while it and every image that belongs to it are as they were written.
 
     Attributes:
         folder: Of the results; records lie in its `cache`, images where they say.
@@ -41,10 +41,15 @@ class Cache:
         """Return a record; None where it is not there, is damaged, or lacks an image."""
         try:
             record = json.loads(self._path(key, name).read_text(encoding="utf-8"))
-            intact = all(self._digest(path) == digest for path, digest in record["files"].items())
+            intact = record.pop("sha256") == self._checksum(key, name, record)
+            intact = intact and all(self._digest(path) == digest for path, digest in record["files"].items())
             return record if intact else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def holds(self, key: str, name: str) -> bool:
+        """Return whether a record is there, be it damaged."""
+        return self._path(key, name).exists()
 
     def save(
         self, key: str, name: str, record: Mapping[str, Any], images: Mapping[str, Image] = MappingProxyType({})
@@ -59,11 +64,17 @@ class Cache:
             content = cv2.imencode(".png", image)[1].tobytes()
             self._write(self.folder / path, content)
             files[path] = hashlib.sha256(content).hexdigest()
-        text = json.dumps({**record, "files": files}, indent=1)
+        whole = {**record, "files": files}
+        text = json.dumps({**whole, "sha256": self._checksum(key, name, whole)}, indent=1)
         self._write(self._path(key, name), text.encode())
 
     def _path(self, key: str, name: str) -> Path:
         return self.folder / "cache" / key / f"{name}.json"
+
+    @staticmethod
+    def _checksum(key: str, name: str, record: Mapping[str, Any]) -> str:
+        """Return the hash of a record and of its place, so that none counts in another's."""
+        return hashlib.sha256(json.dumps([key, name, record], sort_keys=True).encode()).hexdigest()
 
     def _digest(self, path: str) -> str:
         return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()

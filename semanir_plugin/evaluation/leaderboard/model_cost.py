@@ -1,4 +1,4 @@
-"""Measure a contestant's cost: parameters, multiply-adds, time and memory, at a stated size of the input."""
+"""Measure a contestant's cost: parameters, mult-adds, time and memory, at a stated size of the input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,16 +16,22 @@ from torch import Tensor, nn
 
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.cost import count_flops, count_parameters
+from semanir_plugin.evaluation.leaderboard.columns import NO_COST
 from semanir_plugin.evaluation.leaderboard.contestants import PreparedContestant
 from semanir_plugin.inference.tile_memory import peak_memory
 from semanir_plugin.pixels import FloatImage
 from semanir_plugin.schema.values import Count, FromZero
 
-__all__ = ["NO_COST", "CostOptions", "describe_device", "measure_cost"]
+__all__ = ["CostOptions", "describe_device", "measure_cost"]
 
-NO_COST: dict[str, Any] = dict.fromkeys(
-    ("parameters", "flops", "flops_size", "runtime_ms", "peak_memory_mib", "runtime_size")
-)
+DISTURBED = 1.5  # times what the processor time accounts for
+
+
+class Run(NamedTuple):
+    """Seconds of one restoration, by the clock and of the processor, of all threads together."""
+
+    clock: float
+    processor: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,26 +58,24 @@ def measure_cost(restorer: PreparedContestant, channels: int, options: CostOptio
     """Measure a contestant on one noise image.
 
     Returns:
-        `parameters`; `flops`, the multiply-adds, at `flops_size` (C, H, W); at `runtime_size` the `median` of
-        `runtime_ms` with its quartiles, `low` and `high`, and `peak_memory_mib`, beyond the weights. None is what
-        there is not, or what cannot be measured here.
+        What `COSTS` names, the quartiles of `time_ms`, and whether other work `disturbed` it. None is what there is
+        not, or what cannot be measured here: on a GPU, processor time and disturbance.
     """
     if restorer.run is None:
         return NO_COST
-    size = [channels, *options.size]
     image = np.random.default_rng(0).random((*options.size, channels), np.float32)
-    flops, net = _count(restorer, size), _network(restorer)
+    mult_adds, net = _count(restorer, [channels, *options.size]), _network(restorer)
     for _ in range(options.warm_up):
         restorer.run(image)
     memory = _measure_memory(restorer, image)
-    return {
+    runs = [_time(restorer, image) for _ in range(options.runs)]
+    cost = {
         "parameters": 0 if net is None else count_parameters(net),
-        "flops": flops,
-        "flops_size": size if flops is not None else None,
-        "runtime_ms": _summarise([1000 * _time(restorer, image) for _ in range(options.runs)]),
-        "peak_memory_mib": memory,
-        "runtime_size": size,
+        "mult_adds": mult_adds,
+        "memory_mib": memory,
+        **_summarise(runs, on_cpu=_device(restorer).type == "cpu"),
     }
+    return {key: cost[key] for key in NO_COST}
 
 
 def describe_device(num_gpu: int) -> str:
@@ -98,7 +102,7 @@ class _WithKeys(nn.Module):
 
 
 def _count(restorer: PreparedContestant, size: Sequence[int]) -> int | None:
-    """Return the multiply-adds of a network on (C, H, W); None, and a warning, where they cannot be counted."""
+    """Return the mult-adds of a network on (C, H, W); None, and a warning, where they cannot be counted."""
     net = _network(restorer)
     if net is None or count_parameters(net) == 0:
         return None
@@ -108,26 +112,46 @@ def _count(restorer: PreparedContestant, size: Sequence[int]) -> int | None:
     try:
         return int(count_flops(net if topk is None else _WithKeys(net, topk), (height, width), channels=channels))
     except Exception as error:  # it runs any network's own code
-        get_root_logger().warning(f"{type(net).__name__}: FLOPs cannot be counted: {one_line(error)}")
+        get_root_logger().warning(f"{type(net).__name__}: mult-adds cannot be counted: {one_line(error)}")
         return None
 
 
+def _device(restorer: PreparedContestant) -> torch.device:
+    return torch.device("cpu") if restorer.model is None else restorer.model.device
+
+
 def _measure_memory(restorer: PreparedContestant, image: FloatImage) -> float | None:
-    device = restorer.model.device if restorer.model is not None else torch.device("cpu")
     try:
-        return max(0, peak_memory(lambda: restorer.run and restorer.run(image), device)) / 2**20
+        return max(0, peak_memory(lambda: restorer.run and restorer.run(image), _device(restorer))) / 2**20
     except UserError:  # on systems that do not tell
         return None
 
 
-def _time(restorer: PreparedContestant, image: FloatImage) -> float:
+def _time(restorer: PreparedContestant, image: FloatImage) -> Run:
     assert restorer.run is not None
-    start = time.perf_counter()
+    clock, processor = time.perf_counter(), time.process_time()
     restorer.run(image)
-    seconds = time.perf_counter() - start
-    return restorer.model.seconds_per_image[-1] if restorer.model is not None else seconds
+    run = Run(time.perf_counter() - clock, time.process_time() - processor)
+    return run if restorer.model is None else run._replace(clock=restorer.model.seconds_per_image[-1])
 
 
-def _summarise(values: Sequence[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
-    return {"median": median, "low": low, "high": high}
+def _summarise(runs: Sequence[Run], *, on_cpu: bool) -> dict[str, Any]:
+    clocks = [1000 * run.clock for run in runs]
+    low, median, high = statistics.quantiles(clocks, n=4, method="inclusive") if len(runs) > 1 else 3 * clocks
+    return {
+        "time_ms": median,
+        "time_low_ms": low,
+        "time_high_ms": high,
+        "processor_time_ms": 1000 * min(run.processor for run in runs) if on_cpu else None,
+        "disturbed": _is_disturbed(runs) if on_cpu else None,
+    }
+
+
+def _is_disturbed(runs: Sequence[Run]) -> bool:
+    """Return whether the clock ran on while the process had to wait: at least one of its threads always has work.
+
+    How many work at once differs by network; the run of which the processor did most at a time shows it.
+    """
+    threads = max(1, *(run.processor / run.clock for run in runs))
+    expected = min(run.processor for run in runs) / threads
+    return statistics.median(run.clock for run in runs) > DISTURBED * expected

@@ -11,13 +11,14 @@ import yaml
 
 from semanir_plugin.basicsr_host.scoring import Protocol
 from semanir_plugin.errors import UserError, describe_unknown
+from semanir_plugin.evaluation.leaderboard.columns import NO_COST
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet
 
 __all__ = ["published_rows"]
 
 # By protocol, where its figures stand and what tells the methods of a place apart; {} is the scale.
 _PLACES: dict[str, tuple[tuple[str, str], ...]] = {
-    "sr_y_crop": (("classical_sr/x{}", ""),),
+    "sr_y_crop": (("classical_sr/x{}", ""), ("lightweight_sr/x{}", "")),
     "deblurring_rgb": (("motion_deblurring", ""),),
     "denoising_gray": (("denoising/gray/blind", " (blind)"), ("denoising/gray/per_level", "")),
     "denoising_color_bgr": (("denoising/color/blind", " (blind)"), ("denoising/color/per_level", "")),
@@ -66,13 +67,16 @@ def _load() -> dict[str, Any]:
 
 
 def _entries(protocol: Protocol, scale: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield methods, a suffix that distinguishes their variants, and their entries."""
+    """Yield methods, a suffix that distinguishes their variants, and their entries with the nearest `source`."""
     for place, suffix in _PLACES[protocol.name]:
         section: Any = _load()
+        source = section["source"]
         for key in place.format(scale).split("/"):
             section = section.get(key, {})
+            source = section.get("source", source)
         for method, entry in section.items():
-            yield method, suffix, entry
+            if method != "source":
+                yield method, suffix, {"source": source, **entry}
 
 
 def _check_wanted(wanted: Iterable[str], known: set[str]) -> None:
@@ -86,11 +90,11 @@ def _make_row(name: str, entry: Mapping[str, Any], protocol: Protocol, test_sets
     scores = {each.name: _read(figures.get(each.benchmark.lower()), protocol, each.level) for each in test_sets}
     millions = entry.get("params_M")
     return {
-        "name": name,
+        "model": name,
         "kind": "published",
-        "source": _load()["source"],
+        "source": entry["source"],
+        **NO_COST,
         "parameters": None if millions is None else round(1e6 * millions),
-        **dict.fromkeys(("flops", "flops_size", "runtime_ms", "peak_memory_mib", "runtime_size")),
         "cells": {key: {"scores": each, "error": None, "images": []} for key, each in scores.items() if each},
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.evaluation.leaderboard.columns import ROW_FIELDS, format_short
 from semanir_plugin.evaluation.leaderboard.page import write_page
+from semanir_plugin.markdown import escape_markdown, format_code
 
 __all__ = ["format_csv", "format_markdown", "print_table", "rank_scores", "write_reports"]
 
@@ -28,9 +29,12 @@ _MARKS = {
     "rich": {0: "[bold]{}[/bold]", 1: "[underline]{}[/underline]"},
     "markdown": {0: "**{}**", 1: "<u>{}</u>"},
 }
-_COSTS = ("parameters", "flops", "runtime_ms", "peak_memory_mib")
 _NONE, _FAILED = "-", "failed"
 _WIDE = 10_000
+_DISTURBED = (
+    "Disturbed: other work had the processor for much of that row's time; its processor time holds. "
+    "Run again when the machine is idle, and it is measured again."
+)
 
 
 def write_reports(results: Results, folder: Path) -> None:
@@ -95,39 +99,30 @@ def print_table(results: Results, file: TextIO | None = None) -> None:
 
 def format_markdown(results: Results) -> str:
     """Return the table as Markdown: best scores bold, second best underlined, published rows named so."""
-    columns = [html.escape(column, quote=False).replace("\n", "<br>") for column in _columns(results)]
+    columns = ["<br>".join(map(escape_markdown, column.split("\n"))) for column in _columns(results)]
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *_texts(results, "markdown")]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "\n".join(f"- {html.escape(line, quote=False)}" for line in _notes(results))
+    notes = "\n".join(f"- {escape_markdown(line)}" for line in _notes(results))
     environment = results["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     made = f"{environment['date']}, {environment['device']}, {versions}, commit {environment['commit'] or 'unknown'}"
-    title = html.escape(results["title"], quote=False)
-    head = f"# {title}\n\n{_describe_protocol(results)}: {results['protocol']['description']}"
-    return f"{head}\n\n{table}\n\n{notes}\n\nMade {made} by `{environment['command']}`.\n"
+    about = f"{_describe_protocol(results)}: {results['protocol']['description']}"
+    head = f"# {escape_markdown(results['title'])}\n\n{escape_markdown(about)}"
+    return f"{head}\n\n{table}\n\n{notes}\n\nMade {escape_markdown(made)} by {format_code(environment['command'])}.\n"
 
 
 def format_csv(results: Results) -> str:
     """Return all rows in full precision; `error` holds what failed."""
-    scores = [(test_set["name"], metric["name"]) for test_set in results["test_sets"] for metric in results["metrics"]]
+    scores = [(test_set["name"], metric) for test_set in results["test_sets"] for metric in results["metrics"]]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    runtime = ("median", "low", "high")
-    writer.writerow(
-        [
-            *("name", "kind", "source", "parameters", "flops", "flops_size", "peak_memory_mib", "runtime_size"),
-            *(f"runtime_ms_{key}" for key in runtime),
-            *(f"{test_set} {metric}" for test_set, metric in scores),
-            "error",
-        ]
-    )
+    writer.writerow([*ROW_FIELDS, "cost_size", *(f"{name} {metric['label']}" for name, metric in scores), "error"])
     for row in results["rows"]:
         writer.writerow(
             [
-                *(row[key] for key in ("name", "kind", "source", "parameters", "flops")),
-                *(_size(row["flops_size"]), row["peak_memory_mib"], _size(row["runtime_size"])),
-                *((row["runtime_ms"] or {}).get(key) for key in runtime),
-                *(_score(row, *key) for key in scores),
+                *(row[key] for key in ROW_FIELDS),
+                _size(results["cost_size"]) if row["time_ms"] is not None else "",
+                *(_score(row, name, metric["name"]) for name, metric in scores),
                 "; ".join(f"{name}: {error}" for name, error in _errors(row)),
             ]
         )
@@ -140,21 +135,21 @@ def _describe_protocol(results: Results) -> str:
 
 def _columns(results: Results) -> list[str]:
     metrics = " / ".join(metric["label"] for metric in results["metrics"])
-    sets = ["\n".join([f"{each['name']} {each['condition']}".strip(), metrics]) for each in results["test_sets"]]
-    costs = {"parameters": "params", "flops": "mult-adds", "runtime_ms": "time", "peak_memory_mib": "memory"}
-    return ["model", *(costs[key] for key in _shown_costs(results)), *sets]
+    sets = [" ".join(f"{each['name']} {each['condition']}".split()) for each in results["test_sets"]]
+    costs = [f"{cost['label']}\n[{cost['unit']}]" for cost in _shown_costs(results)]
+    return ["model", *costs, *(f"{each}\n{metrics}" for each in sets)]
 
 
-def _shown_costs(results: Results) -> list[str]:
-    return [key for key in _COSTS if any(row[key] is not None for row in results["rows"])]
+def _shown_costs(results: Results) -> list[Mapping[str, Any]]:
+    return [cost for cost in results["costs"] if any(row[cost["key"]] is not None for row in results["rows"])]
 
 
 def _texts(results: Results, style: Style) -> Iterator[list[str]]:
     """Yield the cells of each row."""
     ranks = rank_scores(results)
     for index, row in enumerate(results["rows"]):
-        name = f"{row['name']} (published)" if row["kind"] == "published" else row["name"]
-        costs = [_format_cost(key, row[key]) for key in _shown_costs(results)]
+        name = f"{row['model']} (published)" if row["kind"] == "published" else row["model"]
+        costs = [_format_cost(cost, row) for cost in _shown_costs(results)]
         cells = [_format_cell(results, index, each["name"], ranks, style) for each in results["test_sets"]]
         yield [_escape(name, style), *costs, *cells]
 
@@ -175,24 +170,18 @@ def _format_cell(
 
 
 def _escape(text: str, style: Style) -> str:
-    return escape(text) if style == "rich" else html.escape(text, quote=False).replace("|", "\\|")
+    return escape(text) if style == "rich" else escape_markdown(text)
 
 
-def _format_cost(key: str, value: Any) -> str:
+def _format_cost(cost: Mapping[str, Any], row: Row) -> str:
+    value = row[cost["key"]]
     if value is None:
         return _NONE
-    if key == "runtime_ms":
-        return f"{value['median']:.1f} ms ({value['low']:.1f}-{value['high']:.1f})"
-    if key == "peak_memory_mib":
-        return f"{value:.1f} MiB"
-    return _format_count(value)
-
-
-def _format_count(value: float) -> str:
-    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.2f} {letter}"
-    return f"{value:g}"
+    text = format_short(value / cost["factor"])
+    if cost["key"] == "time_ms":
+        text += f" ({format_short(row['time_low_ms'])}-{format_short(row['time_high_ms'])})"
+        text += " disturbed" if row["disturbed"] else ""
+    return text
 
 
 def _size(size: Sequence[int] | None) -> str:
@@ -207,19 +196,17 @@ def _errors(row: Row) -> Iterator[tuple[str, str]]:
 
 def _notes(results: Results) -> Iterator[str]:
     """Yield notes on the table's cells, and on those that failed."""
-    sizes = _distinct(_size(row["flops_size"] or row["runtime_size"]) for row in results["rows"])
-    if sizes:
-        device = results["environment"]["device"]
-        yield (
-            f"Cost: of an input of {', '.join(sizes)}; time is the median, with its quartiles, on {device}; memory is "
-            "what the peak adds to the weights."
-        )
+    if results["cost_size"]:
+        about = "".join(f"; {cost['label']}: {cost['about']}" for cost in _shown_costs(results) if cost["about"])
+        yield f"Cost of an input of {_size(results['cost_size'])} on {results['environment']['device']}{about}."
+    if any(row["disturbed"] for row in results["rows"]):
+        yield _DISTURBED
     sources = _distinct(row["source"] or "" for row in results["rows"] if row["kind"] == "published")
     if sources:
         yield f"Published, not measured here: {'; '.join(sources)}."
     for row in results["rows"]:
         for name, error in _errors(row):
-            yield f"{row['name']} failed on {name}: {error}"
+            yield f"Failed: {row['model']} on {name}: {error}"
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

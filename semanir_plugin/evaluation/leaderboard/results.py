@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from semanir_plugin.basicsr_host.scoring import mean_score
+from semanir_plugin.evaluation.benchmark.measuring import read_commit
 from semanir_plugin.evaluation.leaderboard.board import Board
+from semanir_plugin.evaluation.leaderboard.columns import COSTS
 from semanir_plugin.evaluation.leaderboard.references import image_path, reference_paths
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, slugify
 
@@ -49,6 +50,8 @@ def assemble(
         "task": protocol.task,
         "protocol": {key: getattr(protocol, key) for key in ("name", "version", "description")},
         "metrics": metrics,
+        "costs": [asdict(column) for column in COSTS],
+        "cost_size": [protocol.num_channels, *board.cost.size] if board.cost else None,
         "test_sets": [_describe(each) for each in board.test_sets],
         "environment": _environment(device),
         "rows": [*rows, *board.published],
@@ -63,7 +66,7 @@ def _describe(test_set: TestSet) -> dict[str, Any]:
 
 def _measured(board: Board, name: str, cost: Mapping[str, Any], cells: Cells, failures: Failures) -> dict[str, Any]:
     return {
-        "name": name,
+        "model": name,
         "kind": "measured",
         "source": board.models[name].source,
         **cost,
@@ -104,7 +107,7 @@ def _environment(device: str) -> dict[str, Any]:
         "command": shlex.join(["basicsr", *sys.argv[1:]]),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "device": device,
-        "commit": _commit(),
+        "commit": read_commit(),
     }
 
 
@@ -116,16 +119,4 @@ def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Return the commit of the package, where it runs from a clone."""
-    clone = Path(__file__).resolve().parents[3]
-    if not (clone / ".git").exists():  # installed elsewhere, perhaps within a clone of something else
-        return None
-    command = ["git", "-C", str(clone), "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
         return None

@@ -20,13 +20,14 @@ from semanir_plugin.basicsr_host.engine.run import RunArguments
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.board import Board, read_board
 from semanir_plugin.evaluation.leaderboard.cache import Cache
+from semanir_plugin.evaluation.leaderboard.columns import NO_COST
 from semanir_plugin.evaluation.leaderboard.contestants import (
     Contestant,
     NetworkOptions,
     PreparedContestant,
     make_contestant,
 )
-from semanir_plugin.evaluation.leaderboard.model_cost import NO_COST, describe_device, measure_cost
+from semanir_plugin.evaluation.leaderboard.model_cost import describe_device, measure_cost
 from semanir_plugin.evaluation.leaderboard.references import image_path, write_references
 from semanir_plugin.evaluation.leaderboard.report import write_reports
 from semanir_plugin.evaluation.leaderboard.results import Cells, Failures, assemble
@@ -160,12 +161,16 @@ class _Computation:
         known = self.cache.load(key, "cost")
         if known is not None:
             return dict(known["cost"])
+        self._warn_of_damage(f"cost of {contestant.name}", key, ["cost"])
         try:
             cost = measure_cost(self._prepare(contestant, contestant.checkpoint_path(usable[0])), channels, options)
         except Exception as error:  # of any network's code, or for want of memory
             self._log_failure(contestant.name, one_line(error))
             return NO_COST
-        self.cache.save(key, "cost", {"cost": cost})
+        if cost["disturbed"]:  # and so measured again by the next run
+            self.logger.warning(f"{contestant.name}: other work disturbed the measurement of its time.")
+        else:
+            self.cache.save(key, "cost", {"cost": cost})
         return cost
 
     def _write_references(self) -> None:
@@ -204,7 +209,14 @@ class _Computation:
         key = self.keys.get((row, test_set.name))
         if key is None:
             return []
-        return [index for index in self._share(test_set) if self.cache.load(key, test_set.found[index].name) is None]
+        missing = [index for index in self._share(test_set) if self.cache.load(key, test_set.found[index].name) is None]
+        self._warn_of_damage(f"{row} on {test_set.name}", key, [test_set.found[index].name for index in missing])
+        return missing
+
+    def _warn_of_damage(self, what: str, key: str, names: Sequence[str]) -> None:
+        """Log how many of the records that do not count are there."""
+        if damaged := sum(self.cache.holds(key, name) for name in names):
+            self.logger.warning(f"{what}: {damaged:,} cached records are damaged or of an earlier version; made again.")
 
     def _compute_cell(
         self, contestant: Contestant, restorer: PreparedContestant, test_set: TestSet, indices: Sequence[int]

@@ -279,9 +279,9 @@ def test_a_missing_lmdb_is_told_with_what_makes_it(lmdb_options, refused, tmp_pa
         return {"dataroot_gt": f"{tmp_path}/{gt}.lmdb", "dataroot_lq": f"{tmp_path}/{lq}.lmdb"}
 
     large = "; make it, of large photographs with --crop 480 too: "
-    command = f"{large}python3 scripts/prepare_sr_data.py IMAGES {tmp_path} --scale 2 --lmdb"
+    command = f"{large}basicsr prepare sr IMAGES {tmp_path} --scale 2 --lmdb"
     refused(lmdb_options(**roots("GT", "LR_bicubic_X2")), "dataroot_gt", f"no such LMDB: {tmp_path}/GT.lmdb{command}")
-    command = f"basicsr lmdb -i GT_IMAGES LQ_IMAGES -o {tmp_path}/gt.lmdb {tmp_path}/x.lmdb --scale 2"
+    command = f"basicsr prepare lmdb -i GT_IMAGES LQ_IMAGES -o {tmp_path}/gt.lmdb {tmp_path}/x.lmdb --scale 2"
     refused(lmdb_options(**roots("gt", "x")), "dataroot_lq", f"{large}{command}")
     refused(lmdb_options("val", **roots("gt", "x")), "dataroot_lq", f"x.lmdb; make it: {command}")
     (tmp_path / "GT").mkdir()

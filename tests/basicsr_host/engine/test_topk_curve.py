@@ -34,6 +34,12 @@ def test_the_table_is_markdown_with_aligned_columns():
     ]
 
 
+def test_names_are_text_in_the_table():
+    table = format_table([Point("![a](http://b)|\n_c_", 8, {"my_metric": 1.0})])
+    assert table.splitlines()[0].endswith("| my_metric |")
+    assert r"| \!\[a\](http\://b)\| \_c\_ |" in table
+
+
 def test_the_csv_has_full_precision(tmp_path):
     write_csv(POINTS, tmp_path / "x.csv")
     rows = list(csv.DictReader((tmp_path / "x.csv").open()))

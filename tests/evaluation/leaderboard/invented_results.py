@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+
+from semanir_plugin.evaluation.leaderboard.columns import COSTS, NO_COST
 
 # A name that would run, were it not text.
 HOSTILE = "</script><img src=x onerror=\"document.title='stolen'\">&amp;\u2028'"
@@ -15,7 +18,7 @@ METRICS = [
     {"name": "psnr", "label": "PSNR", "unit": "dB", "better": "higher", "digits": 2},
     {"name": "ssim", "label": "SSIM", "unit": "", "better": "higher", "digits": 4},
 ]
-# Name, strength of its blur, parameters, FLOPs, milliseconds.
+# Name, strength of its blur, parameters, mult-adds, milliseconds.
 MODELS = [
     ("Bicubic", 2.4, 0, 0.4e9, 0.8),
     ("SRCNN-like", 1.9, 57_000, 0.9e9, 2.1),
@@ -62,6 +65,8 @@ def invent_results(folder: Path, sets: dict[str, dict[str, np.ndarray]]) -> dict
             "description": "MATLAB's bicubic at 8 bit; PSNR and SSIM on the unrounded Y, 4 border pixels cropped.",
         },
         "metrics": METRICS,
+        "costs": [asdict(column) for column in COSTS],
+        "cost_size": [3, 64, 64],
         "test_sets": [{"name": name, "images": len(clean), "condition": "x4"} for name, clean in sets.items()],
         "environment": {
             "date": "2026-01-31 12:00 UTC",
@@ -79,17 +84,19 @@ def invent_results(folder: Path, sets: dict[str, dict[str, np.ndarray]]) -> dict
 
 
 def _measured(folder: Path, index: int, model: tuple[str, float, int, float, float], sets: Any) -> dict[str, Any]:
-    name, blur, parameters, flops, milliseconds = model
+    name, blur, parameters, mult_adds, milliseconds = model
     return {
-        "name": name,
+        "model": name,
         "kind": "measured",
         "source": None,
         "parameters": parameters,
-        "flops": flops,
-        "flops_size": [3, 64, 64],
-        "runtime_ms": {"median": milliseconds, "low": 0.93 * milliseconds, "high": 1.2 * milliseconds},
-        "peak_memory_mib": 20 + milliseconds,
-        "runtime_size": [3, 64, 64],
+        "mult_adds": mult_adds,
+        "time_ms": milliseconds,
+        "time_low_ms": 0.93 * milliseconds,
+        "time_high_ms": 1.2 * milliseconds,
+        "processor_time_ms": 1.8 * milliseconds,
+        "disturbed": False,
+        "memory_mib": 20 + milliseconds,
         "cells": {each: _cell(folder, index, blur, each, clean) for each, clean in sets.items()},
     }
 
@@ -109,15 +116,11 @@ def _cell(folder: Path, index: int, blur: float, test_set: str, clean: dict[str,
 def _published(row: tuple[str, int, float], sets: Any) -> dict[str, Any]:
     name, parameters, gain = row
     return {
-        "name": name,
+        "model": name,
         "kind": "published",
         "source": "README of the authors' repository",
+        **NO_COST,
         "parameters": parameters,
-        "flops": None,
-        "flops_size": None,
-        "runtime_ms": None,
-        "peak_memory_mib": None,
-        "runtime_size": None,
         "cells": {
             each: {"scores": {"psnr": 31 + gain, "ssim": 0.9 + gain / 100}, "error": None, "images": []}
             for each in sets

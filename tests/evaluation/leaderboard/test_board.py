@@ -52,7 +52,7 @@ def test_what_is_right_is_read(read, tmp_path):
     assert list(board.models) == ["Bicubic", "others", "net"]
     assert (board.models["net"].tile, board.models["net"].param_key) == (64, "params")
     assert [(each.name, len(each), each.level) for each in board.test_sets] == [("Set5", 1, 4), ("Set14", 1, 4)]
-    assert [row["name"] for row in board.published] == ["SwinIR"]
+    assert [row["model"] for row in board.published] == ["SwinIR"]
     assert (board.cost.size, board.cost.runs, board.save_images) == ([64, 48], 10, True)
     board = read(OPTIONS, "models:net=~", "test_sets:Set5=~", "path:results_root=elsewhere", "cost=~", "title=A title")
     assert (list(board.models), len(board.test_sets), board.cost) == (["Bicubic", "others"], 1, None)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,24 @@ def test_a_record_needs_its_images(cache, tmp_path, damage):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
 def test_a_damaged_record_does_not_count(cache, tmp_path, content):
     (tmp_path / "cache" / "key" / "dog.json").write_bytes(content)
+    assert cache.load("key", "dog") is None
+
+
+def test_a_record_of_which_a_digit_has_changed_does_not_count(cache, tmp_path):
+    path = tmp_path / "cache" / "key" / "cat.json"
+    path.write_text(path.read_text().replace("0.33", "0.43", 1))
+    assert cache.load("key", "cat") is None
+    assert cache.holds("key", "cat")
+    assert not cache.holds("key", "cow")
+
+
+def test_a_record_without_a_checksum_or_of_another_place_does_not_count(cache, tmp_path):
+    folder = tmp_path / "cache" / "key"
+    (folder / "cow.json").write_bytes((folder / "dog.json").read_bytes())
+    assert cache.load("key", "cow") is None
+    record = json.loads((folder / "dog.json").read_text())
+    assert record.pop("sha256")
+    (folder / "dog.json").write_text(json.dumps(record))
     assert cache.load("key", "dog") is None
 
 

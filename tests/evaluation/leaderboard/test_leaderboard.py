@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from basicsr.metrics import calculate_psnr
 from semanir_plugin.cli import main
 from semanir_plugin.evaluation.leaderboard import contestants
 from semanir_plugin.evaluation.leaderboard import run as leaderboard
+from semanir_plugin.evaluation.leaderboard.columns import NO_COST
 from semanir_plugin.inference.checkpoints import save_weights
 from tests.conftest import ROOT
 
@@ -93,13 +95,13 @@ def read_results():
 
 
 def cells():
-    return {row["name"]: row["cells"] for row in read_results()["rows"]}
+    return {row["model"]: row["cells"] for row in read_results()["rows"]}
 
 
 def test_the_whole(board, capsys):
     assert board(published=["SwinIR"], cost={"size": [16, 24], "runs": 1}) == 0
     results = read_results()
-    assert [row["name"] for row in results["rows"]] == list(MODELS), "nothing is published of these sets"
+    assert [row["model"] for row in results["rows"]] == list(MODELS), "nothing is published of these sets"
     assert results["test_sets"][0] == {"name": "A", "images": 3, "condition": "x4"}
     assert torch.__version__.startswith(results["environment"]["versions"]["torch"].partition("+")[0])
     for row in results["rows"]:
@@ -114,10 +116,10 @@ def test_the_whole(board, capsys):
                 assert psnr == image["scores"]["psnr"], "the image that is shown is that which is scored"
                 lq = cv2.imread(str(RESULTS / results["references"][name][image["name"]]["input"]))
                 assert np.array_equal(lq, lq[::4, ::4].repeat(4, axis=0).repeat(4, axis=1))
-    by_name = {row["name"]: row for row in results["rows"]}
+    by_name = {row["model"]: row for row in results["rows"]}
     assert by_name["elsewhere"]["parameters"] is None
-    assert by_name["SemanIR-12"]["flops"] > by_name["SemanIR-4"]["flops"] > 0
-    assert by_name["SemanIR-12"]["flops_size"] == [3, 16, 24]
+    assert by_name["SemanIR-12"]["mult_adds"] > by_name["SemanIR-4"]["mult_adds"] > 0
+    assert results["cost_size"] == [3, 16, 24]
     assert by_name["elsewhere"]["cells"]["A"]["scores"]["psnr"] > by_name["Bicubic"]["cells"]["A"]["scores"]["psnr"]
     out = capsys.readouterr().out
     assert all(name in out for name in MODELS)
@@ -193,6 +195,40 @@ def test_only_what_is_missing_is_computed(board, computed):
     computed.clear()
     assert board("models:elsewhere=~", "protocol=basicsr_rgb_mod12") == 0
     assert len(computed) == 5 * 5, "another protocol"
+
+
+def test_a_changed_digit_is_computed_again(board, computed, capsys):
+    models = {"models": {"Bicubic": MODELS["Bicubic"]}}
+    assert board(**models) == 0
+    before = cells()
+    for path in records():
+        path.write_text(re.sub(r'"psnr": \d', '"psnr": 9', path.read_text()))
+    computed.clear()
+    capsys.readouterr()
+    assert board(**models) == 0
+    assert computed == [("Bicubic", name, index) for name, count in SETS.items() for index in range(count)]
+    assert cells() == before
+    said = (RESULTS / "leaderboard.log").read_text()
+    assert "Bicubic on A: 3 cached records are damaged or of an earlier version; made again." in said
+    assert "Bicubic on B: 2 cached records are damaged" in capsys.readouterr().err
+
+
+def test_a_disturbed_cost_is_said_and_measured_again(board, monkeypatch):
+    measured = []
+
+    def measure(*_):
+        measured.append(
+            {**NO_COST, "time_ms": 1.0, "time_low_ms": 1, "time_high_ms": 1, "disturbed": len(measured) < 1}
+        )
+        return measured[-1]
+
+    monkeypatch.setattr(leaderboard, "measure_cost", measure)
+    models = {"models": {"Bicubic": MODELS["Bicubic"]}, "cost": {}}
+    for count in (1, 2, 2):
+        assert board(**models) == 0
+        assert len(measured) == count
+    assert "Bicubic: other work disturbed the measurement of its time." in (RESULTS / "leaderboard.log").read_text()
+    assert read_results()["rows"][0]["disturbed"] is False
 
 
 def test_without_images_nothing_but_scores_is_kept(board, computed):
@@ -279,7 +315,7 @@ def test_cells_that_fail_are_told_and_do_not_end_the_run(board, computed, capsys
     assert found["elsewhere"]["A"]["scores"] == {}
     captured = capsys.readouterr()
     assert captured.err.count("ERROR") == 4, "one line for each reason"
-    assert "elsewhere failed on B: elsewhere/B: no result of 1" in captured.out
+    assert "Failed: elsewhere on B: elsewhere/B: no result of 1" in captured.out
     computed.clear()
     cv2.imwrite("elsewhere/A/1_sr.png", cv2.imread("A/1.png")[:52, :68])
     assert board() == 1

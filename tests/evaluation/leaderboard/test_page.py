@@ -90,9 +90,9 @@ def test_a_damaged_image_is_left_out_and_named(invented, tmp_path, damage):
 def test_no_text_can_end_the_script_or_become_html(invented, tmp_path):
     folder, results = invented
     results = copy.deepcopy(results)
-    results["title"] = results["rows"][0]["name"] = HOSTILE
+    results["title"] = results["rows"][0]["model"] = HOSTILE
     text, data = written(results, folder, tmp_path / "page.html")
-    assert data["results"]["rows"][0]["name"] == HOSTILE
+    assert data["results"]["rows"][0]["model"] == HOSTILE
     assert "<img" not in text
     assert text.count("</script>") == 2
     assert f"<title>{HOSTILE.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}".partition('"')[0] in text

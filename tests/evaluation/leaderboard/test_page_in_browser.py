@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from semanir_plugin.evaluation.leaderboard.columns import COSTS, NO_COST
 from semanir_plugin.evaluation.leaderboard.page import write_page
 from tests.evaluation.leaderboard.invented_results import HOSTILE
 
-TIMES, DASH = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
+TIMES, DASH, MORE = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def shown(invented, tmp_path_factory):
     """A page of what is hard to show: hostile names, a failed cell, an infinite score, figures that are equal."""
     folder, results = invented
     results = copy.deepcopy(results)
-    results["title"] = results["rows"][4]["name"] = HOSTILE
+    results["title"] = results["rows"][4]["model"] = HOSTILE
     results["test_sets"][1]["condition"] = results["protocol"]["description"] = HOSTILE
     results["environment"]["command"] = results["environment"]["versions"]["torch"] = HOSTILE
     results["rows"][7]["source"] = HOSTILE
@@ -28,7 +29,7 @@ def shown(invented, tmp_path_factory):
     del results["rows"][3]["cells"]["B/100"]
     results["rows"][0]["cells"]["B/100"]["scores"]["psnr"] = float("inf")
     results["rows"][4]["cells"]["Set5"]["scores"]["psnr"] = results["rows"][5]["cells"]["Set5"]["scores"]["psnr"] - 1e-6
-    results["rows"][2]["flops"], results["rows"][2]["flops_size"] = 9.1e9, [3, 80, 80]
+    results["rows"][3]["disturbed"] = True
     named = results["references"]["Set5"]
     results["references"]["Set5"] = {HOSTILE if name == "image001" else name: named[name] for name in named}
     for row in results["rows"][:6]:
@@ -71,7 +72,7 @@ def sort_by(browser, name, index=0):
 
 
 def test_the_table_sorts_measured_and_published_rows_apart(opened, shown):
-    names = [row["name"] for row in shown[1]["rows"]]
+    names = [row["model"] for row in shown[1]["rows"]]
     assert column(opened, 1, 1)[0] == column(opened, 1, 1)[1] > column(opened, 1, 1)[2] > column(opened, 1, 1)[-1]
     assert sort_by(opened, "PSNR") == "ascending"
     worst_first = column(opened, 1, 0)
@@ -80,12 +81,12 @@ def test_the_table_sorts_measured_and_published_rows_apart(opened, shown):
     assert sort_by(opened, "PSNR") == "descending"
     assert column(opened, 1, 0)[-1] == "Bicubic"
     assert column(opened, 2, 0) == ["SemanIR-B (paper)", "SwinIR", "RCAN"]
-    assert sort_by(opened, "Parameters") == "ascending"
+    assert sort_by(opened, "parameters") == "ascending"
     assert column(opened, 1, 0) == ["Bicubic", "SRCNN-like", "SwinIR-light", HOSTILE, "EDSR-baseline", "SemanIR-S"]
-    assert sort_by(opened, "Model") == "ascending"
+    assert sort_by(opened, "model") == "ascending"
     assert column(opened, 1, 0) == sorted(names[:6], key=str.lower)
-    assert opened.switch_to.active_element.text.startswith("Model"), "the focus stays on the button"
-    assert "Model" in opened.find_element("id", "sorted").get_attribute("textContent")
+    assert opened.switch_to.active_element.text.startswith("model"), "the focus stays on the button"
+    assert "model" in opened.find_element("id", "sorted").get_attribute("textContent")
 
 
 def test_rows_without_a_figure_come_last_either_way(opened):
@@ -114,14 +115,22 @@ def test_the_best_two_of_the_measured_rows_are_marked(opened):
     assert all(row[3].endswith("(second best)") for row in second)
 
 
-def test_a_failed_cell_tells_why_and_sizes_that_differ_are_told(opened):
+def test_a_failed_cell_tells_why_and_a_disturbed_row_is_marked(opened):
     assert HOSTILE in opened.find_element("css selector", ".failures li").get_attribute("textContent")
-    table = opened.find_element("css selector", "#results table").text
-    assert f"at 3 {TIMES} 80 {TIMES} 80" in table
-    assert f"at 3 {TIMES} 64 {TIMES} 64" in table
+    script = """return [...document.querySelectorAll('#results td .tag')].map(tag => [
+        tag.closest('tr').querySelector('.name').textContent, tag.textContent])"""
+    assert opened.execute_script(script) == [["SwinIR-light", "disturbed"]]
     note = opened.find_element("css selector", "#results p.note").text
-    assert f"Runtime: the median and, below it, the quartiles, for an input of 3 {TIMES} 64 {TIMES} 64." in note
-    assert "FLOPs: a multiplication and its addition counted as one. Runtime" in note
+    assert f"Cost of an input of 3 {TIMES} 64 {TIMES} 64 on an invented device; mult-adds: a multiplication and" in note
+    assert "Disturbed: other work had the processor" in note
+
+
+def test_columns_are_called_as_in_the_other_tables(opened, shown):
+    heads = [each.text.split("\n")[0] for each in opened.find_elements("css selector", "#results th button .key")]
+    metrics = [metric["label"] for _ in shown[1]["test_sets"] for metric in shown[1]["metrics"]]
+    assert heads == ["model", *metrics, *(column.label for column in COSTS)]
+    units = [each.text for each in opened.find_elements("css selector", "#results th.cost small")]
+    assert units == [column.unit for column in COSTS]
 
 
 def choose(browser, label, text):
@@ -136,7 +145,7 @@ def test_metrics_can_be_chosen(opened):
     count = len(opened.find_elements("css selector", "#results table td"))
     choose(opened, "Metrics", "SSIM")
     heads = [each.text.split()[0] for each in opened.find_elements("css selector", "#results thead tr:last-child th")]
-    assert heads == ["SSIM", "SSIM", "SSIM", "Parameters", "FLOPs", "Runtime", "Peak"]
+    assert heads == ["SSIM"] * 3 + [column.label.split()[0] for column in COSTS]
     assert len(opened.find_elements("css selector", "#results table td")) == count - 9 * 3
 
 
@@ -157,14 +166,14 @@ MARKS = """return Object.fromEntries([...document.querySelectorAll('#plot .mark[
 
 @pytest.mark.parametrize(
     ("cost", "unit", "key", "count"),
-    [("Parameters", "M", "parameters", 9), ("FLOPs", "G", "flops", 6), ("Runtime", "ms", None, 6)],
+    [("parameters", "M", "parameters", 9), ("mult-adds", "G", "mult_adds", 6), ("time", "ms", "time_ms", 6)],
 )
 def test_the_plot_places_models_by_cost_and_quality(opened, shown, cost, unit, key, count):
     choose(opened, "Cost", cost)
     marks = opened.execute_script(MARKS)
     assert len(marks) == count
     rows = {index: shown[1]["rows"][int(index)] for index in marks}
-    value = {index: row[key] if key else row["runtime_ms"]["median"] for index, row in rows.items()}
+    value = {index: row[key] for index, row in rows.items()}
     assert sorted(marks, key=lambda index: marks[index][0]) == sorted(marks, key=value.get)
     quality = {index: row["cells"]["Set5"]["scores"]["psnr"] for index, row in rows.items()}
     heights = [marks[index][1] for index in sorted(marks, key=quality.get)]
@@ -176,7 +185,7 @@ def test_the_plot_places_models_by_cost_and_quality(opened, shown, cost, unit, k
     assert (len(opened.find_elements("css selector", "#plot .mark.published[tabindex]")) > 0) == (count == 9)
     title = opened.find_element("css selector", "#plot .axis-title").text
     assert title.startswith(f"{cost} [{unit}], logarithmic")
-    assert sorted(texts(opened, "#plot text.label")) == sorted(shorten(row["name"]) for row in rows.values())
+    assert sorted(texts(opened, "#plot text.label")) == sorted(shorten(row["model"]) for row in rows.values())
     boxes = opened.execute_script(BOXES)
     for index, (left, top, right, bottom) in enumerate(boxes):
         assert all(x >= right or left >= r or y >= bottom or top >= b for x, y, r, b in boxes[:index]), "names overlap"
@@ -351,19 +360,49 @@ def test_hostile_names_are_text(opened):
     assert HOSTILE in opened.find_element("css selector", "footer code").get_attribute("textContent")
 
 
-@pytest.mark.parametrize("width", [360, 1300])
-def test_nothing_is_wider_than_the_screen(opened, width):
-    opened.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    )
-    try:
+@pytest.fixture
+def at_width(opened):
+    """A function that reloads the page at a width in pixels, and returns what a script finds then."""
+
+    def at_width(width, script):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         opened.refresh()
-        assert opened.execute_script("return document.documentElement.scrollWidth") == width
-        assert len(opened.find_elements("css selector", "#results thead .group[colspan='1']")) == (
-            3 if width < 600 else 0
-        )
-    finally:
-        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        return opened.execute_script(script)
+
+    yield at_width
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [360, 1300])
+def test_nothing_is_wider_than_the_screen(at_width, width):
+    script = """return [document.documentElement.scrollWidth,
+        document.querySelectorAll("#results thead .group[colspan='1']").length]"""
+    assert at_width(width, script) == [width, 3 if width < 600 else 0]
+
+
+COLUMNS_IN_VIEW = """const holder = document.querySelector('#results .scroll');
+    const right = (element) => element.getBoundingClientRect().right;
+    return [right(document.querySelector('#results th.cost:last-child')) <= right(holder),
+        document.querySelectorAll('#results thead tr:last-child th').length,
+        getComputedStyle(holder.parentElement, '::after').content]"""
+
+
+def test_the_last_column_of_five_test_sets_is_in_view_or_the_edge_tells(browser, at_width, invented, tmp_path):
+    folder, results = invented
+    results = copy.deepcopy(results)
+    for name in ("Urban100", "Manga109"):
+        results["test_sets"].append({"name": name, "images": 100, "condition": "x4"})
+        for row in results["rows"]:
+            row["cells"][name] = row["cells"]["Set5"]
+    write_page(results, folder, tmp_path / "page.html")
+    browser.get((tmp_path / "page.html").as_uri())
+    costs = len(COSTS)
+    assert at_width(1300, COLUMNS_IN_VIEW) == [True, 10 + costs, "none"]
+    assert at_width(1024, COLUMNS_IN_VIEW) == [True, 5 + costs, "none"], "PSNR alone"
+    assert at_width(700, COLUMNS_IN_VIEW) == [False, 5 + costs, f'"{MORE}"']
+    scrolled = f"document.querySelector('#results .scroll').scrollLeft = 9999; {COLUMNS_IN_VIEW}"
+    assert at_width(700, scrolled)[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -391,10 +430,7 @@ def test_results_without_images_or_costs_make_a_page(browser, invented, tmp_path
     results = copy.deepcopy(results)
     results["references"] = {}
     results["metrics"], results["test_sets"] = results["metrics"][:1], results["test_sets"][:1]
-    results["rows"] = [
-        {**row, "parameters": None, "flops": None, "runtime_ms": None, "peak_memory_mib": None, "cells": {}}
-        for row in results["rows"][:2]
-    ]
+    results["rows"] = [{**row, **NO_COST, "cells": {}} for row in results["rows"][:2]]
     write_page(results, folder, tmp_path / "page.html")
     browser.get((tmp_path / "page.html").as_uri())
     assert browser.get_log("browser") == []

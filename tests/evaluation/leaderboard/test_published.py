@@ -12,16 +12,31 @@ def rows(protocol, sets, scale=1, wanted=None):
     protocol = PROTOCOLS[protocol]
     test_sets = [TestSet(name, TestSetOptions(gt="-", **options), protocol, scale) for name, options in sets.items()]
     found = published_rows(protocol, test_sets, scale, wanted)
-    assert all(row["kind"] == "published" and "Amazingren/SemanIR" in row["source"] for row in found)
-    return {row["name"]: {name: cell["scores"] for name, cell in row["cells"].items()} for row in found}, found
+    assert all(row["kind"] == "published" and row["source"] for row in found)
+    return {row["model"]: {name: cell["scores"] for name, cell in row["cells"].items()} for row in found}, found
 
 
 def test_figures_are_those_of_the_scale():
     by_name, found = rows("sr_y_crop", {"Set5": {}, "mine": {}}, 3)
     assert by_name["SemanIR-S"] == {"Set5": {"psnr": 34.99, "ssim": 0.9366}}
     assert by_name["IPT"] == {"Set5": {"psnr": 34.81}}
-    assert next(row for row in found if row["name"] == "SwinIR")["parameters"] == 11_940_000
+    assert next(row for row in found if row["model"] == "SwinIR")["parameters"] == 11_940_000
     assert rows("sr_y_crop", {"Set5": {}}, 8)[0] == {}
+
+
+def test_light_networks_stand_beside_large_ones_with_their_own_sources():
+    by_name, found = rows("sr_y_crop", {"Set5": {}, "Urban100": {}}, 4)
+    assert by_name["SwinIR-light"] == {
+        "Set5": {"psnr": 32.44, "ssim": 0.8976},
+        "Urban100": {"psnr": 26.47, "ssim": 0.7980},
+    }
+    rows_by_name = {row["model"]: row for row in found}
+    assert rows_by_name["SwinIR-light"]["parameters"] == 897_000
+    sources = {name: rows_by_name[name]["source"] for name in ("SwinIR", "IMDN", "ELAN-light", "SRFormer-light")}
+    assert [source.partition(" (")[0] for source in sources.values()] == [
+        *("README of github.com/Amazingren/SemanIR", "SwinIR", "ELAN", "SRFormer"),
+    ]
+    assert "source" not in rows_by_name
 
 
 def test_figures_are_those_of_the_level():

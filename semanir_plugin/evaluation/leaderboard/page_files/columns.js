@@ -1,36 +1,17 @@
 // What a model can be compared by: a metric on a test set, or a cost.
 
-const COSTS = [
-  { key: "parameters", label: "Parameters", unit: "M", get: (row) => scaled(row.parameters, 1e6) },
-  {
-    key: "flops",
-    label: "FLOPs",
-    unit: "G",
-    about: "a multiplication and its addition counted as one",
-    get: (row) => scaled(row.flops, 1e9),
-    at: (row) => row.flops_size,
-  },
-  {
-    key: "runtime",
-    label: "Runtime",
-    unit: "ms",
-    about: "the median and, below it, the quartiles",
-    get: (row) => (row.runtime_ms ? number(row.runtime_ms.median) : null),
-    range: (row) => (row.runtime_ms ? [number(row.runtime_ms.low), number(row.runtime_ms.high)] : null),
-    at: (row) => row.runtime_size,
-  },
-  {
-    key: "memory",
-    label: "Peak memory",
-    unit: "MiB",
-    get: (row) => number(row.peak_memory_mib),
-    at: (row) => row.runtime_size,
-  },
-].map((cost) => ({ ...cost, better: "lower", show: short }));
-
-function scaled(value, unit) {
-  const read = number(value);
-  return read === null ? null : read / unit;
+/** A cost as `results.costs` describes it. */
+function costColumn(cost) {
+  const scaled = (value) => (number(value) === null ? null : number(value) / cost.factor);
+  const isTime = cost.key === "time_ms";
+  return {
+    ...cost,
+    better: "lower",
+    show: short,
+    get: (row) => scaled(row[cost.key]),
+    range: isTime ? (row) => (row.time_ms === null ? null : [scaled(row.time_low_ms), scaled(row.time_high_ms)]) : null,
+    disturbed: (row) => isTime && row.disturbed === true,
+  };
 }
 
 function scoreColumn(testSet, metric) {
@@ -49,7 +30,7 @@ function scoreColumn(testSet, metric) {
 }
 
 const scoreColumns = results.test_sets.flatMap((set) => results.metrics.map((metric) => scoreColumn(set, metric)));
-const costColumns = COSTS.filter((cost) => results.rows.some((row) => cost.get(row) !== null));
+const costColumns = results.costs.map(costColumn).filter((cost) => results.rows.some((row) => cost.get(row) !== null));
 
 /** Which measured rows are best and second best: a map from row to 1 or 2, for equal figures as shown the same. */
 function ranks(column, rows = results.rows.filter(isMeasured)) {
@@ -65,10 +46,4 @@ function ranked(text, rank) {
   if (!rank) return [text];
   const words = rank === 1 ? "best" : "second best";
   return [make("span", { class: `rank${rank}` }, text), make("span", { class: "unseen" }, ` (${words})`)];
-}
-
-/** "for inputs of 3 × 64 × 64" where all rows have one size, else null. */
-function commonSize(column) {
-  const shapes = new Set(results.rows.filter((row) => column.at && column.at(row)).map((row) => size(column.at(row))));
-  return shapes.size === 1 ? [...shapes][0] : null;
 }

@@ -25,6 +25,16 @@ function choice(label, options, value, onchange) {
   return make("label", { class: "choice" }, make("span", {}, label), select);
 }
 
+/** A part that scrolls sideways, whose right edge is shaded while there is more. */
+function scroller(label, kind, ...children) {
+  const holder = make("div", { class: `scroll ${kind}`, role: "region", tabindex: "0", "aria-label": label }, children);
+  const edge = make("div", { class: "edge" }, holder);
+  const shade = () => edge.classList.toggle("more", holder.scrollLeft + holder.clientWidth < holder.scrollWidth - 1);
+  holder.addEventListener("scroll", shade, { passive: true });
+  new ResizeObserver(shade).observe(holder);
+  return { edge, holder, shade };
+}
+
 /** A number as written by the page: missing is null, infinity comes as a word. */
 const number = (value) => (value === null || value === undefined ? null : Number(value));
 

@@ -53,7 +53,7 @@ function plotPicture(detail) {
     .filter((point) => plot.published === "shown" || isMeasured(point.row))
     .filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y) && point.x !== null && point.y !== null);
   if (!points.length) {
-    return make("p", { class: "note" }, `No model has both ${title(score)} and ${cost.label.toLowerCase()}.`);
+    return make("p", { class: "note" }, `No model has both ${title(score)} and ${cost.label}.`);
   }
   const x = costAxis(points, cost);
   const y = qualityAxis(points.map((point) => point.y));
@@ -132,7 +132,7 @@ function axes(x, y, cost, score) {
     x.break ? draw("path", { class: "break", d: `M${x.break - 3},${floor + 6}l6,-12m4,0l-6,12` }) : null,
   ];
   const text = (attributes, ...words) => draw("text", attributes, ...words);
-  const scale = width < 600 ? "" : `, logarithmic${commonSize(cost) ? `, input ${commonSize(cost)}` : ""}  ← less is better`;
+  const scale = width < 600 ? "" : `, logarithmic${results.cost_size && cost.key !== "parameters" ? `, input ${size(results.cost_size)}` : ""}  ← less is better`;
   return draw(
     "g",
     { "aria-hidden": "true" },
@@ -196,10 +196,11 @@ function mark(point, cost, score, detail) {
   const { row, index, left, top } = point;
   const range = cost.range && cost.range(row);
   const words = [
-    `${row.name}${isMeasured(row) ? "" : " (published)"}: ${title(score)} ${withUnit(score.show(point.y), score.unit)}`,
-    `${cost.label.toLowerCase()} ${withUnit(short(point.x), cost.unit)}`,
+    `${row.model}${isMeasured(row) ? "" : " (published)"}: ${title(score)} ${withUnit(score.show(point.y), score.unit)}`,
+    `${cost.label} ${withUnit(short(point.x), cost.unit)}`,
   ];
   if (range) words.push(`from ${short(range[0])} to ${withUnit(short(range[1]), cost.unit)}`);
+  if (cost.disturbed(row)) words.push("disturbed");
   const text = words.join(", ");
   const tell = () => {
     detail.textContent = text;
@@ -212,7 +213,7 @@ function mark(point, cost, score, detail) {
 function labels(points) {
   const taken = points.map((point) => box(point.left - 9, point.top - 9, 18, 18));
   return points.map((point) => {
-    const name = point.row.name.length > 26 ? `${point.row.name.slice(0, 25)}…` : point.row.name;
+    const name = point.row.model.length > 26 ? `${point.row.model.slice(0, 25)}…` : point.row.model;
     const cost = (place) => outside(place) + place.distance + 4 * taken.reduce((sum, other) => sum + overlap(place, other), 0);
     const best = places(point, textWidth(name)).reduce((a, b) => (cost(b) < cost(a) ? b : a));
     taken.push(best);

@@ -4,21 +4,25 @@ const table = { sorted: scoreColumns[0].key, reversed: false, metric: "" };
 
 function tableSection() {
   const section = document.getElementById("results");
-  const narrow = window.matchMedia("(max-width: 40rem)").matches;
-  table.metric = narrow && results.metrics.length > 1 ? results.metrics[0].name : "";
-  const holder = make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Results, scrolls sideways" });
-  const redraw = () => holder.replaceChildren(resultsTable(redraw));
-  redraw();
-  const metrics = [["", "all"], ...results.metrics.map((metric) => [metric.name, metric.label])];
+  const { edge, holder, shade } = scroller("Results, scrolls sideways", "");
+  const redraw = () => {
+    holder.replaceChildren(resultsTable(redraw));
+    shade();
+  };
   const choices = make("div", { class: "choices" });
-  if (results.metrics.length > 1) {
-    const onchange = (value) => {
-      table.metric = value;
-      redraw();
-    };
-    choices.append(choice("Metrics", metrics, table.metric, onchange));
+  section.append(choices, edge, make("p", { class: "unseen", role: "status", id: "sorted" }), legend(), ...failures());
+  redraw();
+  if (results.metrics.length < 2) return;
+  if (edge.classList.contains("more")) {
+    table.metric = results.metrics[0].name;
+    redraw();
   }
-  section.append(choices, holder, make("p", { class: "unseen", role: "status", id: "sorted" }), legend(), ...failures());
+  const metrics = [["", "all"], ...results.metrics.map((metric) => [metric.name, metric.label])];
+  const onchange = (value) => {
+    table.metric = value;
+    redraw();
+  };
+  choices.append(choice("Metrics", metrics, table.metric, onchange));
 }
 
 function legend() {
@@ -31,27 +35,30 @@ function legend() {
   if (results.rows.some((row) => !isMeasured(row))) {
     notes.push(" ", make("span", { class: "tag" }, "published"), " rows were taken from papers, and are not ranked.");
   }
-  notes.push(...costColumns.map(costNote), " A column's name sorts by it.");
+  if (costColumns.length) notes.push(` ${costNote()}`);
+  notes.push(" A column's name sorts by it.");
   return make("p", { class: "note" }, notes);
 }
 
-function costNote(cost) {
-  const parts = [cost.about, commonSize(cost) && `for an input of ${commonSize(cost)}`].filter(Boolean);
-  return parts.length ? ` ${cost.label}: ${parts.join(", ")}.` : "";
+function costNote() {
+  const about = costColumns.filter((cost) => cost.about).map((cost) => `; ${cost.label}: ${cost.about}`).join("");
+  const where = results.cost_size ? ` of an input of ${size(results.cost_size)} on ${results.environment.device}` : "";
+  const disturbed = " Disturbed: other work had the processor for much of that row's time; its processor time holds.";
+  return `Cost${where}${about}.${results.rows.some((row) => row.disturbed) ? disturbed : ""}`;
 }
 
 function failures() {
   const failed = results.rows.flatMap((row) =>
     results.test_sets
       .filter((set) => row.cells[set.name] && row.cells[set.name].error)
-      .map((set) => make("li", {}, make("strong", {}, `${row.name}, ${set.name}: `), row.cells[set.name].error)),
+      .map((set) => make("li", {}, make("strong", {}, `${row.model}, ${set.name}: `), row.cells[set.name].error)),
   );
   return failed.length ? [make("h3", {}, "What failed"), make("ul", { class: "failures" }, failed)] : [];
 }
 
 function resultsTable(redraw) {
   const scores = scoreColumns.filter((column) => !table.metric || column.metric.name === table.metric);
-  const name = { key: "name", label: "Model", better: "lower", get: (row) => row.name.toLowerCase() };
+  const name = { key: "model", label: "model", better: "lower", get: (row) => row.model.toLowerCase() };
   const columns = [name, ...scores, ...costColumns];
   const column = columns.find((each) => each.key === table.sorted) || scores[0];
   const bodies = [results.rows.filter(isMeasured), results.rows.filter((row) => !isMeasured(row))];
@@ -91,7 +98,7 @@ function heads(name, scores, sorted, sort) {
     return make(
       "th",
       { scope: "col", "aria-sort": column.key === sorted.key ? direction : null, ...extra },
-      make("button", attributes, make("span", { class: "key" }, column.label), make("small", {}, column.unit || "\u00a0")),
+      make("button", attributes, make("span", { class: "key" }, column.label), make("small", {}, column.unit || "")),
     );
   };
   return make(
@@ -104,16 +111,16 @@ function heads(name, scores, sorted, sort) {
       groups.map(({ set, span }) =>
         make("th", { scope: "colgroup", colspan: span, class: "group" }, set.name, make("small", {}, about(set))),
       ),
-      costColumns.length ? make("th", { scope: "colgroup", colspan: costColumns.length, class: "group" }, "Cost") : null,
+      costColumns.length ? make("th", { scope: "colgroup", colspan: costColumns.length, class: "group" }, "cost") : null,
     ),
     make("tr", {}, starts(scores).map(([column, start]) => head(column, { class: start })), costHeads(head)),
   );
 }
 
-const costHeads = (head) => costColumns.map((column, index) => head(column, { class: index ? null : "start" }));
+const costHeads = (head) => costColumns.map((column, index) => head(column, { class: index ? "cost" : "cost start" }));
 const starts = (scores) =>
   scores.map((column, index) => [column, index && scores[index - 1].testSet === column.testSet ? null : "start"]);
-const about = (set) => ` ${[set.condition, `${set.images} images`].filter(Boolean).join(", ")}`;
+const about = (set) => ` ${[set.condition, `${set.images} image${set.images === 1 ? "" : "s"}`].filter(Boolean).join(", ")}`;
 
 /** The source of all published rows, where they have the same. */
 const commonSource = () => {
@@ -144,7 +151,7 @@ function line(row, scores, marks) {
   return make(
     "tr",
     { class: row.kind },
-    make("th", { scope: "row", class: "first" }, make("span", { class: "name" }, row.name), tag ? " " : null, tag, source),
+    make("th", { scope: "row", class: "first" }, make("span", { class: "name" }, row.model), tag ? " " : null, tag, source),
     starts(scores).map(([column, start]) => make("td", { class: start }, scoreCell(row, column, marks))),
     costColumns.map((column, index) => make("td", { class: index ? null : "start" }, costCell(row, column))),
   );
@@ -160,8 +167,6 @@ function costCell(row, column) {
   const parts = [column.show(column.get(row))];
   const range = column.range && column.range(row);
   if (range) parts.push(make("small", { class: "range" }, ` ${short(range[0])}–${short(range[1])}`));
-  if (column.get(row) !== null && column.at && column.at(row) && !commonSize(column)) {
-    parts.push(make("small", { class: "range" }, ` at ${size(column.at(row))}`));
-  }
+  if (column.disturbed(row)) parts.push(" ", make("span", { class: "tag" }, "disturbed"));
   return parts;
 }

@@ -86,7 +86,7 @@ function imageNames(set) {
 function versionsOf(picture) {
   const keys = ["input", ...results.rows.keys(), "truth"].map(String).filter((key) => picture.versions[key]);
   const names = { input: "Input", truth: "Ground truth" };
-  return keys.map((key) => ({ key, name: names[key] || results.rows[key].name, row: results.rows[key], source: picture.versions[key] }));
+  return keys.map((key) => ({ key, name: names[key] || results.rows[key].model, row: results.rows[key], source: picture.versions[key] }));
 }
 
 function viewerChoices(sets, versions, before, after, update) {
@@ -160,7 +160,7 @@ function imageScores(update) {
   const rows = results.rows.filter((row) => names.some((name) => scoresOf(row, view.set, name)));
   if (!rows.length) return [];
   const metric = results.metrics.find((each) => each.name === view.metric);
-  const head = make("tr", {}, make("th", { scope: "col", class: "first" }, "Image"), rows.map((row) => make("th", { scope: "col" }, row.name)));
+  const head = make("tr", {}, make("th", { scope: "col", class: "first" }, "Image"), rows.map((row) => make("th", { scope: "col" }, row.model)));
   const lines = names.map((name) => {
     const column = imageColumn(metric, name);
     const marks = ranks(column, rows.filter(isMeasured));
@@ -182,7 +182,7 @@ function imageScores(update) {
     { open: view.open === true, ontoggle: () => Object.assign(view, { open: details.open }) },
     summary,
     make("div", { class: "choices" }, choice("Metric", metrics, view.metric, (value) => update({ metric: value }))),
-    make("div", { class: "scroll tall", role: "region", tabindex: "0", "aria-label": "Scores of each image" }, table),
+    scroller("Scores of each image", "tall", table).edge,
   );
   return [details];
 }

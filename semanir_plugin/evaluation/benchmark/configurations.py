@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+__all__ = ["Configuration", "add_configurations", "read_configurations"]
+
 # What keeps PyTorch, its libraries and our native kernels to an instruction set; they read it when they are loaded.
 INSTRUCTION_SETS = {
     "native": {},

@@ -1,0 +1,318 @@
+"""`experiment.py`: trainings of one recipe, of variants, tasks and mixtures, from their data to the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import yaml
+
+from semanir_plugin.basicsr_host.engine.run import read_run_options
+from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.cli import main as basicsr
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference.loading import load
+from tests.conftest import ROOT
+
+sys.path.append(str(ROOT / "scripts"))
+import benchmark_loader
+import experiment
+from trainings import experiments, files, training
+from trainings.data import USUAL
+from trainings.training import Plan, Training
+
+MINI = ROOT / "options" / "train_SemanIR_mini_SRx4.yml"
+SETS = ("Set5", "Set12", "Set14", "BSD100", "McMaster", "classic5", "Kodak24")
+
+
+@pytest.fixture
+def data(tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo = cv2.imread(str(photos["coffee.png"]))
+    for index, folder in enumerate(("train/BSD400", *(f"test/{name}" for name in SETS))):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "data" / folder / "a.png"), photo[100 + index : 260 + index, 60:244])
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    options = yaml.safe_load(MINI.read_text())
+    options["network_g"] |= {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 8, "topk": 32}
+    options["datasets"]["train"] |= {"gt_size": 32, "batch_size_per_gpu": 2}
+    path = tmp_path / "train_tiny.yml"
+    path.write_text(yaml.safe_dump(options | {"num_gpu": 0}))
+    return path
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Subcommands that were run, in this process."""
+    calls = []
+
+    def call(*arguments):
+        calls.append(arguments)
+        assert basicsr(list(arguments)) == 0
+
+    monkeypatch.setattr(files, "basicsr", call)
+    return calls
+
+
+@pytest.fixture
+def run(data, in_process, monkeypatch, capsys):
+    def train_in_process(self, _):
+        files.basicsr("train", "-opt", str(self.opt), "--auto_resume")
+        return True
+
+    monkeypatch.setattr(experiment, "run_in_venv", lambda: None)
+    monkeypatch.setattr(Training, "_train_until", train_in_process)
+
+    def call(*words):
+        in_process.clear()
+        code = experiment.main([*map(str, words), "--data", str(data), "--workers", "0"])
+        return code, capsys.readouterr()
+
+    return call
+
+
+def start(recipe, data, **others):
+    return Training("tiny", files.read_yaml(recipe), Plan(data=data, **{"iterations": 5, "workers": 1, **others}))
+
+
+def start_in_a_process(recipe, data, tmp_path):
+    """Start what trains for long and is asked to save every second, in a process group of its own."""
+    options = yaml.safe_load(recipe.read_text())
+    options["logger"]["save_checkpoint_seconds"] = 1
+    recipe.write_text(yaml.safe_dump(options))
+    words = [str(recipe), "--data", str(data), "--minutes", "9", "--iterations", "100000", "--workers", "0"]
+    command = [sys.executable, str(ROOT / "scripts" / "train_weights.py"), *words, "--parts", "parts"]
+    environment = os.environ | {"SEMANIR_VENV": "0", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+
+
+def wait_for(found, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not found():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_what_was_killed_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp_path, monkeypatch):
+    process = start_in_a_process(recipe, data, tmp_path)
+    try:
+        wait_for(lambda: len(list((tmp_path / "experiments").glob("tiny/training_states/*.state"))) > 1, process)
+        wait_for(lambda: (tmp_path / "parts").is_dir(), process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    shutil.copytree(tmp_path / "weights" / "data", elsewhere / "weights" / "data")
+    files.unpack(tmp_path / "parts")
+    facts = json.loads((elsewhere / "weights" / "tiny" / "training.json").read_text())
+    done = facts["calls"][0]["iterations"]
+    assert 0 < done < facts["iterations"] == 100_000
+    options = yaml.safe_load((elsewhere / "weights" / "tiny" / "tiny.yml").read_text())
+    files.shorten(options, done + 3)
+    (elsewhere / "weights" / "tiny" / "tiny.yml").write_bytes(files.dump(options))
+    start(recipe, data).train(time.monotonic() + 300)
+    assert json.loads((elsewhere / "weights" / "tiny" / "training.json").read_text())["calls"][1]["iterations"] == 3
+    network = load(elsewhere / "weights" / "tiny" / "tiny.safetensors").module
+    averaged = torch.load(elsewhere / "experiments" / "tiny" / "models" / "net_g_latest.pth")["params_ema"]
+    assert all(torch.equal(value, averaged[key]) for key, value in network.state_dict().items())
+
+
+def test_a_time_too_short_to_begin_leaves_what_goes_on(recipe, data, tmp_path, in_process):
+    start(recipe, data).train(time.monotonic() + 0.1)
+    assert list((tmp_path / "weights" / "tiny" / "parts").iterdir())
+    start(recipe, data).train(time.monotonic() + 300)
+    assert (tmp_path / "weights" / "tiny" / "tiny.safetensors").exists()
+
+
+RECIPES = ("SemanIR_mini_SRx4", "SemanIR_SRx4", "SemanIRUNet_gray_JPEG10", "SemanIRUNet_GoPro", "AST_T_derain_SPAD")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, in_process):
+    trained = start(ROOT / "options" / f"train_{name}.yml", data)
+    options = trained.options()
+    files.shorten(options, 100)
+    trained.opt.parent.mkdir(parents=True)
+    trained.opt.write_bytes(files.dump(options))
+    validate_options(read_run_options(trained.opt, is_train=True), is_train=True)
+    assert options["datasets"]["val"]["name"] == ("Set12" if "gray" in name else "Set5")
+    assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(USUAL.sizes)
+
+
+def test_the_loader_is_measured_on_the_same_data(recipe, data, monkeypatch, capsys):
+    words = [str(recipe), "--data", str(data), "--patch", "32", "--samples", "5"]
+    monkeypatch.setenv("SEMANIR_VENV", "0")
+    monkeypatch.setattr(sys, "argv", ["benchmark_loader.py", *words])
+    assert benchmark_loader.main() == 0
+    assert "patches per second of one core" in capsys.readouterr().out
+
+
+def test_schedules_are_shortened_alike():
+    options = {
+        "train": {"total_iter": 1000, "warmup_iter": 50, "scheduler": {"milestones": [500, 800], "gamma": 0.5}},
+        "datasets": {"train": {"iters": [333, 333, 334]}},
+        "val": {"val_freq": 100},
+        "logger": {},
+    }
+    files.shorten(options, 100, 20)
+    assert options["train"] == {
+        "total_iter": 100,
+        "warmup_iter": 5,
+        "scheduler": {"milestones": [50, 80], "gamma": 0.5},
+    }
+    assert options["datasets"]["train"]["iters"] == [33, 33, 34]
+    assert options["val"]["val_freq"] == options["logger"]["save_checkpoint_freq"] == 5
+
+
+def test_iterations_are_fitted_to_the_time(recipe, data, in_process):
+    trained = start(recipe, data, iterations=None)
+    options = trained.options()
+    few, many = (trained._fit(options, time.monotonic() + seconds) for seconds in (10, 1000))
+    assert 50 * few < many
+    assert options["train"]["total_iter"] == 6000, "the trial has options of its own"
+
+
+def test_a_set_of_parts_replaces_the_one_before_and_one_that_is_not_whole_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "PART", 10_000)
+    for content in (b"old", b"new"):
+        Path("file").write_bytes(content * 10_000)
+        files.pack([Path("file")], Path("parts"))
+    names = sorted(part.name for part in Path("parts").iterdir())
+    assert names == [f"part_00002_{index}_of_{len(names)}" for index in range(1, len(names) + 1)]
+    assert all(part.stat().st_size <= 10_000 for part in Path("parts").iterdir())
+    Path("parts", f"part_00003_1_of_{len(names)}").write_bytes(b"killed while it was written")
+    Path("file").unlink()
+    files.unpack(Path("parts"))
+    assert Path("file").read_bytes() == b"new" * 10_000
+    Path("parts", names[0]).unlink()
+    with pytest.raises(UserError, match="no whole set of parts"):
+        files.unpack(Path("parts"))
+
+
+def test_parts_that_are_damaged_are_told(tmp_path):
+    (tmp_path / "part_00001_1_of_1").write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(UserError, match="not the parts of a training"):
+        files.unpack(tmp_path)
+
+
+def test_recipes_and_variants_are_trained_scored_and_tabulated(run, recipe, tmp_path, in_process):
+    words = ("recipes", recipe, "--variants", "cosine", "window_8", "--iterations", 3, "--seeds", 0, 1)
+    code, said = run(*words)
+    assert code == 0
+    folder = tmp_path / "results" / "recipes"
+    table = (folder / "table.md").read_text()
+    assert said.out.endswith(table)
+    rows = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    assert rows == ["| bicubic", "| tiny", "| tiny, cosine"], "the recipe's own window is no variant"
+    measured = {each["model"]: each for each in json.loads((folder / "results.json").read_text())["rows"]}
+    of_seeds = [measured[f"tiny, cosine, seed {seed}"]["cells"]["Set14"]["scores"]["psnr"] for seed in (0, 1)]
+    cell = table.splitlines()[-1].split(" | ")[5]
+    told = [float(number) for number in re.findall(r"[\d.]+", cell)]
+    assert told[:2] == pytest.approx([sum(of_seeds) / 2, abs(of_seeds[0] - of_seeds[1]) / 2], abs=0.006)
+    assert cv2.imread(str(folder / "curves.png")) is not None
+    options = {path.stem: yaml.safe_load(path.read_text()) for path in (tmp_path / "weights").glob("tiny*/*.yml")}
+    assert {name: each["manual_seed"] for name, each in options.items()} == {
+        f"tiny{kind}_3it_seed{seed}": seed for kind in ("", "_cosine") for seed in (0, 1)
+    }
+    networks = [options[f"tiny{kind}_3it_seed0"]["network_g"] for kind in ("", "_cosine")]
+    assert networks[1] == networks[0] | {"similarity": "cosine"}
+    run(*words)
+    assert in_process[0][0] == "leaderboard", "what is finished is not trained again"
+
+
+def test_the_paper_s_ablations_are_there_and_keep_the_share_of_keys():
+    rows = {row.label: row.recipe["network_g"] for row in experiments.recipes([MINI], ["all"])[0].rows}
+    base = rows.pop("SemanIR_mini_SRx4")
+    assert set(rows) == {
+        f"SemanIR_mini_SRx4, {name.replace('_', ' ')}" for name in experiments.VARIANTS if name != "window_16"
+    }
+    assert rows["SemanIR_mini_SRx4, all keys"]["topk"] == base["window_size"] ** 2
+    for side in (8, 32):
+        net = rows[f"SemanIR_mini_SRx4, window {side}"]
+        assert net["topk"] / net["window_size"] ** 2 == base["topk"] / base["window_size"] ** 2
+    small = files.read_recipe("SemanIR_SRx4")["network_g"]
+    assert experiments.VARIANTS["random_topk"](small) == {"topk": [64, 128, 192, 256, 384, 512]}, "as in the paper"
+
+
+def test_a_time_instead_of_iterations(run, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "TRIAL", 4)
+    monkeypatch.setattr(training, "read_seconds", lambda run: 0.5)
+    assert run("recipes", recipe, "--minutes", 0.4)[0] == 0
+    facts = json.loads((tmp_path / "weights" / "tiny_0.4min_seed0" / "training.json").read_text())
+    assert facts["iterations"] == sum(call["iterations"] for call in facts["calls"]) > 1
+
+
+@pytest.mark.parametrize("task", experiments.TASKS)
+def test_tasks_are_learnt_and_scored_beside_their_input(task, run, tmp_path):
+    assert run("tasks", task, "--iterations", 2)[0] == 0
+    table = (tmp_path / "results" / f"reduced_{task}" / "table.md").read_text().splitlines()
+    assert experiments.TASKS[task].test_set in table[0]
+    before, after = (float(line.split(" | ")[-1].split(" / ")[0]) for line in table[2:])
+    assert {"gray_DN25": 19, "color_DN25": 19, "gray_JPEG10": 22, "Demosaic": 25, "rain": 15}[task] < before < 40
+    assert 5 < after < 60
+    assert next((tmp_path / "results" / f"reduced_{task}").glob("images/_truth/*/a.png"))
+
+
+def test_mixtures_stand_beside_their_hosts(run, tmp_path):
+    assert run("mixing", "EDSR", "--iterations", 2)[0] == 0
+    table = (tmp_path / "results" / "mixing" / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in table[3:]] == ["| EDSR", "| EDSR + FRFN"]
+    parameters = [int(line.split(" | ")[1].replace(",", "")) for line in table[3:]]
+    assert parameters == [158_979, 189_443], "as docs/mixing.md has them"
+    (group,) = experiments.mixing(["SwinIR", "SemanIR"])
+    networks = {row.label: row.recipe["network_g"] for row in group.rows}
+    assert networks["SwinIR + key semantics"]["base"] == networks["SwinIR"]
+    assert networks["SemanIR, ASSA"] | experiments.KEYS == networks["SemanIR, key semantics"]
+    assert (networks["SemanIR, ASSA"]["attn"], networks["SemanIR, ASSA"]["embed_dim"]) == ("assa", 24)
+
+
+SR = ROOT / "options" / "train_SemanIR_SRx4.yml"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["weights", "no.yml", "--minutes", 5], "no.yml: no such file"),
+        (["weights", SR, "--minutes", 0.1], "must be more than 0.3"),
+        (["weights", SR], "--minutes is needed"),
+        (["recipes", MINI], "give one of --iterations and --minutes"),
+        (["recipes", MINI, "--iterations", 1, "--variants", "cosinus"], "invalid choice: 'cosinus'"),
+        (["recipes", MINI, "--iterations", 0], "must be a whole number of at least 1, not '0'"),
+        (["recipes", MINI, SR.with_stem("train_SemanIR_mini_SRx2"), "--iterations", 1], "all by one factor"),
+        (["recipes", SR.with_stem("train_SwinIR_mini_SRx4"), "--variants", "all", "--iterations", 1], "of a SemanIR"),
+        (["tasks", "JPEG"], "unknown name 'JPEG'"),
+    ],
+)
+def test_wrong_arguments_are_one_line(words, message, run, capsys):
+    try:
+        code, said = run(*words)
+    except SystemExit as ended:
+        code, said = ended.code, capsys.readouterr()
+    assert code == 2
+    assert message in said.err.splitlines()[-1]
+
+
+def test_the_former_name_and_data_that_are_missing_are_told(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "train_weights.py"), str(SR), "--minutes", "5", "--data", "no"]
+    result = subprocess.run(command, capture_output=True, text=True, env={"SEMANIR_VENV": "0", "PATH": ""})
+    assert result.returncode == 2
+    assert "--data must name a folder" in result.stderr.splitlines()[-1]
