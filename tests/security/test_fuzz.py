@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import basicsr  # noqa: F401  # the host comes first
@@ -23,10 +24,13 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from semanir_plugin.basicsr_host.engine.run import read_run_options
+from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.cli import main
+from semanir_plugin.errors import UserError
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import build_network
-from semanir_plugin.option_files import load_options
+from semanir_plugin.option_files import OptionFile, load_options
 from semanir_plugin.schema.sections import OptionError
 from tests.conftest import ROOT
 from tests.security.attacks import png_bomb
@@ -158,6 +162,42 @@ def test_option_files(case):
     write_options(options)
     run(command, "-opt", "x.yml")
     clean()
+
+
+OUT_OF_RANGE = st.sampled_from([float("inf"), float("-inf"), float("nan"), -1e300, -7, True])
+FREE = {"res_scale"}  # any number will do
+
+
+@st.composite
+def out_of_range(draw) -> tuple[OptionFile, bool]:
+    """A shipped option file with one number that no option has."""
+    path = draw(st.sampled_from([path for path in RECIPES if path.stem.startswith(("train_", "test_"))]))
+    is_train = path.stem.startswith("train_")
+    file = read_run_options(path, is_train=is_train)
+    data = copy.deepcopy(file.data)
+    parts = {key: data[key] for key in data if is_train or key not in ("train", "logger", "dist_params")}
+    numbers = [keys for keys in places(parts) if is_number(at(parts, keys)) and keys[-1] not in FREE]
+    *parents, last = draw(st.sampled_from(numbers))
+    at(data, parents)[last] = draw(OUT_OF_RANGE)
+    return replace(file, data=data), is_train
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def at(value, keys):
+    for key in keys:
+        value = value[key]
+    return value
+
+
+@fuzzed(300)
+@given(out_of_range())
+def test_nothing_out_of_range_is_accepted(case):
+    file, is_train = case
+    with pytest.raises(UserError):
+        validate_options(file, is_train=is_train)
 
 
 NETWORK_VALUES = st.one_of(
