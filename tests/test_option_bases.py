@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from semanir_plugin.basicsr_host.engine.run import read_run_options
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import load_options, read_option_file, self_contained_text

@@ -13,7 +13,7 @@ import torch
 from basicsr.archs import build_network
 
 from semanir_plugin.basicsr_host.engine.run import read_run_options
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.cli import main
 from semanir_plugin.option_files import load_options
 from semanir_plugin.shipped_recipes import find_recipe, shipped_recipes
@@ -173,7 +173,7 @@ def test_recipes_name_the_commands_that_make_their_pairs(name):
         suffix = ".lmdb" if more else ""
         assert options["datasets"][phase]["dataroot_lq"] == f"{folder}/LR_bicubic_X{options['scale']}{suffix}"
         assert options["datasets"][phase]["io_backend"]["type"] == ("lmdb" if more else "disk")
-        command = rf"^#   python3 scripts/prepare_sr_data\.py \w+ {folder} --scale {options['scale']}{more}$"
+        command = rf"^#   basicsr prepare sr \w+ {folder} --scale {options['scale']}{more}$"
         assert re.search(command, RECIPES[name].path.read_text(), re.MULTILINE)
 
 

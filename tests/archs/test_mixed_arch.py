@@ -6,7 +6,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import load_options

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from semanir_plugin.basicsr_host.engine.run import read_run_options
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.cli import main as basicsr
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.loading import load

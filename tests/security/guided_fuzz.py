@@ -9,7 +9,6 @@ is left in the working directory, too.
 
 from __future__ import annotations
 
-import functools
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,7 +24,7 @@ with atheris.instrument_imports(include=["semanir_plugin", "yaml", "PIL", "tifff
     import semanir_plugin  # noqa: F401  # attaches to BasicSR, which comes next
     import basicsr  # noqa: F401  # isort: skip
 
-    from semanir_plugin.basicsr_host.engine import schema
+    from semanir_plugin.basicsr_host.engine import validation
     from semanir_plugin.basicsr_host.engine.options import resolve_options
     from semanir_plugin.basicsr_host.engine.run import read_run_options
     from semanir_plugin.errors import UserError
@@ -34,8 +33,6 @@ with atheris.instrument_imports(include=["semanir_plugin", "yaml", "PIL", "tifff
 
 RECIPES = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 FOLDER = Path(tempfile.mkdtemp(prefix="guided_fuzz_", dir="."))
-
-schema._parse_source = functools.cache(schema._parse_source)  # most of the time of a validation
 
 
 def refused_in_one_line(check: Callable[[], object], *kinds: type[Exception]) -> None:
@@ -49,7 +46,7 @@ def refused_in_one_line(check: Callable[[], object], *kinds: type[Exception]) ->
 
 def check_options(*entries: str, is_train: bool = True) -> None:
     file = read_run_options(FOLDER / "x.yml", entries, is_train=is_train)
-    schema.validate_options(file, is_train=is_train)
+    validation.validate_options(file, is_train=is_train)
     resolve_options(file, is_train=is_train, root=Path())
 
 

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from semanir_plugin.basicsr_host.engine.run import read_run_options
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.checkpoints import save_weights

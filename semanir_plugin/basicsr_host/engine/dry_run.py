@@ -18,6 +18,8 @@ CROP = 64
 LARGEST_SCORED = 512
 """Side of the largest image that metrics are tried on; none needs a larger one."""
 
+_CRITERIA = {"pixel_opt": "cri_pix", "perceptual_opt": "cri_perceptual"}
+
 _CHANNEL_CURES = {  # by what the dataset gives
     1: "set num_channels: 3 or remove color: y in the dataset, or make network_g a gray one",
     3: "set num_channels: 1 or color: y in the dataset, or make network_g a colour one",
@@ -52,7 +54,7 @@ def dry_run(model: Any, sample: Mapping[str, Any], *, scored: bool = True) -> No
     if scored:
         _try_metrics(model, sample, truth)
     elif truth is not None:
-        _try_loss(model, truth)
+        _try_losses(model, truth)
     del model.lq, model.output
 
 
@@ -109,13 +111,20 @@ def _truth_of_crop(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> t
     return truth
 
 
-def _try_loss(model: Any, truth: torch.Tensor) -> None:
-    criterion = getattr(model, "cri_pix", None)
-    try:
-        if criterion is not None:
-            criterion(model.output.to(model.device), truth)  # an output made of tiles is elsewhere
-    except Exception as error:
-        raise UserError(f"train.pixel_opt cannot be computed: {one_line(error)}") from error
+def _try_losses(model: Any, truth: torch.Tensor) -> None:
+    """Compute each loss of a pair of images, and its gradient."""
+    for option, name in _CRITERIA.items():
+        criterion = getattr(model, name, None)
+        if criterion is None:
+            continue
+        try:
+            output = model.output.detach().to(model.device).requires_grad_()  # one made of tiles is elsewhere
+            with torch.enable_grad():
+                losses = criterion(output, truth)
+                parts = [each for each in (losses if isinstance(losses, tuple) else [losses]) if each is not None]
+                torch.stack(parts).sum().backward()
+        except Exception as error:
+            raise UserError(f"train.{option} cannot be computed: {one_line(error)}") from error
 
 
 def _try_metrics(model: Any, sample: Mapping[str, Any], truth: torch.Tensor | None) -> None:

@@ -77,7 +77,7 @@ NETWORK_HINTS: dict[str, Hint] = {
     **dict.fromkeys(("depths", "num_heads"), Sequence[Count]),
     **dict.fromkeys(("drop_rate", "attn_drop_rate", "drop_path_rate"), _BelowOne),
     "res_scale": float,
-    "rgb_mean": Sequence[float],
+    "rgb_mean": Sequence[Share],
 }
 
 MODEL_HINTS: dict[str, dict[str, Hint]] = {

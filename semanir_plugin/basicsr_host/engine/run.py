@@ -26,9 +26,9 @@ from semanir_plugin.basicsr_host.engine.deterministic import log_workspace, make
 from semanir_plugin.basicsr_host.engine.distributed import init_distributed, read_timeout
 from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
 from semanir_plugin.basicsr_host.engine.options import resolve_options
-from semanir_plugin.basicsr_host.engine.schema import validate_options
 from semanir_plugin.basicsr_host.engine.shared_levels import share_levels
 from semanir_plugin.basicsr_host.engine.training_as_test import as_test
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.option_files import OptionFile, load_options, read_option_file, self_contained_text
 from semanir_plugin.path_safety import check_inside

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import OptionFile
 from tests.basicsr_host.engine.basicsr_files import FILES, IGNORED

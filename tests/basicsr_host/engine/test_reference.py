@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from semanir_plugin.basicsr_host.engine import reference
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.basicsr_host.models.semanir_model import SemanIRModel
 from semanir_plugin.basicsr_host.models.semanir_options import SemanIRTrainingOptions
 from semanir_plugin.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from semanir_plugin.basicsr_host.engine.options import resolve_options
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import apply_overrides, load_options
 

@@ -7,8 +7,8 @@ from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.models.srgan_model import SRGANModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-from semanir_plugin.basicsr_host.engine import schema
-from semanir_plugin.basicsr_host.engine.schema import validate_options
+from semanir_plugin.basicsr_host.engine import validation
+from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import apply_overrides, load_options
 from semanir_plugin.schema.sections import OptionError
@@ -509,10 +509,10 @@ def test_a_name_left_out_is_that_of_the_phase(recipe):
 
 def test_wandb_must_be_installed(recipe, monkeypatch):
     forced = apply_overrides(recipe, ["logger:wandb:project=x"])
-    monkeypatch.setattr(schema, "find_spec", lambda name: None)
+    monkeypatch.setattr(validation, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="logger:wandb: project needs the package wandb: pip install wandb"):
         validate_options(forced, is_train=True)
-    monkeypatch.setattr(schema, "find_spec", lambda name: object())
+    monkeypatch.setattr(validation, "find_spec", lambda name: object())
     validate_options(forced, is_train=True)
 
 
