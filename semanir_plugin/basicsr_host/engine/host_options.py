@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from semanir_plugin.basicsr_host.data.dataset_options import PairedImageOptions, SingleImageOptions
+from semanir_plugin.basicsr_host.data.dataset_options import PairedImageOptions, PatchOptions, SingleImageOptions
+from semanir_plugin.schema.declarations import options_of
 from semanir_plugin.schema.values import Count, FromZero, Hint, NonNegative, Positive, Range, Share
 
 __all__ = [
@@ -106,8 +107,8 @@ MODEL_HINTS: dict[str, dict[str, Hint]] = {
 DATASETS: dict[str, type] = {"PairedImageDataset": PairedImageOptions, "SingleImageDataset": SingleImageOptions}
 
 DATASET_HINTS: dict[str, Hint] = {
-    "gt_size": Count,
-    **dict.fromkeys(("use_hflip", "use_rot", "cache_data", "random_reverse", "flip_sequence"), bool),
+    **{option.name: option.hint for option in options_of(PatchOptions)},
+    **dict.fromkeys(("cache_data", "random_reverse", "flip_sequence"), bool),
     "num_frame": Annotated[int, Range(least=-1)],  # -1: all
     "interval_list": Sequence[Count],
     **{f"blur_kernel_size{second}": Count for second in ("", "2")},

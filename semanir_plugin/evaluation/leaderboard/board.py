@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from basicsr.utils import get_root_logger
 
 from semanir_plugin.basicsr_host.engine.declared import known_keys
-from semanir_plugin.basicsr_host.engine.validation import check_network
+from semanir_plugin.basicsr_host.engine.network_validation import check_network
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS, Protocol
 from semanir_plugin.errors import UserError, describe_unknown
 from semanir_plugin.evaluation.leaderboard.contestants import (

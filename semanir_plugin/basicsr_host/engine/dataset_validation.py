@@ -1,0 +1,149 @@
+"""Validation of the sections of datasets."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from basicsr.utils.file_client import FileClient
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from semanir_plugin.basicsr_host.engine import host_options
+from semanir_plugin.basicsr_host.engine.declared import dataset_kinds, is_own, known_keys
+from semanir_plugin.basicsr_host.engine.phases import PHASE_LISTS, PhaseOptions
+from semanir_plugin.option_files import FILE_KEYS
+from semanir_plugin.path_safety import can_name_file
+from semanir_plugin.schema.declarations import options_of
+from semanir_plugin.schema.sections import Section
+from semanir_plugin.schema.sources import option_lookups
+from semanir_plugin.schema.values import Count, conforms
+
+__all__ = ["DatasetValidation", "check_dataset_names", "listed"]
+
+_TEMPLATE = re.compile(r"[^{}/]*\{\}[^{}/]*")
+
+
+class DatasetValidation:
+    """The checks of one dataset."""
+
+    def __init__(self, top: Section, section: Section) -> None:
+        self.top = top
+        self.training = section.keys[-1] == "train"
+        self.dataset: Any = section.look_up("dataset", DATASET_REGISTRY)
+        own = self.dataset is None or is_own(self.dataset)
+        self.section = Section(section.file, section.keys, section.values, section.problems, strict=own)
+        self.lookups = {path[0] for path in option_lookups(self.dataset)} if self.dataset else set()
+
+    def check_all(self) -> None:
+        """Check everything."""
+        if self.dataset is None:
+            return
+        section, kinds = self.section, dataset_kinds(self.dataset, training=self.training)
+        known = known_keys(*kinds)
+        section.check_keys(known | self.lookups, self.dataset.__name__)
+        whole = self._check_sections()
+        for kind in kinds:
+            self._read(kind, whole=whole)
+        hints = host_options.DATASET_HINTS
+        undeclared = (self.lookups - known) & hints.keys()
+        section.check_values({key: hints[key] for key in undeclared if section.values.get(key) is not None})
+        self._check_backend()
+        self._check_sizes()
+        self._check_workers()
+
+    def _read(self, kind: type, *, whole: bool) -> None:
+        """Check one declaration; lists of phases stand for single values."""
+        options = self.section.read(kind, to_train=False)
+        needed = {option.name for option in options_of(kind) if option.required_to_train} if self.training else set()
+        if self._has_phases():
+            needed -= {single for single in PHASE_LISTS.values() if single}
+            needed |= PHASE_LISTS.keys() if kind is PhaseOptions else set()
+        elif kind is PhaseOptions:
+            needed = set()
+        if not self.section.require(*(option.name for option in options_of(kind) if option.name in needed)):
+            return
+        if options is not None and whole and hasattr(options, "phase_problems"):
+            for key, problem in options.phase_problems(training=self.training):
+                self.section.report(problem, at=key)
+        if kind is PhaseOptions and options is not None and self._has_phases():
+            self._check_phases()
+
+    def _has_phases(self) -> bool:
+        return self.training and any(self.section.values.get(key) is not None for key in PHASE_LISTS)
+
+    def _check_phases(self) -> None:
+        """Refuse lists of progressive training that contradict one another, or options beside them."""
+        section = self.section
+        lists = {key: section.values[key] for key in PHASE_LISTS}
+        for key, single in PHASE_LISTS.items():
+            if single and section.values.get(single) is not None:
+                section.report(f"{single} contradicts {key}: remove one of them", at=single)
+        if len({len(each) for each in lists.values()}) > 1:
+            counts = ", ".join(f"{key} has {len(each)}" for key, each in lists.items())
+            section.report(f"the lists need one entry per phase each, but {counts}", at="iters")
+            return
+        total, wanted = int(sum(lists["iters"])), self.top.sub("train").values.get("total_iter")
+        if conforms(wanted, Count, whole=True) and total != wanted:
+            section.report(f"iters add up to {total}, not to the {wanted} of train:total_iter", at="iters")
+
+    def _check_sections(self) -> bool:
+        """Return whether the sections of a dataset's section, such as the sources of a mixed one, are right."""
+        right = [_check_files(self.section)]
+        for key, kind in getattr(self.dataset, "SECTIONS", {}).items():
+            parent = self.section.sub(key)
+            sections = parent.subs()
+            right.append(len(sections) == len(parent.values))
+            for section in sections.values():
+                right += [section.check_call(kind, owner=self.dataset.__name__), _check_files(section)]
+        return all(right)
+
+    def _check_backend(self) -> None:
+        if self.section.values.get("io_backend") is not None:
+            self.section.sub("io_backend").look_up("backend", FileClient._backends.items())
+
+    def _check_sizes(self) -> None:
+        scale = self.top.values.get("scale", self.section.values.get("scale"))
+        if "scale" in self.lookups and scale is None:
+            name = self.dataset.__name__
+            self.top.report(f"missing 'scale': {name} needs it (1 where input and ground truth have one size)")
+        for key in ("gt_size", "gt_sizes"):
+            for size in listed(self.section.values.get(key)):
+                if conforms(size, Count, whole=True) and conforms(scale, Count, whole=True) and size % scale:
+                    self.section.report(f"{key} {size} is not a multiple of the scale {scale}", at=key)
+
+    def _check_workers(self) -> None:
+        workers = self.section.values.get("num_worker_per_gpu") if self.training else 0  # scoring has none
+        if self.section.values.get("persistent_workers") is True and not workers:
+            cure = "num_worker_per_gpu above 0" if self.training else "workers, which only train has: remove it"
+            self.section.report(f"persistent_workers needs {cure}", at="persistent_workers")
+
+
+def check_dataset_names(datasets: Section) -> None:
+    """Refuse names of datasets to score that are equal, or lead out of the folder that their images go to."""
+    phases: dict[str, str] = {}
+    for phase, section in datasets.subs().items():
+        name = section.values.get("name") or phase
+        if phase == "train":
+            continue
+        if not can_name_file(name):
+            section.report(f"name must be a string that can name a folder, not {name!r}", at="name")
+        elif name in phases:
+            section.report(f"name '{name}' is that of {phases[name]} too: give each its own", at="name")
+        else:
+            phases[name] = phase
+
+
+def _check_files(section: Section) -> bool:
+    """Return whether values that are paths are strings, and a template formats a name and no more."""
+    paths = {key: str for key, value in section.values.items() if key.startswith(FILE_KEYS) and value is not None}
+    right = section.check_values(paths)
+    template = section.values.get("filename_tmpl")
+    if isinstance(template, str) and not _TEMPLATE.fullmatch(template):
+        section.report("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")
+        return False
+    return right
+
+
+def listed(value: Any) -> list[Any]:
+    """Return a list of values, given as a list, as a single value, or as None for an empty one."""
+    return [] if value is None else value if isinstance(value, list) else [value]
