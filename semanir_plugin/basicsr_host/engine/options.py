@@ -93,6 +93,7 @@ def _complete(opt: dict[str, Any]) -> None:
             opt[name] = complete(opt.get(name) or {}, engine, *keys.declared(name))
     if opt.get("val") is not None:
         opt["val"].setdefault("suffix", None)  # which the host reads without a default of its own
+    opt["datasets"] = {phase: each for phase, each in opt["datasets"].items() if each is not None}
     for phase, dataset in opt["datasets"].items():
         kinds = dataset_kinds(DATASET_REGISTRY.get(dataset["type"]), training=phase == "train")
         opt["datasets"][phase] = complete(dataset, *kinds)

@@ -104,7 +104,7 @@ class _Validation:
         check_dataset_names(datasets)
         if self.is_train:
             datasets.require("train")
-        elif not datasets.values:
+        elif not datasets.subs():
             datasets.report("no dataset to test on: add test_1")
 
     def _check_path(self) -> None:

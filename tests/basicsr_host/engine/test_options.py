@@ -300,6 +300,11 @@ def test_launcher_and_auto_resume_are_recorded(recipe, tmp_path):
     assert (opt["dist"], opt["auto_resume"]) == (True, True)
 
 
+def test_a_dataset_that_is_null_is_left_out(recipe, tmp_path):
+    forced = apply_overrides(recipe, ["datasets:val_1=~"])
+    assert list(resolve_options(forced, is_train=True, root=tmp_path)["datasets"]) == ["train"]
+
+
 def test_no_validation_section_means_no_validation(recipe, tmp_path):
     forced = apply_overrides(recipe, ["val=none"])
     assert resolve_options(forced, is_train=True, root=tmp_path)["val"] is None
