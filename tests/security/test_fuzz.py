@@ -221,9 +221,10 @@ def mutated_trainings(draw, data: dict[str, object]):
     known = [keys for keys in places(options) if keys[-1] != "dataroot_gt"]
     for _ in range(draw(st.integers(1, 2))):
         *parents, last = draw(st.sampled_from(known))
-        section = options
-        for key in parents:
-            section = section[key] if isinstance(section, dict | list) and not isinstance(section, str) else {}
+        try:
+            section = at(options, parents)
+        except (KeyError, IndexError, TypeError):  # the change before this one took it away
+            continue
         if isinstance(section, dict) or (isinstance(section, list) and isinstance(last, int) and last < len(section)):
             section[last] = draw(NETWORK_VALUES)
     return options

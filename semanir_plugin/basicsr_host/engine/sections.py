@@ -39,8 +39,8 @@ class RunOptions:
         manual_seed: Seed of all random numbers; without, one is drawn and logged.
         deterministic: Whether a run on GPUs gives the same bits again, which takes more time.
         find_unused_parameters: Whether distributed training copes with weights that a step does not reach.
-        datasets: A section for each, `train` and `val`, `val_2`, ... to train, `test_1`, `test_2`, ... to test; null leaves
-            one out that a base has.
+        datasets: A section for each: `train`, `val`, `val_2`, ... to train, `test_1`, `test_2`, ... to test; null
+            leaves one out that a base has.
         path: Section of weights to start from, and of folders.
         train: Section of the training.
         val: Section of validation and testing.
