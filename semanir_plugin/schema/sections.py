@@ -66,13 +66,14 @@ class Problems:
         return bool(self._errors)
 
     def raise_all(self) -> None:
-        """Raise what was added, by line.
+        """Raise what was added, by line, and after it the warnings: a misspelt key may be why another one is missing.
 
         Raises:
             OptionError: Something was.
         """
         if self._errors:
-            raise OptionError(sorted(self._errors, key=lambda each: self._errors[each]))
+            errors = sorted(self._errors, key=lambda each: self._errors[each])
+            raise OptionError([*errors, *(f"warning: {each}" for each in self.warnings)])
 
 
 @dataclass(frozen=True)

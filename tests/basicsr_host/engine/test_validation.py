@@ -153,6 +153,13 @@ def test_keys_that_the_host_ignores_are_warnings_all_in_one_run(recipe):
     assert len(warnings) == len(IGNORED)
     for warning, message in zip(sorted(warnings), sorted(IGNORED.values()), strict=True):
         assert warning.startswith(f"--force_yml: {message}")
+    with pytest.raises(OptionError) as error:
+        validate_options(
+            apply_overrides(recipe, ["datasets:train:gt_sise=96", "datasets:train:gt_size=~"]), is_train=True
+        )
+    missing, misspelt = str(error.value).splitlines()
+    assert "missing 'gt_size'" in missing
+    assert misspelt.startswith("warning: --force_yml: datasets:train: nothing reads the key 'gt_sise'")
     recipe.path.write_text(TRAIN.replace("embed_dim:", "embed_dims:"))
     (warning,) = validate_options(load_options(recipe.path), is_train=True)
     assert warning.startswith(f"{recipe.path}:{line_of('embed_dim')}: network_g: nothing reads the key 'embed_dims'")
