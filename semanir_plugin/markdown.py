@@ -9,11 +9,15 @@ __all__ = ["escape_markdown", "format_code"]
 # What begins emphasis, code, links, images, HTML, tables and formulas; and what turns into a link on its own.
 # An underscore within a word is one.
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~#!$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
 def escape_markdown(text: str) -> str:
-    """Return text on one line that Markdown, GitHub's too, shows as it is, in a table as well."""
-    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+    """Return text on one line that Markdown, GitHub's too, shows as it is, in a table as well.
+
+    What would be HTML are entities, which readers that know no backslashes do not take for tags either.
+    """
+    return _SPECIAL.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
 
 
 def format_code(text: str) -> str:
