@@ -121,11 +121,10 @@ def apply_overrides(option_file: OptionFile, entries: Iterable[str]) -> OptionFi
 def fill_placeholders(option_file: OptionFile) -> OptionFile:
     """Return options with `{sigma}`, `{quality}` and `{scale}` in names and paths replaced by the top level's values.
 
-    Names and paths are `name`, all of `path`, and the names, folders and lists of files of the datasets; a placeholder
-    of what the top level does not have is left as it is.
+    Names and paths are `name`, all of `path`, and the names, folders and lists of files of the datasets.
 
     Raises:
-        UserError: The value is not one number.
+        UserError: There is no value, or it is not one number.
     """
 
     def fill(text: str, keys: Keys) -> str:
@@ -260,8 +259,11 @@ def _fill(placeholder: re.Match[str], file: OptionFile, keys: Keys) -> str:
     if isinstance(value, list):
         where, name = file.where(keys), ":".join(keys)
         raise UserError(f"{where}: {name}: {placeholder[0]} cannot stand for the range {value}; write a name instead")
+    if value is None:
+        where, name = file.where(keys), ":".join(keys)
+        raise UserError(f"{where}: {name}: {placeholder[0]} stands for the top level's {placeholder[1]}: set it")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return placeholder[0]
+        return placeholder[0]  # which the value's own check refuses
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -164,7 +164,7 @@ def test_the_recipes_lie_in_the_package():
 
 
 LEVELS = """\
-name: x{sigma}_{}_{quality}
+name: x{sigma}_{}_{other}
 sigma: 25
 datasets:
   train: {type: GaussianNoiseDataset, name: 'D{sigma}', dataroot_gt: 'a/{sigma}', filename_tmpl: '{}x{scale}'}
@@ -180,7 +180,7 @@ def test_a_level_is_one_value():
     write(x=LEVELS)
     file = read_run_options("x.yml", ["sigma=50"], is_train=True)
     datasets = file.data["datasets"]
-    assert file.data["name"] == "x50_{}_{quality}"
+    assert file.data["name"] == "x50_{}_{other}"
     assert [datasets[phase].get("sigma") for phase in datasets] == [50, 5, None]
     assert datasets["train"] == {
         **{"type": "GaussianNoiseDataset", "name": "D50", "dataroot_gt": "a/50", "filename_tmpl": "{}x{scale}"},
@@ -198,6 +198,7 @@ def test_levels_that_cannot_be():
     for entries, told in (
         (["sigma=[0,50]"], "x.yml:1: name: {sigma} cannot stand for the range"),
         (["quality=10"], "--force_yml: quality: nothing reads it"),
+        (["name=x{quality}"], "--force_yml: name: {quality} stands for the top level's quality: set it"),
         (["datasets:train:sigma=1"], "x.yml:2: sigma: nothing reads it"),
     ):
         with pytest.raises(UserError) as error:
@@ -230,6 +231,8 @@ def test_a_training_is_tested_on_its_validation_sets():
         (["path:experiments_root=e", "name=n", "train:ema_decay=0.9"], "e/n/models/net_g_best.pth", "params_ema"),
         (["path:pretrain_network_g=w.pth", "path:param_key_g=k"], "w.pth", "k"),
         (["datasets:test_1={}"], "experiments/train_AST_B_derain_SPAD/models/net_g_best.pth", "params"),
+        (["path:param_key_g=x"], "experiments/train_AST_B_derain_SPAD/models/net_g_best.pth", "x"),
+        (["path:pretrain_network_g=w.pth", "train:ema_decay=0.9"], "w.pth", "params_ema"),
     ],
 )
 def test_the_weights_that_a_training_left_are_tested(entries, weights, key):
@@ -242,6 +245,10 @@ def test_weights_that_a_training_starts_from_are_not_what_it_made():
     write(x=text, y="base: x.yml\ndatasets: {test_a: {}}\npath: {pretrain_network_g: t.pth}", z="datasets: {train: {}}")
     tuned = read_run_options("x.yml", is_train=False).data
     assert tuned["path"] == {"pretrain_network_g": "experiments/t/models/net_g_best.pth", "param_key_g": "params"}
+    last = Path("experiments/t/models/net_g_latest.pth")  # as BasicSR's own models, which keep no best one
+    last.parent.mkdir(parents=True)
+    last.touch()
+    assert read_run_options("x.yml", is_train=False).data["path"]["pretrain_network_g"] == str(last)
     assert tuned["datasets"].keys() == {"test", "test_1"}
     test = read_run_options("y.yml", is_train=False).data
     assert (test["path"]["pretrain_network_g"], list(test["datasets"])) == ("t.pth", ["test_a"])

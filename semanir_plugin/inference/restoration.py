@@ -69,7 +69,8 @@ class RestorationOptions:
     def _tile_problems(self, multiple_of: int) -> Iterator[Problem]:
         least = least_tile(self.overlap, multiple_of) - multiple_of + 1
         if isinstance(self.tile, int) and self.tile < least:
-            yield "tile", f"a tile of {self.tile} leaves no room beside an overlap of {self.overlap}; use {least}"
+            cure = f"use {least}, better {2 * least}, or a smaller tile_overlap"
+            yield "tile", f"a tile of {self.tile} leaves no room beside an overlap of {self.overlap}; {cure}"
 
 
 @dataclass(kw_only=True)

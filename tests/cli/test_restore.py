@@ -360,7 +360,10 @@ def test_a_failing_network_is_one_line_and_with_debug_a_traceback(models, monkey
     ("arguments", "told"),
     [
         (["--topk", "8"], "topk is for networks that choose keys, which SRVGGNetCompact does not; leave it out"),
-        (["--tile", "32", "--tile-overlap", "32"], "a tile of 32 leaves no room beside an overlap of 32; use 33"),
+        (
+            ["--tile", "32", "--tile-overlap", "32"],
+            "a tile of 32 leaves no room beside an overlap of 32; use 33, better 66, or a smaller tile_overlap",
+        ),
         (["--device", "tpu9"], "--device tpu9: "),
         (["-opt", "absent.yml"], "absent.yml: cannot read the option file"),
     ],

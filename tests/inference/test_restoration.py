@@ -93,8 +93,14 @@ def test_keys_per_query(net, photo):
         ({"tile": 64, "tile_overlap": -1}, "tile_overlap must be"),
         ({"tile_overlap": 32}, "tile_overlap needs tile: a number, or auto"),
         ({"tile": "auto", "tile_overlap": 32}, None),
-        ({"tile": 32}, "a tile of 32 leaves no room beside an overlap of 32; use 33"),
-        ({"tile": 32, "tile_overlap": 64}, "a tile of 32 leaves no room beside an overlap of 64; use 65"),
+        (
+            {"tile": 32},
+            "a tile of 32 leaves no room beside an overlap of 32; use 33, better 66, or a smaller tile_overlap",
+        ),
+        (
+            {"tile": 32, "tile_overlap": 64},
+            "a tile of 32 leaves no room beside an overlap of 64; use 65, better 130, or a smaller tile_overlap",
+        ),
         ({"tile": 1, "tile_overlap": 0}, None),
     ],
     ids=str,
@@ -110,9 +116,17 @@ def test_options_that_contradict_one_another(options, told):
     ("options", "descriptor", "told"),
     [
         ({"topk": 3}, NetworkDescriptor(), "topk is for networks that choose keys, which Net does not; leave it out"),
-        ({"tile": 32}, EIGHTS, "a tile of 32 leaves no room beside an overlap of 32; use 33"),
+        (
+            {"tile": 32},
+            EIGHTS,
+            "a tile of 32 leaves no room beside an overlap of 32; use 33, better 66, or a smaller tile_overlap",
+        ),
         ({"tile": 33, "topk": 3}, EIGHTS, None),
-        ({"tile": 40, "tile_overlap": 33}, EIGHTS, "a tile of 40 leaves no room beside an overlap of 33; use 41"),
+        (
+            {"tile": 40, "tile_overlap": 33},
+            EIGHTS,
+            "a tile of 40 leaves no room beside an overlap of 33; use 41, better 82, or a smaller tile_overlap",
+        ),
     ],
     ids=str,
 )

@@ -156,7 +156,10 @@ def test_files_that_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"tile": 8}, "a tile of 8 leaves no room beside an overlap of 32; use 33"),
+        (
+            {"tile": 8},
+            "a tile of 8 leaves no room beside an overlap of 32; use 33, better 66, or a smaller tile_overlap",
+        ),
         ({"tile": 0}, "tile must be 'auto' or"),
         ({"tile_overlap": 8}, "tile_overlap needs tile: a number, or auto"),
         ({"topk": 3}, "topk is for networks that choose keys, which Upsample does not"),

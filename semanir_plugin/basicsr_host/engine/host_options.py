@@ -26,7 +26,7 @@ __all__ = [
 _BelowOne = Annotated[float, Range(least=0, below=1)]
 
 OPTIMIZER_HINTS: dict[str, Hint] = {
-    "lr": Positive,
+    "lr": Annotated[float, Range(above=0, most=1000)],
     "weight_decay": NonNegative,
     "eps": Positive | Sequence[Positive] | None,  # Adafactor has two, the first of which may be null
     "betas": Sequence[_BelowOne],

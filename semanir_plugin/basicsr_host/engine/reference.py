@@ -122,7 +122,7 @@ def _row(option: Option) -> list[str]:
 
 def run_schema() -> Schema:
     """Return the JSON schema of option files for `basicsr train` and `basicsr test`."""
-    networks = {name: section_schema(options_of(target), nullable=False) for name, target in _own(ARCH_REGISTRY)}
+    networks = {name: _network_schema(target) for name, target in _own(ARCH_REGISTRY)}
     network = by_type(networks, known=_names(ARCH_REGISTRY))
     schema = section_schema(
         options_of(RunOptions),
@@ -136,6 +136,12 @@ def run_schema() -> Schema:
     )
     schema["properties"]["network_g"] = {"description": "Section of the network.", **network}
     return {**schema, "patternProperties": {"^network_(?!g$)": network}}
+
+
+def _network_schema(target: Any) -> Schema:
+    """Return the schema of a network of this package, which takes no other option."""
+    schema = section_schema(options_of(target), nullable=False)
+    return {**schema, "properties": {**schema["properties"], "type": {}}, "additionalProperties": False}
 
 
 def _names(registry: Any) -> list[str]:

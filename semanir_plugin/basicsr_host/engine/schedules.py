@@ -37,6 +37,9 @@ def try_schedule(optimizer: Optimizer, options: Mapping[str, Any], *, total_iter
     Raises:
         UserError: It refuses its options, cannot step, or has no learning rate of at least 0.
     """
+    least, rate = options.get("eta_min"), optimizer.param_groups[0]["lr"]
+    if least is not None and least >= rate:
+        raise UserError(f"eta_min must be below the learning rate {rate}, where it ends, not {least}")
     scheduler = _build("scheduler", known_schedulers(), options, optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of schedulers that step where no optimiser did

@@ -13,7 +13,6 @@ from semanir_plugin.plain_yaml import Keys
 
 __all__ = ["as_test"]
 
-_WEIGHTS = ("path", "pretrain_network_g")
 _TRAINING_ALONE = ("train", "logger")
 
 
@@ -36,8 +35,9 @@ def as_test(option_file: OptionFile) -> OptionFile:
         raise UserError(f"{option_file.where(('datasets',))}: datasets: nothing to score: add val, or test_1")
     data = {key: copy_options(value) for key, value in option_file.data.items() if key not in _TRAINING_ALONE}
     data["datasets"] = {name: copy_options(datasets[phase]) for phase, name in scored.items()}
-    if not (tests and _section(data, "path").get("pretrain_network_g")) and not _is_given(option_file):
-        data["path"] = _section(data, "path") | _best_weights(option_file.data)
+    if not (tests and _section(data, "path").get("pretrain_network_g")):
+        given = {key: value for key, value in _section(data, "path").items() if _is_given(option_file, key)}
+        data["path"] = _section(data, "path") | _best_weights(option_file.data) | given
     return replace(option_file, data=data, places=_moved(option_file.places, scored))
 
 
@@ -51,18 +51,19 @@ def _section(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _is_given(option_file: OptionFile) -> bool:
-    """Return whether the command line names the weights; what a file names is what its training starts from."""
-    given = _section(option_file.data, "path").get("pretrain_network_g")
-    return bool(given) and option_file.where(_WEIGHTS) == OVERRIDDEN
+def _is_given(option_file: OptionFile, key: str) -> bool:
+    """Return whether the command line gives a key of `path`; what a file gives is what its training starts from."""
+    return option_file.where(("path", key)) == OVERRIDDEN
 
 
 def _best_weights(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return where a training leaves the best of its networks, averaged where it averages."""
+    """Return where a training leaves the best of its networks, else its last, averaged where it averages."""
     root = _section(data, "path").get("experiments_root") or "experiments"
-    best = Path(str(root), str(data.get("name")), "models", "net_g_best.pth")
+    folder = Path(str(root), str(data.get("name")), "models")
+    best, last = folder / "net_g_best.pth", folder / "net_g_latest.pth"  # BasicSR's own models keep no best one
     averages = _section(data, "train").get("ema_decay")
-    return {"pretrain_network_g": str(best), "param_key_g": "params_ema" if averages else "params"}
+    weights = last if last.is_file() and not best.is_file() else best
+    return {"pretrain_network_g": str(weights), "param_key_g": "params_ema" if averages else "params"}
 
 
 def _moved(places: Mapping[Keys, str], renamed: Mapping[str, str]) -> dict[Keys, str]:

@@ -53,6 +53,7 @@ def validate_options(option_file: OptionFile, *, is_train: bool) -> list[str]:
     top = Section.top(option_file)
     model = top.look_up("model", MODEL_REGISTRY, key="model_type")
     if model is None:
+        top.read(RunOptions)
         top.problems.raise_all()
     _Validation(top, model, is_train).check_all()
     top.problems.raise_all()
@@ -74,8 +75,9 @@ class _Validation:
         top.require("network_g")
         scale = top.values.get("scale")
         for key in self.networks:
-            if top.values[key] is not None:
-                check_network(top.sub(key), scale if conforms(scale, Count, whole=True) else None)
+            section = top.sub(key)
+            if section.values:
+                check_network(section, scale if conforms(scale, Count, whole=True) else None)
         self._check_datasets()
         self._check_path()
         self._check_train()
@@ -102,6 +104,8 @@ class _Validation:
             elif isinstance(section.values.get("type"), str) or section.require("type"):
                 DatasetValidation(self.top, section).check_all()
         check_dataset_names(datasets)
+        if not isinstance(self.top.values.get("datasets"), dict):
+            return  # as was reported
         if self.is_train:
             datasets.require("train")
         elif not datasets.subs():

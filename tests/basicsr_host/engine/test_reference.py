@@ -57,7 +57,7 @@ def test_the_schema_takes_the_shipped_files(schema, path):
 @pytest.mark.parametrize(
     "entry",
     [
-        *("scale=0", "num_gpu=all", "network_g:topk=0", "network_g:attn=sparse", "network_g:embed_dim=1.5"),
+        *("scale=0", "num_gpu=all", "network_g:topk=0", "network_g:attn=sparse", "network_g:embed_dm=3"),
         *("datasets:train:gt_size=0", "datasets:val:type=~", "train:optim_g:lr=-1", "train:scheduler:gamma=0"),
         *("train:pixel_opt:reduction=none", "val:tile=0", "val:metrics=psnr", "logger:print_freq=0"),
     ],

@@ -472,7 +472,8 @@ def test_more_parts_than_a_batch_has_samples(recipe):
         "val:tile=256.5": "tile must be 'auto' or a whole number of at least 1, not 256.5",
         "val:tile_overlap=-1": "tile_overlap must be a whole number of at least 0, not -1",
         "val:tile_overlap=32": "tile_overlap needs tile: a number, or auto",
-        "val={val_freq: 1, tile: 32, tile_overlap: 32}": "a tile of 32 leaves no room beside an overlap of 32; use 33",
+        "val={val_freq: 1, tile: 32, tile_overlap: 32}": "a tile of 32 leaves no room beside an overlap of 32; use 33, "
+        "better 66, or a smaller tile_overlap",
         "val:self_ensemble=1": "self_ensemble must be true or false, not 1",
         "val:topk=[64, 128]": "topk must be one number in training; `basicsr test` takes a list",
     }.items(),
@@ -608,6 +609,7 @@ NONSENSE = [
     "train:scheduler={type: CosineAnnealingRestartLR, periods: [-5, 5000000], restart_weights: [1, 1]}",
     "train:scheduler={type: CosineAnnealingRestartLR, periods: [500000], eta_min: -5}",
     "train:scheduler={type: CosineAnnealingLR, T_max: 0}",
+    "train:scheduler={type: CosineAnnealingLR, T_max: 500000, eta_min: 0.01}",
     "train:scheduler={type: StepLR, step_size: 0}",
     "train:scheduler={type: StepLR, step_size: 5, gamma: .inf}",
     "train:scheduler={type: PolynomialLR, total_iters: 5, power: -1}",

@@ -106,7 +106,10 @@ def test_what_is_right_is_read(read, tmp_path):
         ("models:net:network_g:upscale=2", "upscale 2 is not the scale 4 of the datasets"),
         ("models:net:tile=big", "models:net: tile must be"),
         ("models:net:topk=0", "models:net: topk must be a whole number of at least 1"),
-        ("models:net:tile_overlap=64", "a tile of 64 leaves no room beside an overlap of 64; use 65"),
+        (
+            "models:net:tile_overlap=64",
+            "a tile of 64 leaves no room beside an overlap of 64; use 65, better 130, or a smaller tile_overlap",
+        ),
         ("models:net={weights: semanir-mini-x4, tile_overlap: 8}", "models:net: tile_overlap needs tile: a number"),
         ("models:net:checkpont=x", "unknown key 'checkpont' of a model with network_g; did you mean 'checkpoint'"),
     ],
