@@ -299,12 +299,101 @@ def files() -> dict[str, Options]:
     found["finetune_realesrgan_x4plus_pairdata"] = training(
         "a", "RealESRGANModel", 4, RRDB, gan, datasets=paired, network_d=UNET_D, **USM
     )
+    found |= videos()
+    found |= faces()
     return found
+
+
+def videos() -> dict[str, Options]:
+    vimeo = {
+        **{
+            "name": "Vimeo90K",
+            "type": "Vimeo90KDataset",
+            "dataroot_gt": "vimeo/GT.lmdb",
+            "dataroot_lq": "vimeo/LR.lmdb",
+        },
+        **{"meta_info_file": "meta_info_Vimeo90K_train_GT.txt", "io_backend": {"type": "lmdb"}, "num_frame": 7},
+        **{"gt_size": 256, "random_reverse": True, **FLIPS, **LOADER},
+    }
+    test = {**REDS_TEST, "type": "VideoTestVimeo90KDataset", "meta_info_file": "x.txt", "num_frame": 7}
+    recurrent = {"pixel_opt": CHARBONNIER, "total_iter": 300000, "fix_flow": 5000, "flow_lr_mul": 0.125}
+    recurrent["scheduler"] = {**COSINE, "periods": [300000], "restart_weights": [1]}
+    clips = {
+        "train": {**vimeo, "type": "Vimeo90KRecurrentDataset", "flip_sequence": True},
+        "val": {**REDS_TEST, "type": "VideoRecurrentTestDataset", "num_frame": -1},
+    }
+    icon = {**BASICVSR, "type": "IconVSR", "keyframe_stride": 5, "temporal_padding": 2, "edvr_path": "edvr.pth"}
+    plus = {"type": "BasicVSRPlusPlus", "mid_channels": 64, "num_blocks": 7, "is_low_res_input": True}
+    plus |= {"spynet_path": "spynet.pth"}
+    gan = {**recurrent, "optim_d": ADAM, "gan_opt": GAN, "net_d_iters": 1, "net_d_init_iters": 0}
+    duf = {"type": "DUF", "scale": 4, "num_layer": 52, "adapt_official_weights": True}
+    tof = {"type": "TOFlow", "adapt_official_weights": True}
+    duf_test = {**REDS_TEST, "type": "VideoTestDUFDataset", "use_duf_downsampling": True}
+    model, kinds = "VideoRecurrentModel", {"datasets": clips, "val": VIDEO_VAL}
+    edvr = {"pixel_opt": CHARBONNIER, "scheduler": STEPS, "total_iter": 300000}
+    return {
+        "train_BasicVSR_Vimeo90K": training("a", model, 4, BASICVSR, recurrent, **kinds),
+        "train_IconVSR_Vimeo90K": training("a", model, 4, icon, recurrent, **kinds),
+        "train_BasicVSRPP_Vimeo90K": training("a", model, 4, plus, recurrent, **kinds),
+        "train_RealBasicVSR_GAN": training("a", "VideoRecurrentGANModel", 4, BASICVSR, gan, network_d=UNET_D, **kinds),
+        "train_EDVR_GAN": training(
+            "a",
+            "VideoGANModel",
+            4,
+            EDVR,
+            {**edvr, **GAN_TRAIN},
+            datasets={"train": vimeo},
+            network_d=DISCRIMINATOR,
+            val=None,
+        ),
+        "train_EDVR_Vimeo90K": training("a", "EDVRModel", 4, EDVR, edvr, datasets={"train": vimeo, "val": test}),
+        "test_DUF_official": testing("a", "VideoBaseModel", 4, duf, datasets={"test_1": duf_test}),
+        "test_TOF_official": testing("a", "VideoBaseModel", 1, tof, datasets={"test_1": test}),
+        "test_EDVR_Vimeo90K": testing("a", "EDVRModel", 4, EDVR, datasets={"test_1": test}),
+        "test_BasicVSR_REDS": testing("a", model, 4, BASICVSR, datasets={"test_1": clips["val"]}),
+    }
+
+
+def faces() -> dict[str, Options]:
+    ffhq = {
+        **{"name": "FFHQ", "type": "FFHQDataset", "dataroot_gt": "ffhq_256.lmdb", "io_backend": {"type": "lmdb"}},
+        **{"use_hflip": True, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], **LOADER},
+    }
+    style = {
+        "type": "StyleGAN2Generator",
+        "out_size": 256,
+        "num_style_feat": 512,
+        "num_mlp": 8,
+        "channel_multiplier": 2,
+    }
+    style |= {"resample_kernel": [1, 3, 3, 1], "lr_mlp": 0.01}
+    judge = {
+        "type": "StyleGAN2Discriminator",
+        "out_size": 256,
+        "channel_multiplier": 2,
+        "resample_kernel": [1, 3, 3, 1],
+    }
+    adam = {"type": "Adam", "lr": 2e-3}
+    train = {
+        **{"optim_g": adam, "optim_d": adam, "scheduler": {**STEPS, "milestones": [600000]}, "total_iter": 800000},
+        "gan_opt": {"type": "GANLoss", "gan_type": "wgan_softplus", "loss_weight": 1e-0},
+        **{"r1_reg_weight": 10, "path_reg_weight": 2, "path_batch_shrink": 2, "mixing_prob": 0.9},
+        **{"net_g_reg_every": 4, "net_d_reg_every": 16},
+    }
+    stylegan = training("a", "StyleGAN2Model", 1, style, train, datasets={"train": ffhq}, network_d=judge)
+    stylegan["val"] = {"val_freq": 5e3, "save_img": True, "num_val_samples": 16}
+    hiface = {"type": "HiFaceGAN", "num_in_ch": 3, "num_feat": 48, "use_vae": False, "z_dim": 256, "crop_size": 512}
+    hiface |= {"norm_g": "spectralspadesyncbatch3x3", "is_train": False}
+    return {
+        "train_StyleGAN2_256_Cmul2_FFHQ": stylegan,
+        "test_HiFaceGAN": testing("a", "HiFaceGANModel", 1, hiface, datasets={"test_1": folder_pair(1)}),
+    }
 
 
 FILES = files()
 IGNORED = {
     "train_BasicVSR_REDS": {"dataroot_flow"},
+    **{name: {"padding"} for name in ("train_EDVR_Vimeo90K", "test_TOF_official", "test_EDVR_Vimeo90K")},
     "train_realesrnet_x4plus": {"gt_size"},
     "train_realesrgan_x4plus": {"gt_size"},
     "finetune_realesrgan_x4plus_pairdata": {*degradations(""), *degradations("2"), "final_sinc_prob"},

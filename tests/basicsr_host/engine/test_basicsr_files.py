@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
 from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.errors import UserError
@@ -21,6 +22,15 @@ def validate(name, **changes):
 def test_files_for_the_hosts_models_pass_and_tell_what_it_ignores(name):
     told = {warning.partition("the key '")[2].partition("'")[0] for warning in validate(name)}
     assert told == IGNORED.get(name, set())
+
+
+def test_every_model_and_dataset_of_the_host_is_among_them():
+    models, datasets = (
+        {name.removesuffix("_basicsr") for name, target in registry if target.__module__.startswith("basicsr.")}
+        for registry in (MODEL_REGISTRY, DATASET_REGISTRY)
+    )
+    assert {options["model_type"] for options in FILES.values()} == models
+    assert {each["type"] for options in FILES.values() for each in options["datasets"].values()} == datasets
 
 
 def test_what_the_host_would_die_of_is_refused():
