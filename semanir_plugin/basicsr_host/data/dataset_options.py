@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from semanir_plugin.schema.declarations import ToTrain, pick_options
-from semanir_plugin.schema.values import Count, FromZero
+from semanir_plugin.schema.values import Count, Range
 
 __all__ = [
     "CleanImageOptions",
@@ -56,8 +56,8 @@ class LoaderOptions:
     io_backend: Mapping[str, Any] | None = None
     use_shuffle: bool = True
     dataset_enlarge_ratio: Count | Literal["auto"] = 1
-    batch_size_per_gpu: Annotated[Count | None, ToTrain()] = None
-    num_worker_per_gpu: FromZero = 0
+    batch_size_per_gpu: Annotated[Annotated[int, Range(least=1, most=100_000)] | None, ToTrain()] = None
+    num_worker_per_gpu: Annotated[int, Range(least=0, most=1000)] = 0
     pin_memory: bool = False
     persistent_workers: bool = False
     prefetch_mode: Literal["cpu", "cuda"] | None = None

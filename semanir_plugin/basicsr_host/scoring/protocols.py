@@ -231,12 +231,12 @@ _PSNR_B = Metric(name="psnr_b", label="PSNR-B", function="calculate_psnr_b", uni
 
 
 def _by_name(protocols: Iterable[Protocol]) -> dict[str, Protocol]:
-    """Return protocols by the name that option files give: NAME is the newest, NAME@VERSION an older one."""
+    """Return protocols by the name that option files give: NAME is the newest, NAME@VERSION one of several."""
     by_name: dict[str, Protocol] = {}
     for protocol in protocols:
         older = by_name.get(protocol.name)
-        if older is not None:
-            by_name[f"{older.name}@{older.version}"] = older
+        for each in (older, protocol) if older is not None else ():
+            by_name[f"{each.name}@{each.version}"] = each
         by_name[protocol.name] = protocol
     return by_name
 

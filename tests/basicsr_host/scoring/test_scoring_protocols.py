@@ -169,6 +169,8 @@ def test_the_documentation_has_every_protocol():
     text = (ROOT / "docs" / "leaderboard.md").read_text()
     for name, protocol in PROTOCOLS.items():
         scores = ", ".join(metric.label for metric in protocol.metrics)
+        if name == f"{protocol.name}@{PROTOCOLS[protocol.name].version}":  # another name of the newest
+            continue
         row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
         assert f"| {protocol.version} | {protocol.task} |" in row
         assert f"| {scores} | {protocol.description} |" in row
@@ -177,9 +179,9 @@ def test_the_documentation_has_every_protocol():
 def test_every_protocol_names_itself():
     for name, protocol in PROTOCOLS.items():
         assert name in (protocol.name, f"{protocol.name}@{protocol.version}")
-        assert PROTOCOLS[protocol.name].version > protocol.version or name == protocol.name
+        assert PROTOCOLS[protocol.name].version >= protocol.version
     assert {name: each.label for name, each in PROTOCOLS.items() if "sr_y" in name} == {
-        **{"sr_y_crop": "sr_y_crop-v2", "sr_y_crop@1": "sr_y_crop-v1"}
+        **{"sr_y_crop": "sr_y_crop-v2", "sr_y_crop@1": "sr_y_crop-v1", "sr_y_crop@2": "sr_y_crop-v2"}
     }
     assert {protocol.task for protocol in PROTOCOLS.values()} == {
         *("sr", "denoising", "jpeg", "demosaicking", "deblurring", "weather", "derain")
