@@ -16,6 +16,7 @@ from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.mixing import Form, Place, find_places
 from semanir_plugin.option_files import apply_overrides, load_options
+from semanir_plugin.schema.declarations import about
 from semanir_plugin.schema.sources import option_lookups
 
 __all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_modules"]
@@ -43,7 +44,7 @@ def list_entries(kind: str) -> list[Entry]:
     """Return the entries of a kind, one of `KINDS`, sorted by name."""
     return sorted(
         (
-            Entry(name.removesuffix("_basicsr"), _about(target), tuple(_arguments(target)))
+            Entry(name.removesuffix("_basicsr"), about(target), tuple(_arguments(target)))
             for name, target in KINDS[kind]()
         ),
         key=lambda entry: entry.name.lower(),
@@ -72,14 +73,6 @@ def list_modules(opt: str, force_yml: list[str]) -> list[Place]:
         return list(find_places(network).values())
     except (TypeError, ValueError) as error:
         raise UserError(f"{file.where(('network_g',))}: network_g: {one_line(error)}") from error
-
-
-def _about(target: Callable[..., Any]) -> str:
-    """Return the first sentence of a docstring of its own."""
-    if isinstance(target, type) and target.__doc__ is None:  # what it inherits describes its base
-        return ""
-    paragraph = " ".join((inspect.getdoc(target) or "").partition("\n\n")[0].split())
-    return paragraph.partition(". ")[0].rstrip(".")
 
 
 def _arguments(target: Any) -> Iterator[str]:

@@ -32,8 +32,6 @@ from semanir_plugin.schema.values import Hint, describe_hint, describe_value, wi
 
 __all__ = ["Part", "declared_part", "format_part", "run_parts", "run_schema"]
 
-_FILLED = {"img", "img2", "params", "optimizer"}  # by whoever calls it
-
 
 @dataclass(frozen=True)
 class Part:
