@@ -20,7 +20,7 @@ from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.registry import DATASET_REGISTRY
 from PIL import Image, UnidentifiedImageError
 
-from semanir_plugin.basicsr_host.compat.repairs import END_OF_IMAGE
+from semanir_plugin.basicsr_host.compat.repairs.image_files import END_OF_IMAGE
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.basicsr_host.scoring import Scorer

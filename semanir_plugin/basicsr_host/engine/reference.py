@@ -9,7 +9,7 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
-from semanir_plugin.basicsr_host.compat.repairs import known_optimizers, known_schedulers
+from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.data.dataset_options import LoaderOptions
 from semanir_plugin.basicsr_host.engine import host_options
 from semanir_plugin.basicsr_host.engine.declared import is_own

@@ -1,0 +1,105 @@
+"""Repairs of how BasicSR reads and decodes image files, and of how its datasets open what they read."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+from basicsr.utils import img_util
+from basicsr.utils.file_client import FileClient
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+from semanir_plugin.errors import UserError
+from semanir_plugin.inference.image_limits import check_pixels
+from semanir_plugin.pixels import to_float
+
+__all__ = ["END_OF_IMAGE", "REPAIRS"]
+
+# An image whose first bytes are the key is complete if the value occurs: PNG's last chunk, JPEG's end of image.
+END_OF_IMAGE = {b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9"}
+
+_get = inspect.unwrap(FileClient.get)
+_imfrombytes = inspect.unwrap(img_util.imfrombytes)
+
+
+@functools.wraps(_get)
+def get_complete(self: Any, filepath: str, client_key: str = "default") -> bytes:
+    """`FileClient.get` hands on what is not a whole image.
+
+    OpenCV 4 decodes a truncated PNG to a partly black image. OpenCV 5 returns None for it, as both do for an empty file
+    and for the None of a key that the LMDB lacks, and `imfrombytes` dies of that with an AttributeError without a name.
+
+    Raises:
+        UserError: The file is empty or truncated, has more pixels than are decoded, or the LMDB lacks the key.
+    """
+    content = _get(self, filepath, client_key)
+    if content is None:
+        path = dict(zip(self.client._client, self.client.db_paths, strict=True))[client_key]
+        raise UserError(f"{path}: the LMDB lacks the key '{filepath}'; write it and its meta_info.txt again")
+    if not content:
+        raise UserError(f"{filepath}: the file is empty; replace it or take it out of the dataset")
+    for start, end in END_OF_IMAGE.items():
+        if content.startswith(start) and content.rfind(end) < 0:
+            raise UserError(f"{filepath}: the image is truncated; replace it or take it out of the dataset")
+    try:
+        check_pixels(content)
+    except ValueError as error:
+        raise UserError(f"{filepath}: {error}") from error
+    return content
+
+
+@functools.wraps(_imfrombytes)
+def decode_in_own_depth(content: bytes, flag: str = "color", float32: bool = False) -> Any:
+    """`imfrombytes` reads files of 16 bit as of 8 where it makes floats of them, too.
+
+    Raises:
+        AttributeError: As the host, without a name, where the content is no image.
+    """
+    if not float32 or flag == "unchanged":
+        return _imfrombytes(content, flag, float32)
+    flags = (cv2.IMREAD_GRAYSCALE if flag == "grayscale" else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH
+    pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # None of what is no image
+    return to_float(pixels)
+
+
+def opening_first(getitem: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """Host datasets pop 'type' from their io_backend options at the first item.
+
+    A copy made before, which shares the options, then dies of `KeyError: 'type'`. Opening the client beforehand, from a
+    copy of the options, leaves them whole.
+    """
+    getitem = inspect.unwrap(getitem)
+
+    @functools.wraps(getitem)
+    def wrapper(self: Any, index: int) -> Any:
+        if self.file_client is None:
+            options = dict(self.io_backend_opt)
+            self.file_client = FileClient(options.pop("type"), **options)
+        return getitem(self, index)
+
+    return wrapper
+
+
+def _host_datasets() -> list[Any]:
+    """Return the host's own dataset classes."""
+    return [cls for _, cls in DATASET_REGISTRY if cls.__module__.startswith("basicsr.")]
+
+
+def _modules_with(name: str) -> list[ModuleType]:
+    """Return the host's modules that have imported a function by name."""
+    modules = (sys.modules[cls.__module__] for cls in _host_datasets())
+    return [module for module in modules if hasattr(module, name)]
+
+
+REPAIRS: tuple[Repair, ...] = (
+    (FileClient, "get", get_complete),
+    *((module, "imfrombytes", decode_in_own_depth) for module in _modules_with("imfrombytes")),
+    *((cls, "__getitem__", opening_first(cls.__getitem__)) for cls in _host_datasets()),
+)
