@@ -45,7 +45,7 @@ def set5(benchmark_data, tmp_path):
 
 
 def score(options, protocol, settings, scale):
-    test_set = TestSet("Set5", TestSetOptions(**settings), PROTOCOLS[protocol], scale)
+    test_set = TestSet("Set5", TestSetOptions(**settings), protocol, scale)
     test_set.check()
     restorer = make_contestant("x", options, {"scale": scale, "num_gpu": 0, "manual_seed": 0})
     restorer = restorer.prepare(restorer.checkpoint_path(test_set))
@@ -82,7 +82,11 @@ def test_the_card_tells_the_scores(name, set5):
     settings = {"gt": set5["gt"], **settings, **({"lq": set5["rain"]} if "lq" in settings else {})}
     section = CARD.partition(f"## {name}\n")[2].partition("\n## ")[0]
     told = [float(cell) for cell in re.findall(r"[\d.]+(?= / )", next(re.finditer(r"\| Set5 .*", section))[0])]
-    versions = [protocol, *sorted(each for each in PROTOCOLS if each.startswith(f"{protocol}@"))]
+    newest = PROTOCOLS[protocol]
+    versions = [
+        newest,
+        *(each for each in PROTOCOLS.values() if each.name == protocol and each.version < newest.version),
+    ]
     assert len(told) == 2 * len(versions), "the newest version's scores come first"
     for version, before, after in zip(versions, told[::2], told[1::2], strict=True):
         assert score(ClassicalOptions(classical=baseline), version, settings, scale) == pytest.approx(before, abs=0.01)
