@@ -14,7 +14,7 @@ from typing import Any
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["HostNotFoundError", "host_importable", "require_host"]
+__all__ = ["HostNotFoundError", "host_importable", "require_host", "swapped"]
 
 INSTALL = "pip install --no-build-isolation basicsr==1.4.2"
 
@@ -65,7 +65,7 @@ def host_importable() -> Iterator[None]:
                 module, name = old.split(":")
                 stand_in = ModuleType(module)
                 setattr(stand_in, name, replacement)
-                stack.enter_context(_swapped(sys.modules, module, stand_in))
+                stack.enter_context(swapped(sys.modules, module, stand_in))
         yield
 
 
@@ -73,7 +73,8 @@ def _import_torchvision() -> None:
     """Import torchvision where its compiled operators cannot be loaded.
 
     PyPI's wheels are CUDA builds. Beside a CPU-only torch, torchvision passes over its operators but then registers
-    fakes for them, which raises `RuntimeError: operator torchvision::nms does not exist`. The host needs none of them.
+    fakes for them, which raises `RuntimeError: operator torchvision::nms does not exist`. Of them the host needs
+    deformable convolution alone, for EDVR and BasicVSR++.
     """
     import torch
 
@@ -85,8 +86,12 @@ def _import_torchvision() -> None:
             return lambda function: function
         return register_fake(op, *args, **kwargs)
 
-    with _swapped(vars(torch.library), "register_fake", register_existing):
-        import torchvision  # noqa: F401
+    with swapped(vars(torch.library), "register_fake", register_existing):
+        import torchvision
+    if not hasattr(torch.ops.torchvision, "deform_conv2d"):
+        from semanir_plugin.basicsr_host.compat.deformable import deform_conv2d
+
+        torchvision.ops.deform_conv2d = torchvision.ops.deform_conv.deform_conv2d = deform_conv2d
 
 
 def _resolves(name: str) -> bool:
@@ -101,7 +106,7 @@ def _resolves(name: str) -> bool:
 
 
 @contextmanager
-def _swapped(table: MutableMapping[str, Any], key: str, value: Any) -> Iterator[None]:
+def swapped(table: MutableMapping[str, Any], key: str, value: Any) -> Iterator[None]:
     """Set `key` to `value` for the length of the block."""
     before = {key: table[key]} if key in table else {}
     table[key] = value

@@ -9,6 +9,7 @@ import basicsr  # noqa: F401  # with it, the real submodules of torchvision are 
 import pytest
 import torch
 
+from semanir_plugin.basicsr_host.compat.deformable import deform_conv2d
 from semanir_plugin.basicsr_host.compat.imports import MOVED, host_importable
 
 
@@ -39,7 +40,11 @@ def test_version_comparison_stands_in_for_distutils(monkeypatch):
 
 
 TORCHVISION = """
+import types
+
 import torch
+
+ops = types.SimpleNamespace(deform_conv2d="its own", deform_conv=types.SimpleNamespace())
 
 @torch.library.register_fake("{namespace}::absent")
 def absent():
@@ -67,8 +72,16 @@ def test_torchvision_imports_without_its_operators(torchvision):
     with pytest.raises(RuntimeError, match="torchvision::absent does not exist"):
         importlib.import_module("torchvision")
     with host_importable():
-        importlib.import_module("torchvision")
+        ops = importlib.import_module("torchvision").ops
     assert torch.library.register_fake is register_fake
+    assert ops.deform_conv2d is ops.deform_conv.deform_conv2d is deform_conv2d
+
+
+def test_operator_of_torchvision_is_left_alone(torchvision, monkeypatch):
+    torchvision("torchvision")
+    monkeypatch.setattr(torch.ops.torchvision, "deform_conv2d", object(), raising=False)
+    with host_importable():
+        assert importlib.import_module("torchvision").ops.deform_conv2d == "its own"
 
 
 def test_fakes_of_other_namespaces_still_fail(torchvision):

@@ -8,6 +8,7 @@ Each docstring names the failure; each module has a table of its own. Import thi
 from __future__ import annotations
 
 from semanir_plugin.basicsr_host.compat.repairs import (
+    architectures,
     checkpoints,
     image_files,
     lmdbs,
@@ -20,7 +21,7 @@ from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 
 __all__ = ["REPAIRS", "repair_host"]
 
-MODULES = (lookups, image_files, lmdbs, prefetching, optimization, networks, checkpoints)
+MODULES = (lookups, image_files, lmdbs, prefetching, optimization, architectures, networks, checkpoints)
 
 REPAIRS: tuple[Repair, ...] = tuple(repair for module in MODULES for repair in module.REPAIRS)
 

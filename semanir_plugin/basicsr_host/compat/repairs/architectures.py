@@ -1,0 +1,27 @@
+"""Repairs of BasicSR's architectures."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import torch
+from basicsr.archs.basicvsrpp_arch import BasicVSRPlusPlus
+
+from semanir_plugin.basicsr_host.compat.imports import swapped
+from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+
+__all__ = ["REPAIRS"]
+
+_init_basicvsrpp = inspect.unwrap(BasicVSRPlusPlus.__init__)
+
+
+@functools.wraps(_init_basicvsrpp)
+def init_with_alignment(self: Any, *args: Any, **kwargs: Any) -> None:
+    """`BasicVSRPlusPlus` leaves its alignment out where there is no CUDA, and cannot load what was trained with it."""
+    with swapped(vars(torch.cuda), "is_available", lambda: True):
+        _init_basicvsrpp(self, *args, **kwargs)
+
+
+REPAIRS: tuple[Repair, ...] = ((BasicVSRPlusPlus, "__init__", init_with_alignment),)
