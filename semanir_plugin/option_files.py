@@ -6,6 +6,7 @@ its `--force_yml` is executed.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from semanir_plugin.errors import UserError, near_match
+from semanir_plugin.extensions import import_for
 from semanir_plugin.plain_yaml import Keys, copy_options, dump_yaml, parse_yaml
 from semanir_plugin.shipped_recipes import Recipe, find_recipe, shipped_recipes
 
@@ -34,6 +36,8 @@ FILE_KEYS = ("dataroot", "meta_info", "lq_cache")
 """Prefixes of the dataset options that are paths."""
 OVERRIDDEN = "--force_yml"
 """The place of what the command line has set."""
+
+_logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 256 << 10  # some seconds of parsing; our own files have 5 KB
 _MAX_BASES = 8
@@ -134,12 +138,15 @@ def fill_placeholders(option_file: OptionFile) -> OptionFile:
 
 
 def read_network(path: str, force_yml: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the `network_g` of an option file, of which nothing else need be right.
+    """Return the `network_g` of an option file, of which nothing else need be right, and do the file's `imports`.
 
     Raises:
-        UserError: The file cannot be read, or has none.
+        UserError: The file cannot be read, has none, or imports what it may not.
     """
-    network = apply_overrides(load_options(path), force_yml).data.get("network_g")
+    file = apply_overrides(load_options(path), force_yml)
+    for warning in import_for(file):
+        _logger.warning(warning)
+    network = file.data.get("network_g")
     if not isinstance(network, dict) or not isinstance(network.get("type"), str):
         raise UserError(f"{path}: has no network_g with a type; name the option file of a network")
     return network

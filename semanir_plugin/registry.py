@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from semanir_plugin.errors import near_match
+from semanir_plugin.extensions import import_installed
 
 __all__ = ["ARCHS", "DATASETS", "LOSSES", "METRICS", "MODELS", "REGISTRIES", "Registry"]
 
@@ -59,21 +60,26 @@ class Registry(Mapping[str, Any]):
             _enter(entries, entry)
 
     def find(self, name: str) -> Any:
-        """Return the entry of that name: this package's, else BasicSR's, where that is installed.
+        """Return the entry of that name: this package's, else BasicSR's, else that of an installed extension.
 
         Raises:
             KeyError: There is none; the message has the nearest name.
         """
-        if name in self._entries:
-            return self._entries[name]
+        if self._look_up(name) is None:
+            import_installed()
+        found = self._look_up(name)
+        if found is not None:
+            return found
         host = self._host_entries()
-        for key in (name, f"{name}_basicsr"):  # what BasicSR calls its own where a name is taken
-            if key in host:
-                return host[key]
         near = near_match(name, {key.removesuffix("_basicsr") for key in (*self, *host)})
         hint = f"; did you mean '{near}'?" if near else ""
         without = "" if host else "; BasicSR, which has more, is not installed"
         raise KeyError(f"unknown {self.kind} '{name}'{hint}{without}")
+
+    def _look_up(self, name: str) -> Any:
+        host = {} if name in self._entries else self._host_entries()
+        # NAME_basicsr is what BasicSR calls its own where a name is taken.
+        return self._entries.get(name) or host.get(name) or host.get(f"{name}_basicsr")
 
     def _host_entries(self) -> Mapping[str, Any]:
         try:

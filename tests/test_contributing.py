@@ -31,6 +31,7 @@ LAYERS = (
         "atomic_io",
         "color",
         "errors",
+        "extensions",
         "markdown",
         "path_safety",
         "option_files",

@@ -26,7 +26,8 @@ from semanir_plugin.cli import (
     train,
 )
 from semanir_plugin.cli import list as list_command
-from semanir_plugin.cli.parser import OneLineParser
+from semanir_plugin.cli.messages import warnings_on_terminal
+from semanir_plugin.cli.parser import OneLineParser, add_import_arguments, pop_imports
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["main"]
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True, dest="subcommand")
     for module in SUBCOMMANDS:
         module.add_parser(subparsers)
+    add_import_arguments(parser, subparsers)
     return parser
 
 
@@ -65,10 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 wrong input, 75 told to stop, 130 interrupted."""
     args = build_parser().parse_args(argv)
     try:
+        _import_extensions(pop_imports(args))
         return args.run(args) or 0
     except UserError as error:
         _report_to_torchrun(error)
         return _print_error("\n".join(f"basicsr {args.subcommand}: {line}" for line in str(error).splitlines()), 2)
+    except BrokenPipeError:  # whatever read the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        return 1
     except KeyboardInterrupt:
         return _print_error(f"basicsr {args.subcommand}: interrupted", 130)
     except Exception as error:
@@ -76,6 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, "debug", False):
             traceback.print_exc()
         return _print_error(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
+
+
+def _import_extensions(named: Sequence[str]) -> None:
+    from semanir_plugin import extensions
+
+    with warnings_on_terminal():
+        extensions.import_installed()
+    extensions.import_named(named)
 
 
 def _report_to_torchrun(error: Exception) -> None:

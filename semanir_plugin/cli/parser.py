@@ -8,7 +8,15 @@ from typing import Any, NoReturn
 
 from semanir_plugin.errors import near_match
 
-__all__ = ["OneLineParser", "Subparsers", "add_run_arguments", "image_size", "whole_number"]
+__all__ = [
+    "OneLineParser",
+    "Subparsers",
+    "add_import_arguments",
+    "add_run_arguments",
+    "image_size",
+    "pop_imports",
+    "whole_number",
+]
 
 Subparsers = Any  # argparse keeps the type of its sub-parser action private
 
@@ -55,6 +63,24 @@ def image_size(text: str) -> tuple[int, int]:
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 64x96, not '{text}'")
     return int(height), int(width)
+
+
+def add_import_arguments(parser: argparse.ArgumentParser, subparsers: Subparsers) -> None:
+    """Add `--import` to a command and all its subcommands, so that it may stand before or after their names."""
+    for each, place in ((parser, "before"), *((sub, "after") for sub in subparsers.choices.values())):
+        each.add_argument(
+            "--import",
+            action="append",
+            default=[],
+            dest=f"imports_{place}",
+            metavar="MODULE",
+            help="module, or .py file, with archs, models, datasets or losses of your own; may be repeated",
+        )
+
+
+def pop_imports(args: argparse.Namespace) -> list[str]:
+    """Take what `--import` named out of the arguments."""
+    return [*vars(args).pop("imports_before"), *vars(args).pop("imports_after")]
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

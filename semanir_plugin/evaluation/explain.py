@@ -22,7 +22,7 @@ from semanir_plugin.evaluation.pictures import check_picture_path, save_figure
 from semanir_plugin.inference.images import decode_image
 from semanir_plugin.inference.loading import load
 from semanir_plugin.ops import KeySemantics
-from semanir_plugin.option_files import read_option_file
+from semanir_plugin.option_files import read_network, read_option_file
 from semanir_plugin.pixels import FloatImage, to_uint8
 
 if TYPE_CHECKING:
@@ -87,11 +87,9 @@ def explain(args: ExplainArguments) -> str:
 
 
 def _build_network(args: ExplainArguments) -> nn.Module:
-    options = None if args.opt is None else read_option_file(args.opt).data
-    network = options and options.get("network_g")
-    if options is not None and not (isinstance(network, dict) and isinstance(network.get("type"), str)):
-        raise UserError(f"{args.opt}: has no network_g with a type; name the option file of the network")
-    model = args.model or ((options or {}).get("path") or {}).get("pretrain_network_g")
+    network = None if args.opt is None else read_network(args.opt)
+    options = {} if args.opt is None else read_option_file(args.opt).data
+    model = args.model or (options.get("path") or {}).get("pretrain_network_g")
     if not model:
         raise UserError("no weights are named; give --model, or path.pretrain_network_g in the option file")
     built = load(model, options=network, device="cpu").module

@@ -11,7 +11,7 @@ def test_everything_is_listed_with_its_arguments(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     sections = [line for line in out.splitlines() if line and not line.startswith(" ")]
-    assert sections == ["archs", "blocks", "datasets", "losses", "metrics"]
+    assert sections == ["archs", "blocks", "models", "datasets", "losses", "metrics"]
     for name in (*BLOCKS, "SemanIR", "SwinIR", "MixedArch", "PairedImageDataset", "FFTLoss", "calculate_psnr_b"):
         assert f"\n  {name}" in out
     lines = out.splitlines()
@@ -22,7 +22,16 @@ def test_everything_is_listed_with_its_arguments(capsys):
     assert "sigma" in described
     assert "noise_seed=0" in described
     assert "dataroot_gt" in described
+    at = next(index for index, line in enumerate(lines) if line.startswith("  EDVRModel: "))
+    assert lines[at + 1].strip() == "train:dcn_lr_mul, train:tsa_iter"
     assert "_basicsr" not in out
+
+
+def test_what_reads_the_list_may_have_enough_of_it(python):
+    command = 'import sys; print("first"); from semanir_plugin.cli import main; sys.exit(main(["list"]))'
+    first = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=-1, stderr=-1); "
+    print_it = "p.stdout.readline(); p.stdout.close(); print(p.stderr.read().decode(), p.wait())"
+    assert python(f"import sys; sys.argv[1:] = [{command!r}]; {first}{print_it}").split() == ["1"]
 
 
 def test_some_kinds_are_listed(capsys):

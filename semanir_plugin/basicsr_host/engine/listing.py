@@ -1,4 +1,4 @@
-"""Listing of the names that option files can use: architectures, blocks, datasets, losses, metrics; with arguments."""
+"""Listing of the names that option files can use, from architectures to metrics, with their arguments."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from torch import nn
 
 from semanir_plugin.archs.mixed_arch import build_host
+from semanir_plugin.basicsr_host.engine.declared import ModelKeys, known_keys
+from semanir_plugin.basicsr_host.engine.sections import PathOptions, RunOptions, TrainingOptions, ValidationOptions
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.extensions import import_for
 from semanir_plugin.mixing import Form, Place, find_places
 from semanir_plugin.option_files import apply_overrides, load_options
 from semanir_plugin.schema.declarations import about
@@ -22,6 +27,7 @@ from semanir_plugin.schema.sources import option_lookups
 __all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_modules"]
 
 # Filled in by whoever calls it, not by an option file.
+_OF_NETWORKS = ("network_", "pretrain_network_", "param_key_", "strict_load_")
 FILLED = {"self", "img", "img2", "dim", "shared", "kwargs", "opt"}
 
 
@@ -44,7 +50,7 @@ def list_entries(kind: str) -> list[Entry]:
     """Return the entries of a kind, one of `KINDS`, sorted by name."""
     return sorted(
         (
-            Entry(name.removesuffix("_basicsr"), about(target), tuple(_arguments(target)))
+            Entry(name.removesuffix("_basicsr"), about(target), tuple(_describe_arguments(target)))
             for name, target in KINDS[kind]()
         ),
         key=lambda entry: entry.name.lower(),
@@ -62,6 +68,8 @@ def list_modules(opt: str, force_yml: list[str]) -> list[Place]:
         UserError: The file is wrong, or its network cannot be built and tried.
     """
     file = apply_overrides(load_options(opt), force_yml)
+    for warning in import_for(file):
+        get_root_logger().warning(warning)
     options = file.data.get("network_g")
     if not isinstance(options, Mapping):
         raise UserError(f"{opt}: missing 'network_g': add it")
@@ -75,6 +83,11 @@ def list_modules(opt: str, force_yml: list[str]) -> list[Place]:
         raise UserError(f"{file.where(('network_g',))}: network_g: {one_line(error)}") from error
 
 
+def _describe_arguments(target: Any) -> Iterator[str]:
+    is_model = isinstance(target, type) and issubclass(target, BaseModel)
+    return _options_of_model(target) if is_model else _arguments(target)
+
+
 def _arguments(target: Any) -> Iterator[str]:
     declared = getattr(target, "OPTIONS", None)
     is_dataset = isinstance(target, type) and list(inspect.signature(target).parameters) == ["opt"]
@@ -84,6 +97,19 @@ def _arguments(target: Any) -> Iterator[str]:
                 yield _describe(parameter)
     if is_dataset:
         yield from sorted({path[0] for path in option_lookups(target)})
+
+
+def _options_of_model(model: type) -> Iterator[str]:
+    """Yield what a model reads besides what any model can have."""
+    keys = ModelKeys(model)
+    for section, engine in {
+        "": RunOptions,
+        "path": PathOptions,
+        "train": TrainingOptions,
+        "val": ValidationOptions,
+    }.items():
+        own = keys.of(section) - known_keys(engine)
+        yield from (f"{section}:{key}" if section else key for key in sorted(own) if not key.startswith(_OF_NETWORKS))
 
 
 def _describe(parameter: inspect.Parameter) -> str:
@@ -96,6 +122,7 @@ def _describe(parameter: inspect.Parameter) -> str:
 KINDS: dict[str, Callable[[], Any]] = {
     "archs": lambda: ARCH_REGISTRY,
     "blocks": BLOCKS.items,
+    "models": lambda: MODEL_REGISTRY,
     "datasets": lambda: DATASET_REGISTRY,
     "losses": lambda: LOSS_REGISTRY,
     "metrics": lambda: METRIC_REGISTRY,

@@ -30,6 +30,7 @@ from semanir_plugin.basicsr_host.engine.shared_levels import share_levels
 from semanir_plugin.basicsr_host.engine.training_as_test import as_test
 from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.extensions import import_for
 from semanir_plugin.option_files import OptionFile, load_options, read_option_file, self_contained_text
 from semanir_plugin.path_safety import check_inside
 
@@ -85,7 +86,7 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
         UserError: The options or the data are not right.
     """
     file = read_run_options(args.opt, args.force_yml, is_train=is_train)
-    warnings = validate_options(file, is_train=is_train)
+    warnings = [*import_for(file), *validate_options(file, is_train=is_train)]
     if file.data.get("deterministic"):
         make_deterministic()  # before anything starts CUDA
     port = (file.data.get("dist_params") or {}).get("port")

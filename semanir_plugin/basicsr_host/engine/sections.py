@@ -33,6 +33,7 @@ class RunOptions:
         model_type: Model, which trains or tests the networks: `SemanIRModel`, or one of BasicSR.
         base: Option file, seen from this one or shipped, of everything that is not said here.
         scale: Factor between the sizes of ground truth and input; 1 where both have one size.
+        imports: Packages of other people to import first; each must be installed, or named by `--import`.
         sigma: Noise level, or range, of the datasets that take one and have none of their own.
         quality: JPEG quality, or range, likewise.
         num_gpu: GPUs to use; `auto`: all there are.
@@ -52,6 +53,7 @@ class RunOptions:
     model_type: str
     base: str | None = None
     scale: Count | None = None
+    imports: Sequence[str] | None = None
     sigma: float | Sequence[float] | None = None
     quality: int | Sequence[int] | None = None
     num_gpu: Literal["auto"] | FromZero = "auto"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+from semanir_plugin.extensions import import_named, imported
+
 __all__ = ["Configuration", "add_configurations", "read_configurations"]
 
 # What keeps PyTorch, its libraries and our native kernels to an instruction set; they read it when they are loaded.
@@ -41,7 +43,8 @@ class Configuration:
         """Call a module's function, in a fresh process unless this one is configured so already; return its result."""
         if self.environment().items() <= os.environ.items():
             return function(*arguments)
-        with _changed(self.environment()), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool = ProcessPoolExecutor(1, get_context("spawn"), import_named, (imported(),))
+        with _changed(self.environment()), pool:
             return pool.submit(function, *arguments).result()
 
 

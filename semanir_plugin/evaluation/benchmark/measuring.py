@@ -12,6 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from semanir_plugin.extensions import import_named, imported
+
 __all__ = ["Times", "describe_machine", "peak_mib", "read_commit", "take_turns"]
 
 
@@ -68,7 +70,7 @@ def peak_mib(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ..
         return _cuda_peak_mib(prepare(*arguments))
     if not Path("/proc/self/clear_refs").exists():
         return None
-    with get_context("spawn").Pool(1) as pool:
+    with get_context("spawn").Pool(1, import_named, (imported(),)) as pool:
         return pool.apply(_process_peak_mib, (prepare, arguments))
 
 

@@ -83,6 +83,7 @@ class BoardOptions:
         task: Restoration task, such as `sr` or `denoising`.
         protocol: How images are degraded and scored.
         scale: Factor between the sizes of ground truth and input, for super-resolution.
+        imports: Packages of other people to import first; each must be installed, or named by `--import`.
         num_gpu: GPUs to use, one for each process; `auto`: all there are.
         manual_seed: Seed of networks without weights.
         models: A section for each row, under the name that the table shows.
@@ -98,6 +99,7 @@ class BoardOptions:
     task: str
     protocol: str
     scale: Count | None = None
+    imports: Sequence[str] | None = None
     num_gpu: Literal["auto"] | FromZero = "auto"
     manual_seed: FromZero = 0
     models: Mapping[str, Any] | None = None

@@ -32,6 +32,7 @@ from semanir_plugin.evaluation.leaderboard.references import image_path, write_r
 from semanir_plugin.evaluation.leaderboard.report import write_reports
 from semanir_plugin.evaluation.leaderboard.results import Cells, Failures, assemble
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, hash_files
+from semanir_plugin.extensions import import_for
 from semanir_plugin.option_files import read_option_file
 from semanir_plugin.path_safety import check_inside
 from semanir_plugin.pixels import FloatImage, to_uint8
@@ -56,6 +57,8 @@ def run_leaderboard(args: RunArguments) -> dict[str, Any]:
     logger = start_logging(get_dist_info()[0])
     if file.recipe:
         logger.info(f"{file.path} is {file.recipe}.")
+    for warning in import_for(file):
+        logger.warning(warning)
     board = read_board(file, Path.cwd())
     try:
         return _Computation(board, logger).run()
