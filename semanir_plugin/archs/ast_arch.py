@@ -161,7 +161,7 @@ class AST(StagedNetwork):
         for up, stage in zip(self.ups, self.decoder, strict=True):
             features = _apply(stage, torch.cat([up(features), skips.pop()], dim=1), topk)
         out = self.conv_last(features)
-        return crop_to(image + out if self.adds_to_input else out, height, width)
+        return crop_to(image + out if self.adds_to_input else out, height, width).contiguous()
 
     def translate_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return weights under this network's names: an authors' checkpoint is found out by its own."""

@@ -27,7 +27,7 @@ class Bicubic(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) in [0, 1] to (B, C, upscale * H, upscale * W)."""
         rows = _enlarge_rows(x.float(), self.upscale)
-        return _enlarge_rows(rows.mT, self.upscale).mT.to(x)
+        return _enlarge_rows(rows.mT, self.upscale).mT.to(x).contiguous()
 
 
 def _enlarge_rows(x: Tensor, scale: int) -> Tensor:

@@ -54,7 +54,7 @@ class MixedArch(nn.Module):
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         """Restore a batch of images, (B, C, H, W), as the architecture does; `options` are its own."""
-        return self.network(x, **options)
+        return self.network(x, **options).contiguous()
 
     def translate_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return weights under this network's names; those of the architecture alone are completed."""

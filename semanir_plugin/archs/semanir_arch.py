@@ -162,7 +162,7 @@ class SemanIR(StagedNetwork):
         shallow = self.conv_first(x)
         deep = self.conv_after_body(self._body(shallow, topk)) + shallow
         x = self.head(deep) / self.img_range + self.mean
-        return crop_to(x, height * self.upscale, width * self.upscale)
+        return crop_to(x, height * self.upscale, width * self.upscale).contiguous()
 
     def _body(self, x: Tensor, topk: int) -> Tensor:
         x = self.norm_first(rearrange(x, "b c h w -> b h w c"))

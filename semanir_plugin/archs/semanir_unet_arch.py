@@ -153,7 +153,7 @@ class SemanIRUNet(StagedNetwork):
                 features = self.reductions[index](features)
             features = _apply(stage, features, topk)
         features = _apply(self.refinement, features, topk)
-        return crop_to(image + self.conv_last(features), height, width)
+        return crop_to(image + self.conv_last(features), height, width).contiguous()
 
 
 def _common_multiple(window_sizes: Sequence[int]) -> int:

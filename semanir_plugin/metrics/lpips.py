@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from typing import Any, Literal
 
@@ -11,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.downloads import telling_what_to_fetch
+from semanir_plugin.errors import UserError
 from semanir_plugin.metrics.images import InputOrder, prepare
 from semanir_plugin.registry import METRICS
 
@@ -62,14 +62,8 @@ def _load(net: Backbone, device: torch.device) -> Any:
     except ImportError as error:
         message = "calculate_lpips needs the package lpips: pip install 'semanir_plugin[lpips]', or remove the metric"
         raise UserError(message) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it asks torchvision for weights in a deprecated way
-            return LPIPS(net=net, verbose=False).eval().to(device)
-    except OSError as error:  # URLError is one
-        where = f"{torch.hub.get_dir()}/checkpoints"
-        message = f"calculate_lpips cannot load the weights of '{net}': {one_line(error)}; put torchvision's in {where}"
-        raise UserError(message) from error
+    with telling_what_to_fetch():
+        return LPIPS(net=net, verbose=False).eval().to(device)
 
 
 def _to_tensor(image: NDArray[np.float64], device: torch.device) -> Tensor:

@@ -82,7 +82,8 @@ class AppendedHook:
 def through(block: nn.Module, x: Tensor, form: Form, size: SequenceSize | None) -> Tensor:
     """Pass features of any form through a block on (B, H, W, C)."""
     if form is Form.MAP:
-        return block(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out = block(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return out.contiguous() if x.is_contiguous() else out  # as the module would, whose features a host may view
     if form is Form.MAP_LAST:
         return block(x)
     batch, tokens, dim = x.shape

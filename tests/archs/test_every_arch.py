@@ -64,6 +64,7 @@ def test_sizes_are_kept_for_any_image(make):
         out = net(torch.rand(2, 3, height, width))
         scale = getattr(net, "upscale", 1)
         assert out.shape == (2, 3, scale * height, scale * width)
+        assert out.is_contiguous(), "discriminators and losses view it"
 
 
 def test_checkpointing_and_compiling_change_nothing(make):

@@ -25,6 +25,7 @@ def test_sizes_and_topk_are_the_hosts():
     net = mixed(SWINIR, ATTENTION)
     assert net.descriptor.size.multiple_of == 4
     assert net.descriptor.topk is None
+    assert net(torch.rand(2, 3, 8, 12)).is_contiguous(), "the host's is not"
     assert mixed(HOSTS["EDSR"], {"where": "body", "what": "frfn"}).descriptor.size.multiple_of == 1
     ours = mixed({"type": "SemanIR", **TINY["SemanIR"], "topk": [4, 9]}, {"where": "stages.0", "what": "frfn"})
     assert ours.descriptor.size.multiple_of == 8

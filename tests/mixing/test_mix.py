@@ -178,6 +178,7 @@ def test_a_replaced_convolutional_module_becomes_a_residual_unless_told_otherwis
         block = net.body[0].mixed
         expected = block(tokens) if residual is False else tokens + block.block(F.layer_norm(tokens, (8,)))
         torch.testing.assert_close(out, expected.permute(0, 3, 1, 2))
+        assert out.stride() == x.stride()
 
 
 @pytest.mark.parametrize("where", ["body", "body.1"])

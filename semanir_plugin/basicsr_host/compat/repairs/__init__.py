@@ -10,18 +10,33 @@ from __future__ import annotations
 from semanir_plugin.basicsr_host.compat.repairs import (
     architectures,
     checkpoints,
+    downloads,
     image_files,
     lmdbs,
     lookups,
+    losses,
     networks,
     optimization,
     prefetching,
+    strides,
 )
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 
 __all__ = ["REPAIRS", "repair_host"]
 
-MODULES = (lookups, image_files, lmdbs, prefetching, optimization, architectures, networks, checkpoints)
+MODULES = (
+    lookups,
+    image_files,
+    lmdbs,
+    prefetching,
+    optimization,
+    architectures,
+    networks,
+    checkpoints,
+    losses,
+    strides,
+    downloads,
+)
 
 REPAIRS: tuple[Repair, ...] = tuple(repair for module in MODULES for repair in module.REPAIRS)
 

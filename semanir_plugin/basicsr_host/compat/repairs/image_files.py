@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -15,7 +13,7 @@ from basicsr.utils import img_util
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+from semanir_plugin.basicsr_host.compat.repairs.table import Repair, modules_with
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.image_limits import check_pixels
 from semanir_plugin.pixels import to_float
@@ -92,14 +90,8 @@ def _host_datasets() -> list[Any]:
     return [cls for _, cls in DATASET_REGISTRY if cls.__module__.startswith("basicsr.")]
 
 
-def _modules_with(name: str) -> list[ModuleType]:
-    """Return the host's modules that have imported a function by name."""
-    modules = (sys.modules[cls.__module__] for cls in _host_datasets())
-    return [module for module in modules if hasattr(module, name)]
-
-
 REPAIRS: tuple[Repair, ...] = (
     (FileClient, "get", get_complete),
-    *((module, "imfrombytes", decode_in_own_depth) for module in _modules_with("imfrombytes")),
+    *((module, "imfrombytes", decode_in_own_depth) for module in modules_with("imfrombytes")),
     *((cls, "__getitem__", opening_first(cls.__getitem__)) for cls in _host_datasets()),
 )

@@ -1,0 +1,47 @@
+"""Repairs of what views its input, and so needs it in standard strides."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from basicsr.archs.discriminator_arch import VGGStyleDiscriminator
+from basicsr.archs.vgg_arch import VGGFeatureExtractor
+from basicsr.utils import img_process_util
+from torch import Tensor
+
+from semanir_plugin.basicsr_host.compat.repairs.table import Repair, modules_with
+
+__all__ = ["REPAIRS"]
+
+
+def taking_any_strides(forward: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any]:
+    """A discriminator, or a style loss, dies of a channels-last image: `view size is not compatible`.
+
+    SwinIR and other transformers return such, as their features are tokens; convolutions keep the strides up to where
+    features are viewed.
+    """
+    forward = inspect.unwrap(forward)
+
+    @functools.wraps(forward)
+    def wrapper(self: Any, x: Tensor) -> Any:
+        return forward(self, x.contiguous())
+
+    return wrapper
+
+
+_filter2d = inspect.unwrap(img_process_util.filter2D)
+
+
+@functools.wraps(_filter2d)
+def filter_any_strides(img: Tensor, kernel: Tensor) -> Tensor:
+    """`filter2D` views its image, which on a CPU is channels last where a JPEG compression went before."""
+    return _filter2d(img.contiguous(), kernel)
+
+
+REPAIRS: tuple[Repair, ...] = (
+    *((cls, "forward", taking_any_strides(cls.forward)) for cls in (VGGStyleDiscriminator, VGGFeatureExtractor)),
+    *((module, "filter2D", filter_any_strides) for module in modules_with("filter2D")),
+)
