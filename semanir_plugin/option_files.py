@@ -55,6 +55,7 @@ class OptionFile:
         text: What the file itself says; empty where it was not read from one.
         sources: The files that the content is from: this one, its base, and so on.
         recipe: Which of the shipped files it is, where there is no file of that name.
+        warnings: What its user is told before it is obeyed.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class OptionFile:
     text: str = ""
     sources: tuple[Path, ...] = ()
     recipe: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def where(self, keys: Keys) -> str:
         """Return the place of a key path, or of the nearest enclosing section that stands in the file."""
@@ -253,6 +255,8 @@ def _map_names(value: Any, fill: Callable[[str, Keys], str], keys: Keys) -> Any:
     """Copy options, with `fill` applied to the strings that are names or paths."""
     if isinstance(value, dict):
         return {key: _map_names(child, fill, (*keys, key)) for key, child in value.items()}
+    if isinstance(value, list) and _is_name(keys):
+        return [_map_names(each, fill, keys) for each in value]
     return fill(value, keys) if isinstance(value, str) and _is_name(keys) else copy_options(value)
 
 

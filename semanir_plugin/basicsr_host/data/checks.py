@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from semanir_plugin.basicsr_host.compat.repairs.image_files import END_OF_IMAGE
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
+from semanir_plugin.basicsr_host.data.joined_dataset import split_roots
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, first_names
@@ -62,11 +63,11 @@ def check_datasets(
 
 
 def _split(dataset_opt: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
-    """Yield the options of each dataset that a mixture is of, and the sub-section that gives them."""
+    """Yield the options of each dataset that a dataset is made of, and the sub-section that gives them."""
     if issubclass(DATASET_REGISTRY.get(dataset_opt["type"]), MixedPairedDataset):
         yield from ((("sources", name), part) for name, part in source_options(dataset_opt).items())
     else:
-        yield (), dataset_opt
+        yield from (((), part) for part in split_roots(dataset_opt))
 
 
 @dataclass(frozen=True)

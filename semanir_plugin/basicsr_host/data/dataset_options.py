@@ -88,12 +88,12 @@ class CleanImageOptions(PatchOptions):
     """Options of datasets that degrade clean images.
 
     Attributes:
-        dataroot_gt: Folder of images, or LMDB.
+        dataroot_gt: Folder of images, or LMDB; to train also a list of them.
         meta_info_file: Lists the images to read, one per line; by default all are read.
     """
 
-    dataroot_gt: str
-    meta_info_file: str | None = None
+    dataroot_gt: str | Sequence[str]
+    meta_info_file: str | Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +101,14 @@ class PairedImageOptions(CleanImageOptions):
     """Options of BasicSR's `PairedImageDataset`.
 
     Attributes:
-        dataroot_lq: Folder or LMDB of the inputs.
+        dataroot_lq: Folder or LMDB of the inputs, or a list as that of `dataroot_gt`.
         filename_tmpl: Name of an input, `{}` being that of its ground truth.
         color: `y` for the Y of YCbCr alone.
         mean: Subtracted from each channel.
         std: Each channel is divided by it.
     """
 
-    dataroot_lq: str
+    dataroot_lq: str | Sequence[str]
     filename_tmpl: str = "{}"
     color: Literal["y"] | None = None
     mean: Sequence[float] | None = None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, ClassVar
 
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from torch.utils.data import Dataset
 
 from semanir_plugin.basicsr_host.data.dataset_options import PatchOptions, Problem, read_options
+from semanir_plugin.basicsr_host.data.joined_dataset import JoinedDataset
 from semanir_plugin.registry import DATASETS
 
 __all__ = ["MixedPairedDataset", "MixedPairedOptions", "Source", "source_options"]
@@ -69,7 +68,7 @@ def source_options(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @DATASETS.register
-class MixedPairedDataset(Dataset[dict[str, Any]]):
+class MixedPairedDataset(JoinedDataset):
     """Pairs of several folders or LMDBs, for training.
 
     Without weights every pair is read equally often. With weights an epoch is as long as it must be for each source to
@@ -87,42 +86,16 @@ class MixedPairedDataset(Dataset[dict[str, Any]]):
     SECTIONS: ClassVar[dict[str, type]] = {"sources": Source}
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        self.opt = opt
         self.options = read_options(MixedPairedOptions, opt)
         # Looked up here and not only by PairedImageDataset, since an option file may have what a dataset looks up.
         patches = {"gt_size": opt["gt_size"], "use_hflip": opt["use_hflip"], "use_rot": opt["use_rot"]}
-        self.sets = [
-            PairedImageDataset({**each, **patches, "scale": opt["scale"]}) for each in source_options(opt).values()
-        ]
-        for each in self.sets:
-            each.paths.sort(key=itemgetter("gt_path"))  # as listed, they depend on the file system
+        sets = [PairedImageDataset({**each, **patches, "scale": opt["scale"]}) for each in source_options(opt).values()]
         weights = [source.get("weight") for source in opt["sources"].values()]
-        counts = _count_samples([len(each) for each in self.sets], weights)
-        self.samples = [
-            (each, index % len(each)) for each, count in zip(self.sets, counts, strict=True) for index in range(count)
+        counts = _count_samples([len(each) for each in sets], weights)
+        samples = [
+            (each, index % len(each)) for each, count in zip(sets, counts, strict=True) for index in range(count)
         ]
-
-    @property
-    def paths(self) -> list[dict[str, str]]:
-        """The pair of each sample, as PairedImageDataset has it."""
-        return [each.paths[index] for each, index in self.samples]
-
-    @property
-    def file_client(self) -> list[Any]:
-        """The file clients of the sources; setting None closes all of them."""
-        return [each.file_client for each in self.sets]
-
-    @file_client.setter
-    def file_client(self, client: None) -> None:
-        for each in self.sets:
-            each.file_client = client
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        each, image = self.samples[index]
-        return each[image]
+        super().__init__(opt, sets, samples)
 
 
 def _count_samples(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:

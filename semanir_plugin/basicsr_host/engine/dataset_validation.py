@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import DATASET_REGISTRY
 
+from semanir_plugin.basicsr_host.data.joined_dataset import ROOTS
 from semanir_plugin.basicsr_host.engine import host_options
 from semanir_plugin.basicsr_host.engine.declared import dataset_kinds, is_own, known_keys
 from semanir_plugin.basicsr_host.engine.phases import PHASE_LISTS, PhaseOptions
@@ -88,7 +90,7 @@ class DatasetValidation:
 
     def _check_sections(self) -> bool:
         """Return whether the sections of a dataset's section, such as the sources of a mixed one, are right."""
-        right = [_check_files(self.section)]
+        right = [_check_files(self.section, lists=self.training), self._check_roots()]
         for key, kind in getattr(self.dataset, "SECTIONS", {}).items():
             parent = self.section.sub(key)
             sections = parent.subs()
@@ -96,6 +98,17 @@ class DatasetValidation:
             for section in sections.values():
                 right += [section.check_call(kind, owner=self.dataset.__name__), _check_files(section)]
         return all(right)
+
+    def _check_roots(self) -> bool:
+        """Return whether lists of folders are of one length, and no folder is missing."""
+        lists = {key: self.section.values[key] for key in ROOTS if isinstance(self.section.values.get(key), list)}
+        single = [key for key in ROOTS if isinstance(self.section.values.get(key), str)]
+        counts = ", ".join(f"{key} has {len(each)}" for key, each in lists.items())
+        if lists and (single or len({len(each) for each in lists.values()}) > 1 or [] in lists.values()):
+            counts += "".join(f", {key} is no list" for key in single)
+            self.section.report(f"lists of folders need one entry for each, but {counts}", at=next(iter(lists)))
+            return False
+        return True
 
     def _check_backend(self) -> None:
         if self.section.values.get("io_backend") is not None:
@@ -133,10 +146,10 @@ def check_dataset_names(datasets: Section) -> None:
             phases[name] = phase
 
 
-def _check_files(section: Section) -> bool:
-    """Return whether values that are paths are strings, and a template formats a name and no more."""
-    paths = {key: str for key, value in section.values.items() if key.startswith(FILE_KEYS) and value is not None}
-    right = section.check_values(paths)
+def _check_files(section: Section, *, lists: bool = False) -> bool:
+    """Return whether values that are paths are strings, or `lists` where there may be some, and a template is one."""
+    files = [key for key, value in section.values.items() if key.startswith(FILE_KEYS) and value is not None]
+    right = section.check_values({key: str | Sequence[str] if lists and key in ROOTS else str for key in files})
     template = section.values.get("filename_tmpl")
     if isinstance(template, str) and not _TEMPLATE.fullmatch(template):
         section.report("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")

@@ -47,6 +47,7 @@ SCHEDULER_HINTS: dict[str, Hint] = {
     **dict.fromkeys(("gamma", "power", "div_factor", "final_div_factor"), Positive),
     **dict.fromkeys(("max_lr", "base_lr"), Positive | Sequence[Positive]),
     "eta_min": NonNegative,
+    "eta_mins": Sequence[NonNegative],
     "start_factor": Annotated[float, Range(above=0, most=1)],
     **dict.fromkeys(("end_factor", "factor", "pct_start", "base_momentum", "max_momentum"), Share),
     "last_epoch": Literal[-1],

@@ -119,15 +119,20 @@ def _fill_datasets(opt: dict[str, Any]) -> None:
             dataset["gt_size"] = max(dataset["gt_sizes"])  # for what is built or checked for all phases
         for section in [dataset, *(dataset.get("sources") or {}).values()]:
             for key, value in section.items():
-                if key.startswith(FILE_KEYS) and isinstance(value, str):
-                    section[key] = os.path.expanduser(value)
+                if key.startswith(FILE_KEYS):
+                    section[key] = _expand(value)
+
+
+def _expand(value: Any) -> Any:
+    """Return a path, or a list of them, with `~` for the user's folder written out."""
+    if isinstance(value, list):
+        return [_expand(each) for each in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def _fill_paths(opt: dict[str, Any], root: Path) -> None:
     """Set the folders of this run: all of them lie under `root`, or under the folder the file names."""
-    path = opt["path"] = {
-        key: os.path.expanduser(value) if isinstance(value, str) else value for key, value in opt["path"].items()
-    }
+    path = opt["path"] = {key: _expand(value) for key, value in opt["path"].items()}
     folder = "experiments" if opt["is_train"] else "results"
     parent = path.get(f"{folder}_root")
     run = Path(parent or root / folder) / opt["name"]

@@ -13,6 +13,7 @@ from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimi
 from semanir_plugin.basicsr_host.data.dataset_options import LoaderOptions
 from semanir_plugin.basicsr_host.engine import host_options
 from semanir_plugin.basicsr_host.engine.declared import is_own
+from semanir_plugin.basicsr_host.engine.fork_options import ForkOptions
 from semanir_plugin.basicsr_host.engine.phases import PhaseOptions
 from semanir_plugin.basicsr_host.engine.sections import (
     DistributedOptions,
@@ -53,6 +54,7 @@ def run_parts() -> Iterator[Part]:
     yield declared_part("Top level", RunOptions)
     yield declared_part("`datasets:*`", LoaderOptions)
     yield declared_part("`datasets:train`, growing patches", PhaseOptions)
+    yield declared_part("`datasets:train`, from forks", ForkOptions)
     for name, kind in host_options.DATASETS.items():
         yield declared_part(f"`datasets:*`, `type: {name}`", kind)
     for name, target in _own(DATASET_REGISTRY):
@@ -151,7 +153,8 @@ def _dataset_schema() -> Schema:
     schema = by_type(
         {name: section_schema(options_of(kind)) for name, kind in kinds.items()}, known=_names(DATASET_REGISTRY)
     )
-    common = section_schema([*options_of(LoaderOptions), *options_of(PhaseOptions)])["properties"]
+    of_all = [option for kind in (LoaderOptions, PhaseOptions, ForkOptions) for option in options_of(kind)]
+    common = section_schema(of_all)["properties"]
     return {**schema, "properties": {**common, **schema["properties"]}}
 
 

@@ -7,13 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_time_str, set_random_seed
 from basicsr.utils.dist_util import get_dist_info
@@ -22,8 +21,10 @@ from basicsr.utils.options import dict2str
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.data.checks import check_datasets
 from semanir_plugin.basicsr_host.data.guarded_dataset import GuardedDataset
+from semanir_plugin.basicsr_host.data.joined_dataset import build_joined
 from semanir_plugin.basicsr_host.engine.deterministic import log_workspace, make_deterministic
 from semanir_plugin.basicsr_host.engine.distributed import init_distributed, read_timeout
+from semanir_plugin.basicsr_host.engine.fork_options import take_fork_options
 from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
 from semanir_plugin.basicsr_host.engine.options import resolve_options
 from semanir_plugin.basicsr_host.engine.shared_levels import share_levels
@@ -86,7 +87,7 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
         UserError: The options or the data are not right.
     """
     file = read_run_options(args.opt, args.force_yml, is_train=is_train)
-    warnings = [*import_for(file), *validate_options(file, is_train=is_train)]
+    warnings = [*file.warnings, *validate_options(file, is_train=is_train)]
     if file.data.get("deterministic"):
         make_deterministic()  # before anything starts CUDA
     port = (file.data.get("dist_params") or {}).get("port")
@@ -115,11 +116,14 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
 def read_run_options(path: str | os.PathLike[str], force_yml: Sequence[str] = (), *, is_train: bool) -> OptionFile:
     """Read the option file of a training or of a test, with everything in its place, to be validated.
 
+    What it imports is imported, since what stands in other sections depends on the classes that they name.
+
     Raises:
         UserError: A file cannot be read, or its parts do not fit together.
     """
     file = read_option_file(path, force_yml)
-    return share_levels(file if is_train else as_test(file))
+    file = replace(file, warnings=tuple(import_for(file)))
+    return share_levels(take_fork_options(file) if is_train else as_test(file))
 
 
 def _is_resumed(opt: Mapping[str, Any]) -> bool:
@@ -137,7 +141,7 @@ def build_guarded_dataset(dataset_opt: Mapping[str, Any]) -> GuardedDataset:
     """
     name = dataset_opt["name"]
     try:
-        dataset = GuardedDataset(build_dataset(dataset_opt))
+        dataset = GuardedDataset(build_joined(dataset_opt))
     except Exception as error:
         raise UserError(f"dataset '{name}': {dataset_opt['type']} cannot be built: {one_line(error)}") from error
     if len(dataset) == 0:

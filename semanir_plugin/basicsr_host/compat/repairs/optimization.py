@@ -12,6 +12,7 @@ from basicsr.models.base_model import BaseModel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from semanir_plugin.basicsr_host import lr_schedulers
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 from semanir_plugin.errors import UserError, near_match
 
@@ -54,8 +55,9 @@ def known_optimizers() -> dict[str, type]:
 
 
 def known_schedulers() -> dict[str, type]:
-    """Return the schedulers that `train.scheduler` can name: torch's, and the host's own, which come first."""
-    known = _classes(torch.optim.lr_scheduler, LRScheduler) | _classes(host_schedulers, LRScheduler)
+    """Return the schedulers that `train.scheduler` can name: torch's, forks' and, first of all, the host's."""
+    modules = (torch.optim.lr_scheduler, lr_schedulers, host_schedulers)
+    known = {name: each for module in modules for name, each in _classes(module, LRScheduler).items()}
     return {**known, "MultiStepLR": host_schedulers.MultiStepRestartLR}
 
 
