@@ -23,9 +23,10 @@ __all__ = ["run_in_venv"]
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
+INSTALL_BASICSR = ROOT / "semanir_plugin" / "basicsr_host" / "install.py"
 
-# BasicSR 1.4.2 cannot be built on Python 3.13 and later: its setup.py reads `locals()` after `exec`.
-SUPPORTED = ((3, 12), (3, 11), (3, 10))
+# The first that is found makes the environment where the calling one is none of these; 3.14 is untested.
+SUPPORTED = ((3, 13), (3, 12), (3, 11), (3, 10), (3, 14))
 # What a marker calls an operating system, and what `sys.platform` does.
 SYSTEMS = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -98,6 +99,7 @@ class Environment:
         self.python = path / ("Scripts/python.exe" if windows else "bin/python")
         self.log = path / "install.log"
         self.stamp = path / "installed"
+        self.pinned = ("--progress-bar", "off", "--constraint", str(CONSTRAINTS))  # what pip install takes
         self._site_packages = "Lib/site-packages" if windows else "lib/python3*/site-packages"
 
     def version(self) -> tuple[int, int] | None:
@@ -128,7 +130,7 @@ class Environment:
             return ["Python"]
         have = self.installed()
         pins = read_pins(CONSTRAINTS, version)
-        missing = [f"{name}=={pin}" for name, pin in pins.items() if have.get(name, "").partition("+")[0] != pin]
+        missing = [f"{name}=={pin}" for name, pin in pins.items() if not is_version(have.get(name, ""), pin)]
         if "semanir-plugin" not in have:
             missing.append("semanir_plugin")
         if torch and sys.platform == "linux" and self.torch() != torch:
@@ -169,7 +171,12 @@ class Environment:
 
     def pip_install(self, *arguments: str) -> None:
         """Install with the pinned versions."""
-        self.pip("install", "--progress-bar", "off", "--constraint", str(CONSTRAINTS), *arguments)
+        self.pip("install", *self.pinned, *arguments)
+
+
+def is_version(found: str, pin: str) -> bool:
+    """Compare as PEP 440 does: a pin without a local label takes any."""
+    return pin in (found, found.partition("+")[0])
 
 
 def normalise(name: str) -> str:
@@ -201,7 +208,7 @@ def last_error(output: str) -> str:
 
 
 def install(venv: Environment, torch: str | None) -> None:
-    """Create the environment and install everything, in the order in which BasicSR's setup.py needs it."""
+    """Create the environment and install everything: PyTorch's build first, which what follows then keeps."""
     python = None if is_usable(venv) else find_python()
     with step(1, "virtual environment .venv"):
         if python:
@@ -212,9 +219,9 @@ def install(venv: Environment, torch: str | None) -> None:
     with step(2, f"PyTorch {pins['torch']} ({'CPU' if torch == 'cpu' else 'CUDA'})"):
         install_torch(venv, torch, pins)
     with step(3, "build tools"):
-        venv.pip_install("wheel", "cython", "numpy", "setuptools")
-    with step(4, f"BasicSR {pins['basicsr']}"):  # an isolated build would download a second torch
-        venv.pip_install("--no-build-isolation", "basicsr")
+        venv.pip_install("wheel", "setuptools")
+    with step(4, f"BasicSR {pins['basicsr']}"):
+        venv.run(str(venv.python), "-I", str(INSTALL_BASICSR), "--no-build-isolation", *venv.pinned)
     with step(5, "semanir_plugin and what it needs"):
         venv.pip_install("--no-build-isolation", "--editable", ".[basicsr,dev]")
 
@@ -274,7 +281,7 @@ def create(venv: Environment, python: str) -> None:
 
 def supported() -> str:
     """The supported Python versions in words."""
-    return f"Python 3.{SUPPORTED[-1][1]} to 3.{SUPPORTED[0][1]}"
+    return f"Python 3.{min(SUPPORTED)[1]} to 3.{max(SUPPORTED)[1]}"
 
 
 def runs(*command: str) -> bool:

@@ -1,6 +1,6 @@
 """Tests the core as one gets it who has no BasicSR: a wheel, on the newest Python that is here, in an empty folder.
 
-BasicSR 1.4.2 cannot be built on Python 3.13; the core must not need it. The environment is `.venv-core`, with what the
+The core must not need BasicSR, nor what else scripts/test.py installs. The environment is `.venv-core`, with what the
 core requires and pytest. Where there is no Python 3.13 or later, it says so and ends.
 """
 
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def newest_pythons() -> Iterator[str]:
-    """Yield the interpreters that BasicSR cannot be built for, the newest first; pyenv's also where it hides them."""
+    """Yield the interpreters from Python 3.13 on, the newest first; pyenv's also where it hides them."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     for minor in MINORS:
         on_path = (shutil.which(f"python3.{minor}", path=folder) for folder in os.get_exec_path())

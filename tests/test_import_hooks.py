@@ -122,13 +122,13 @@ assert "torch" not in sys.modules
     message = python(code).splitlines()
     assert len(message) == 1
     assert str(shadow) in message[0]
-    assert "pip install --no-build-isolation basicsr==1.4.2" in message[0]
+    assert "python -m semanir_plugin.basicsr_host.install" in message[0]
 
 
 def test_missing_host_says_how_to_install_it(monkeypatch):
     finder = import_hooks.HostFinder()
     monkeypatch.setattr(sys, "meta_path", [finder])
-    with pytest.raises(ImportError, match=r"not installed; run: pip install"):
+    with pytest.raises(ImportError, match=r"not installed; run: python -m"):
         finder.find_spec("basicsr")
     assert finder.find_spec("another") is None
 

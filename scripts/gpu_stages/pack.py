@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bootstrap import ROOT
 
+from semanir_plugin.basicsr_host.install import InstallError, build_wheel
 from semanir_plugin.evaluation.benchmark.measuring import read_commit
 
 __all__ = ["make_pack"]
@@ -48,10 +49,9 @@ def make_pack(folder: Path, data: Path | None, start: Path | None) -> str:
 
 
 def _install_packages(site: Path) -> None:
-    """Unpack wheels for the other machine's Python; BasicSR, which has none, is built: it is Python alone."""
+    """Unpack wheels for the other machine's Python; BasicSR, which has none, is built."""
     with tempfile.TemporaryDirectory() as wheels:
-        basicsr = f"basicsr=={importlib.metadata.version('basicsr')}"
-        _pip("wheel", "--no-build-isolation", "--wheel-dir", wheels, basicsr)
+        _build_basicsr(Path(wheels))
         pins = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
         platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
         target = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp", *platforms]
@@ -65,6 +65,15 @@ def _install_packages(site: Path) -> None:
             str(site),
             *map(str, Path(wheels).glob("*.whl")),
         )
+
+
+def _build_basicsr(wheels: Path) -> None:
+    from semanir_plugin.errors import UserError
+
+    try:
+        build_wheel(wheels)
+    except (InstallError, subprocess.CalledProcessError) as error:
+        raise UserError(f"BasicSR cannot be built: {error}") from error
 
 
 def _pip(verb: str, *words: str) -> None:

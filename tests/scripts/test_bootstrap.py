@@ -105,7 +105,7 @@ def test_every_direct_dependency_is_pinned_for_every_supported_python(python, mo
     assert names <= set(bootstrap.read_pins(ROOT / "scripts/constraints.txt", python))
 
 
-@pytest.mark.parametrize(("python", "numpy"), [((3, 10), "2.2.6"), ((3, 11), "2.4.6"), ((3, 12), "2.4.6")])
+@pytest.mark.parametrize(("python", "numpy"), [((3, 10), "2.2.6"), ((3, 11), "2.4.6"), ((3, 14), "2.4.6")])
 def test_markers_choose_the_pin(venv, python, numpy):
     pins = bootstrap.read_pins(bootstrap.CONSTRAINTS, python)
     assert pins == {"torch": "2.13.0", "types-pyyaml": "6.0.12", "numpy": numpy}
@@ -155,6 +155,13 @@ def test_absent_and_other_versions_are_missing(venv, gone, instead, missing):
     assert venv.missing() == [missing]
 
 
+@pytest.mark.parametrize(("installed", "missing"), [("1.4.2", True), ("1.4.2+semanir", False)])
+def test_a_pin_with_a_local_label_takes_no_other_build(venv, installed, missing):
+    bootstrap.CONSTRAINTS.write_text(CONSTRAINTS + "basicsr==1.4.2+semanir\n")
+    dist_info(venv, f"basicsr-{installed}").mkdir()
+    assert venv.missing() == ["basicsr==1.4.2+semanir"] * missing
+
+
 def test_the_build_of_torch_is_checked_only_if_asked_for(venv, monkeypatch):
     pretend(monkeypatch)
     assert venv.missing("cpu") == []
@@ -185,7 +192,7 @@ def test_a_supported_python_is_used_itself(monkeypatch):
 
 
 def test_an_unsupported_python_looks_for_one_that_runs(tmp_path, monkeypatch):
-    pretend(monkeypatch, version_info=(3, 13))
+    pretend(monkeypatch, version_info=(3, 9))
     executable(tmp_path / "shims/python3.12", "exit 127")
     executable(tmp_path / "shims/python3.11", "exit 127")
     works = executable(tmp_path / "bin/python3.11", "exit 0")
@@ -195,7 +202,7 @@ def test_an_unsupported_python_looks_for_one_that_runs(tmp_path, monkeypatch):
 
 
 def test_a_python_without_ensurepip_is_told(tmp_path, monkeypatch):
-    pretend(monkeypatch, version_info=(3, 13))
+    pretend(monkeypatch, version_info=(3, 15))
     executable(tmp_path / "python3.12", 'case "$*" in *ensurepip*) exit 1;; esac')
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(bootstrap.SetupError, match=r"python3\.12 cannot create .* install python3-venv"):
@@ -266,14 +273,14 @@ def test_a_complete_environment_starts_nothing_but_the_script(venv, started, mon
 def test_a_missing_package_is_installed_in_five_steps_then_verified(venv, monkeypatch, capfd):
     pretend(monkeypatch)
     dist_info(venv, "numpy-2.4.6").rename(venv.path / "removed")
-    bootstrap.CONSTRAINTS.write_text(CONSTRAINTS + "torchvision==0.28.0\nbasicsr==1.4.2\n")
+    bootstrap.CONSTRAINTS.write_text(CONSTRAINTS + "torchvision==0.28.0\nbasicsr==1.4.2+semanir\n")
     with pytest.raises(SystemExit) as ended:
         bootstrap.run_in_venv()
     assert ended.value.code == 2
     assert calls(venv)[1:] == [
         *LOCAL,
-        "install wheel cython numpy setuptools",
-        "install --no-build-isolation basicsr",
+        "install wheel setuptools",
+        f"-I {bootstrap.INSTALL_BASICSR} --no-build-isolation",
         "install --no-build-isolation --editable .[basicsr,dev]",
     ]
     *steps, error = capfd.readouterr().err.splitlines()
@@ -293,8 +300,8 @@ def test_an_interpreter_with_all_that_is_needed_may_be_kept(venv, monkeypatch, s
 def test_a_failing_pip_is_told_in_one_line_with_the_log(venv, monkeypatch, capfd):
     pretend(monkeypatch)
     venv.stamp.unlink()
-    bootstrap.CONSTRAINTS.write_text(CONSTRAINTS + "torchvision==0.28.0\nbasicsr==1.4.2\n")
-    (venv.path.parent / "reject").write_text("cython\n")
+    bootstrap.CONSTRAINTS.write_text(CONSTRAINTS + "torchvision==0.28.0\nbasicsr==1.4.2+semanir\n")
+    (venv.path.parent / "reject").write_text("setuptools\n")
     with pytest.raises(SystemExit) as ended:
         bootstrap.run_in_venv()
     assert ended.value.code == 2
@@ -307,7 +314,7 @@ def test_a_failing_pip_is_told_in_one_line_with_the_log(venv, monkeypatch, capfd
 @pytest.mark.parametrize(
     ("version", "torch", "message"),
     [
-        ((3, 13), None, "this is Python 3.13 and no other is on PATH: install Python 3.10 to 3.12 and run again"),
+        ((3, 15), None, "this is Python 3.15 and no other is on PATH: install Python 3.10 to 3.14 and run again"),
         ((3, 11), "rocm", "unknown build of torch 'rocm': set SEMANIR_TORCH to 'cpu' or 'cuda'"),
     ],
 )
@@ -324,8 +331,8 @@ def test_what_the_user_must_mend_is_one_line_and_exit_code_2(tmp_path, monkeypat
 
 
 def test_an_environment_of_an_unsupported_python_is_not_removed(venv, capfd):
-    (venv.path / "pyvenv.cfg").write_text("version = 3.13.0\n")
+    (venv.path / "pyvenv.cfg").write_text("version = 3.15.0\n")
     with pytest.raises(SystemExit):
         bootstrap.run_in_venv()
-    assert "has Python 3.13, needed is Python 3.10 to 3.12" in capfd.readouterr().err
+    assert "has Python 3.15, needed is Python 3.10 to 3.14" in capfd.readouterr().err
     assert venv.python.exists()

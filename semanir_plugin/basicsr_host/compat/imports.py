@@ -16,7 +16,7 @@ from semanir_plugin.errors import UserError
 
 __all__ = ["HostNotFoundError", "host_importable", "require_host", "swapped"]
 
-INSTALL = "pip install --no-build-isolation basicsr==1.4.2"
+INSTALL = "python -m semanir_plugin.basicsr_host.install"
 
 # What the host imports from where it no longer is, and where it is, or what serves in its place.
 MOVED = {
