@@ -19,6 +19,7 @@ from semanir_plugin.basicsr_host.compat.repairs import (
     optimization,
     prefetching,
     strides,
+    tracking,
 )
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 
@@ -36,6 +37,7 @@ MODULES = (
     losses,
     strides,
     downloads,
+    tracking,
 )
 
 REPAIRS: tuple[Repair, ...] = tuple(repair for module in MODULES for repair in module.REPAIRS)
