@@ -4,6 +4,7 @@ import pytest
 
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.cli import main
+from semanir_plugin.cli.list import KINDS
 from tests.conftest import ROOT
 
 
@@ -11,7 +12,7 @@ def test_everything_is_listed_with_its_arguments(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     sections = [line for line in out.splitlines() if line and not line.startswith(" ")]
-    assert sections == ["archs", "blocks", "models", "datasets", "losses", "metrics"]
+    assert sections == list(KINDS)
     for name in (*BLOCKS, "SemanIR", "SwinIR", "MixedArch", "PairedImageDataset", "FFTLoss", "calculate_psnr_b"):
         assert f"\n  {name}" in out
     lines = out.splitlines()
@@ -24,6 +25,9 @@ def test_everything_is_listed_with_its_arguments(capsys):
     assert "dataroot_gt" in described
     at = next(index for index, line in enumerate(lines) if line.startswith("  EDVRModel: "))
     assert lines[at + 1].strip() == "train:dcn_lr_mul, train:tsa_iter"
+    for name in ("sr_y_crop@1: ", "AdamW: ", "CosineAnnealingRestartLR: "):
+        assert f"\n  {name}" in out
+    assert "      T_max, eta_min=0.0\n" in out
     assert "_basicsr" not in out
 
 

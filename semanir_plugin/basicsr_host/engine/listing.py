@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from torch import nn
 
 from semanir_plugin.archs.mixed_arch import build_host
+from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.engine.declared import ModelKeys, known_keys
 from semanir_plugin.basicsr_host.engine.sections import PathOptions, RunOptions, TrainingOptions, ValidationOptions
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.extensions import import_for
@@ -27,8 +28,8 @@ from semanir_plugin.schema.sources import option_lookups
 __all__ = ["KINDS", "Entry", "describe_features", "list_entries", "list_modules"]
 
 # Filled in by whoever calls it, not by an option file.
-_OF_NETWORKS = ("network_", "pretrain_network_", "param_key_", "strict_load_")
-FILLED = {"self", "img", "img2", "dim", "shared", "kwargs", "opt"}
+FILLED = {"self", "img", "img2", "dim", "shared", "kwargs", "opt", "params", "optimizer", "last_epoch"}
+OF_NETWORKS = ("network_", "pretrain_network_", "param_key_", "strict_load_")
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,7 @@ class Entry:
 
 def list_entries(kind: str) -> list[Entry]:
     """Return the entries of a kind, one of `KINDS`, sorted by name."""
-    return sorted(
-        (
-            Entry(name.removesuffix("_basicsr"), about(target), tuple(_describe_arguments(target)))
-            for name, target in KINDS[kind]()
-        ),
-        key=lambda entry: entry.name.lower(),
-    )
+    return sorted(KINDS[kind](), key=lambda entry: entry.name.lower())
 
 
 def list_modules(opt: str, force_yml: list[str]) -> list[Place]:
@@ -83,33 +78,32 @@ def list_modules(opt: str, force_yml: list[str]) -> list[Place]:
         raise UserError(f"{file.where(('network_g',))}: network_g: {one_line(error)}") from error
 
 
-def _describe_arguments(target: Any) -> Iterator[str]:
-    is_model = isinstance(target, type) and issubclass(target, BaseModel)
-    return _options_of_model(target) if is_model else _arguments(target)
+def _entries(
+    named: Iterable[tuple[str, Any]], options: Callable[[Any], Iterable[str]] | None = None
+) -> Iterator[Entry]:
+    for name, target in named:
+        yield Entry(name.removesuffix("_basicsr"), about(target), tuple((options or _arguments)(target)))
 
 
 def _arguments(target: Any) -> Iterator[str]:
-    declared = getattr(target, "OPTIONS", None)
-    is_dataset = isinstance(target, type) and list(inspect.signature(target).parameters) == ["opt"]
-    if not is_dataset or declared:
-        for parameter in inspect.signature(declared or target).parameters.values():
-            if parameter.name not in FILLED and parameter.kind is not parameter.VAR_POSITIONAL:
-                yield _describe(parameter)
-    if is_dataset:
-        yield from sorted({path[0] for path in option_lookups(target)})
+    for parameter in inspect.signature(target).parameters.values():
+        if parameter.name not in FILLED and parameter.kind is not parameter.VAR_POSITIONAL:
+            yield _describe(parameter)
+
+
+def _options_of_dataset(dataset: type) -> Iterator[str]:
+    """Yield what a dataset declares, and what else it is seen to read."""
+    declared = getattr(dataset, "OPTIONS", None)
+    yield from _arguments(declared) if declared else ()
+    yield from sorted({path[0] for path in option_lookups(dataset)} - (known_keys(declared) if declared else set()))
 
 
 def _options_of_model(model: type) -> Iterator[str]:
     """Yield what a model reads besides what any model can have."""
     keys = ModelKeys(model)
-    for section, engine in {
-        "": RunOptions,
-        "path": PathOptions,
-        "train": TrainingOptions,
-        "val": ValidationOptions,
-    }.items():
+    for section, engine in ENGINE.items():
         own = keys.of(section) - known_keys(engine)
-        yield from (f"{section}:{key}" if section else key for key in sorted(own) if not key.startswith(_OF_NETWORKS))
+        yield from (f"{section}:{key}" if section else key for key in sorted(own) if not key.startswith(OF_NETWORKS))
 
 
 def _describe(parameter: inspect.Parameter) -> str:
@@ -119,13 +113,18 @@ def _describe(parameter: inspect.Parameter) -> str:
     return f"{parameter.name}={default.__name__ if isinstance(default, type) else repr(default)}"
 
 
-KINDS: dict[str, Callable[[], Any]] = {
-    "archs": lambda: ARCH_REGISTRY,
-    "blocks": BLOCKS.items,
-    "models": lambda: MODEL_REGISTRY,
-    "datasets": lambda: DATASET_REGISTRY,
-    "losses": lambda: LOSS_REGISTRY,
-    "metrics": lambda: METRIC_REGISTRY,
+ENGINE = {"": RunOptions, "path": PathOptions, "train": TrainingOptions, "val": ValidationOptions}
+
+KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
+    "archs": lambda: _entries(ARCH_REGISTRY),
+    "blocks": lambda: _entries(BLOCKS.items()),
+    "models": lambda: _entries(MODEL_REGISTRY, _options_of_model),
+    "datasets": lambda: _entries(DATASET_REGISTRY, _options_of_dataset),
+    "losses": lambda: _entries(LOSS_REGISTRY),
+    "metrics": lambda: _entries(METRIC_REGISTRY),
+    "protocols": lambda: (Entry(name, each.description.rstrip("."), ()) for name, each in PROTOCOLS.items()),
+    "optimizers": lambda: _entries(known_optimizers().items()),
+    "schedulers": lambda: _entries(known_schedulers().items()),
 }
 
 
