@@ -66,7 +66,8 @@ def _print_modules(args: argparse.Namespace) -> None:
     import semanir_plugin.archs  # noqa: F401  # the host comes first
     from semanir_plugin.basicsr_host.engine.listing import describe_features, list_modules
 
-    rows = [(place.name, place.kind, describe_features(place)) for place in list_modules(args.opt, args.force_yml)]
+    modules = [(place.name, place.kind, describe_features(place)) for place in list_modules(args.opt, args.force_yml)]
+    rows = [("module", "class", "features"), *modules]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, kind, features in (("module", "class", "features"), *rows):
+    for name, kind, features in rows:
         print(f"{name:{widths[0]}}  {kind:{widths[1]}}  {features}")

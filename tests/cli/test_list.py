@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch.nn import Conv2d
 
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.cli import main
@@ -89,3 +91,12 @@ def test_mistakes_are_one_line_and_exit_code_2(args, message, capsys, tmp_path, 
     error = capsys.readouterr().err
     assert re.search(message, error)
     assert error.count("\n") == 1
+
+
+def test_a_network_without_modules_has_a_head_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, "Bare", type("Bare", (Conv2d,), {}))
+    (tmp_path / "bare.yml").write_text(
+        "network_g: {type: Bare, in_channels: 3, out_channels: 3, kernel_size: 3, padding: 1}\n"
+    )
+    assert main(["list", "--modules", "-opt", str(tmp_path / "bare.yml")]) == 0
+    assert capsys.readouterr().out.split() == ["module", "class", "features"]
