@@ -308,6 +308,15 @@ def install_torch(venv: Environment, torch: str, pins: dict[str, str]) -> None:
     try:
         venv.pip_install(f"{torch_pin}+cpu")
     except SetupError:  # the usual case: PyPI has no CPU build
-        venv.pip_install("--extra-index-url", TORCH_CPU_INDEX, f"{torch_pin}+cpu", f"{vision_pin}+cpu")
+        install_from_torch_index(venv, f"{torch_pin}+cpu", f"{vision_pin}+cpu")
     else:  # PyPI's CUDA build of torchvision, which semanir_plugin makes importable beside a CPU torch
         venv.pip_install("--no-deps", vision_pin)
+
+
+def install_from_torch_index(venv: Environment, *pins: str) -> None:
+    """Install CPU builds from PyTorch's own index."""
+    try:
+        venv.pip_install("--extra-index-url", TORCH_CPU_INDEX, *pins)
+    except SetupError as error:
+        cure = "or take PyPI's, of about 3 GB, by the environment variable SEMANIR_TORCH=cuda"
+        raise SetupError(f"no {pins[0]}: {error}; make {TORCH_CPU_INDEX} reachable, {cure}") from error

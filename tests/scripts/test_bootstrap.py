@@ -243,6 +243,15 @@ def test_torch_comes_from_where_no_cuda_is_downloaded_unasked(venv, monkeypatch,
     assert calls(venv) == expected
 
 
+def test_a_cpu_build_that_cannot_be_had_is_told_with_the_cure(venv, monkeypatch):
+    pretend(monkeypatch)
+    (venv.path.parent / "reject").write_text("torch==2.13.0+cpu\n")
+    with pytest.raises(
+        bootstrap.SetupError, match=r"^no torch==2.13.0\+cpu: no such wheel .*; make .* SEMANIR_TORCH=cuda$"
+    ):
+        bootstrap.install_torch(venv, "cpu", PINS)
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
