@@ -96,5 +96,7 @@ def test_commands_that_need_no_host(tmp_path, photo, arguments):
 def test_what_needs_the_host_says_how_to_install_it(tmp_path):
     done = run(WITHOUT_HOST, "train", "-opt", "net.yml", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("basicsr train: BasicSR is not installed; run: pip install")
+    assert done.stderr.startswith(
+        "basicsr train: BasicSR is not installed; run: python -m semanir_plugin.basicsr_host.install"
+    )
     assert done.stderr.count("\n") == 1
