@@ -5,10 +5,13 @@ import math
 
 import pytest
 import torch
+import torchvision
 from basicsr.archs import build_network
 from torch.nn import functional as F
 
 from semanir_plugin.basicsr_host.compat.deformable import deform_conv2d
+
+ours_alone = torchvision.ops.deform_conv2d is deform_conv2d
 
 # batch, channels in and out, groups, offset groups, image, kernel, stride, padding, dilation
 CASES = {
@@ -78,6 +81,18 @@ def test_equals_its_definition(name, modulated):
     result = deform_conv2d(**arguments)
     assert result.is_contiguous()
     torch.testing.assert_close(result, by_definition(**arguments), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.skipif(ours_alone, reason="torchvision's operator cannot be loaded beside this PyTorch")
+@pytest.mark.parametrize("whole", [True, False], ids=["whole pixels", "between pixels"])
+def test_equals_torchvisions(whole):
+    arguments = draw("EDVR")
+    arguments["offset"] = arguments["offset"].round() if whole else arguments["offset"]
+    leaves = [value.requires_grad_() for value in arguments.values() if isinstance(value, torch.Tensor)]
+    results = [convolve(**arguments) for convolve in (deform_conv2d, torchvision.ops.deform_conv2d)]
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+    for one, other in zip(*(torch.autograd.grad(each.square().sum(), leaves) for each in results), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_gradients():
