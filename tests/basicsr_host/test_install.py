@@ -104,7 +104,7 @@ def test_source_in_the_working_directory_is_taken(sdist, tmp_path, monkeypatch):
     assert (install.unpack_source(tmp_path) / "setup.py").read_text() == SETUP
 
 
-@pytest.mark.parametrize("wrong", {name for name, _, _ in install.REPAIRS})
+@pytest.mark.parametrize("wrong", sorted({name for name, _, _ in install.REPAIRS}))
 def test_another_source_is_not_built(sdist, tmp_path, wrong):
     sdist({**SOURCE, wrong: "x"})
     with pytest.raises(install.InstallError, match=rf"basicsr-1.4.2.tar.gz: {wrong} has not '.*' once"):
