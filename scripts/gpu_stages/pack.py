@@ -17,7 +17,7 @@ from semanir_plugin.evaluation.benchmark.measuring import read_commit
 __all__ = ["make_pack"]
 
 # A bare machine with CUDA has torch, Triton, OpenCV, scikit-image and what they need; not these.
-PACKAGES = ("einops", "lmdb", "mmengine", "addict", "yapf", "platformdirs", "termcolor")
+PACKAGES = ("einops", "lmdb", "mmengine", "addict", "yapf", "platformdirs", "termcolor", "pytest-timeout")
 PYTHON = "3.12"
 PLATFORMS = [f"manylinux{tag}_x86_64" for tag in ("_2_28", "_2_27", "_2_17", "2014", "1")]
 LIMIT = 60_000_000  # bytes that travel, the repository included

@@ -9,6 +9,8 @@ import pytest
 
 from tests.ops.ahead_of_time import ARCHITECTURES, Compiled, compile_module, loop_length, modules_with_kernels
 
+EVERYTHING = os.environ.get("SEMANIR_AOT") == "full"
+
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
@@ -19,10 +21,11 @@ def cache(request, tmp_path_factory):
     return tmp_path_factory.mktemp("triton") if kept is None else kept.mkdir("triton")
 
 
+@pytest.mark.timeout(0 if EVERYTHING else 600)
 @pytest.mark.parametrize("module", modules_with_kernels())
 def test_configurations_run_without_spills_on_every_gpu(module, cache):
     # What our networks launch; all that dispatch can choose takes many minutes.
-    compiled = compile_module(module, cache, everything=os.environ.get("SEMANIR_AOT") == "full")
+    compiled = compile_module(module, cache, everything=EVERYTHING)
     assert {each.architecture for each in compiled} == set(ARCHITECTURES)
     assert [fault for each in compiled if (fault := each.fault())] == []
 

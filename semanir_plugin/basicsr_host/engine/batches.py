@@ -7,14 +7,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import active_children
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 from torch.utils.data import DataLoader
 
+from semanir_plugin.basicsr_host.engine.loader_workers import LoaderWorkers
 from semanir_plugin.errors import UserError
 
 __all__ = ["Batches"]
@@ -75,37 +73,21 @@ class _DeadWorkersError(Exception):
 
 
 def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
-    others, workers = set(active_children()), set[BaseProcess]()
+    workers = LoaderWorkers.of(loader)
     try:
         # BasicSR's prefetchers are reset for each epoch; here there is one.
         on_cuda = opt["datasets"]["train"].get("prefetch_mode") == "cuda" and opt["num_gpu"] > 0
         batches = CUDAPrefetcher(loader, opt) if on_cuda else CPUPrefetcher(loader)
-        workers = set(active_children()) - others
         with _deaths_found_when_reading():
+            workers.watch()
             while (batch := batches.next()) is not None:
                 yield batch
     except (RuntimeError, OSError, EOFError) as error:  # the latter of a worker that dies as it hands over a batch
         with _deaths_found_when_reading():
-            died = _end(workers)
+            died = workers.end()
         if died:
             raise _DeadWorkersError(died) from error
         raise
-
-
-def _end(workers: set[BaseProcess]) -> str:
-    """End workers of which some may have died; return the causes of death, or an empty string.
-
-    Those that live may wait for ever for a lock that a dead one held, and all ignore SIGTERM.
-    """
-    ending = wait([worker.sentinel for worker in workers], timeout=1) if workers else []
-    died = [worker for worker in workers if worker.sentinel in ending]
-    for worker in died:
-        worker.join()
-    told = [f"worker {worker.pid} of the loader died with exit code {worker.exitcode}" for worker in died]
-    for worker in workers:
-        worker.kill()
-        worker.join()
-    return ", ".join(told)
 
 
 @contextmanager

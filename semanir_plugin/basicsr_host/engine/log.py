@@ -14,7 +14,7 @@ from basicsr.utils.logger import initialized_logger
 
 from semanir_plugin.errors import one_line
 
-__all__ = ["log_to_file", "quiet_writer_threads", "start_logging"]
+__all__ = ["log_to_file", "quiet_threads", "start_logging"]
 
 NAME = "basicsr"
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
@@ -50,12 +50,12 @@ class LogFile(logging.FileHandler):
 
 
 @contextmanager
-def quiet_writer_threads() -> Iterator[None]:
-    """Keep threads that cannot write from printing tracebacks: TensorBoard's raise it again where they are fed."""
+def quiet_threads() -> Iterator[None]:
+    """Keep threads that cannot write, or read, from printing tracebacks: who feeds them, or reads from them, is told."""
     previous = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        if not isinstance(args.exc_value, OSError):
+        if not isinstance(args.exc_value, OSError | EOFError):
             previous(args)
 
     threading.excepthook = hook

@@ -24,7 +24,7 @@ from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset, c
 from semanir_plugin.basicsr_host.engine.batches import Batches
 from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes, read_timeout
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
-from semanir_plugin.basicsr_host.engine.log import quiet_writer_threads
+from semanir_plugin.basicsr_host.engine.log import quiet_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
@@ -80,7 +80,7 @@ def train(args: RunArguments) -> bool:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
     clear_unfinished(run.opt)
-    with quiet_writer_threads():
+    with quiet_threads():
         with reporting_write_errors(run.opt):
             loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter)
         return loop.run_all()

@@ -6,8 +6,11 @@ import multiprocessing
 import os
 import re
 import signal
+import struct
 import time
+from functools import partial
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import SemLock
 from pathlib import Path
 
 import pytest
@@ -26,12 +29,6 @@ RUN = Path("experiments", NAME)
 @pytest.fixture(autouse=True)
 def _in_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _looking_often(monkeypatch):
-    """Loaders look for dead workers when nothing came for 5 s."""
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
 
 
 def train(data, *flags, **more):
@@ -135,6 +132,90 @@ def test_a_death_that_breaks_off_a_batch(sr_data, straight, monkeypatch, capsys)
     assert train(sr_data) == 0
     assert "died with exit code -9; new workers" in capsys.readouterr().err
     assert same(network(), straight)
+
+
+def lock_all(what):
+    """Take each lock that an object of multiprocessing has, as far as this process does not hold it."""
+    for each in vars(what).values():
+        if isinstance(each, SemLock):
+            each.acquire(block=False)
+        elif type(each).__module__.startswith("multiprocessing.sync"):
+            lock_all(each)
+
+
+def break_off(queue):
+    """Send the head of a long message, and 3 bytes of it, once all before is read, as one does that dies in `write`."""
+    queue._wlock.acquire()
+    while queue._poll():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.write(queue._writer.fileno(), struct.pack("!i", 2**20) + b"abc")
+
+
+class DyingWhenAsked:
+    """An event whose holder dies while it asks for the `last`-th time, with whatever locks that takes."""
+
+    def __init__(self, event, last):
+        self.event, self.left = event, last
+
+    def is_set(self):
+        self.left -= 1
+        if not self.left:
+            lock_all(self.event)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.event.is_set()
+
+
+class DyingWhenRead(DyingWhenAsked):
+    """A queue whose reader dies as it waits for an index, after something was done to another, or to the queue."""
+
+    def __init__(self, queue, last, do):
+        super().__init__(queue, last)
+        self.do = do
+
+    def get(self, timeout):
+        self.left -= 1
+        if not self.left:
+            self.do()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.event.get(timeout=timeout)
+
+
+HELD = {
+    "the event's": lambda indices, results, done: (indices, results, DyingWhenAsked(done, 4)),
+    "its queue's": lambda indices, results, done: (
+        DyingWhenRead(indices, 4, partial(lock_all, indices)),
+        results,
+        done,
+    ),
+    "the results'": lambda indices, results, done: (
+        DyingWhenRead(indices, 4, partial(lock_all, results)),
+        results,
+        done,
+    ),
+    "half a result": lambda indices, results, done: (
+        DyingWhenRead(indices, 4, partial(break_off, results)),
+        results,
+        done,
+    ),
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_what_a_dead_worker_held_keeps_nobody_waiting(sr_data, straight, monkeypatch, capsys, held):
+    loop, deaths = torch.utils.data._utils.worker._worker_loop, multiprocessing.Value("i", 2)
+
+    def dying(kind, dataset, indices, results, done, *rest):
+        with deaths:
+            deaths.value -= 1
+            first = deaths.value == 1
+        loop(kind, dataset, *(HELD[held](indices, results, done) if first else (indices, results, done)), *rest)
+
+    monkeypatch.setattr(torch.utils.data._utils.worker, "_worker_loop", dying)
+    assert train(sr_data) == 0
+    assert capsys.readouterr().err.count("died with exit code -9; new workers go on from here.") == 1
+    assert same(network(), straight)
+    assert not multiprocessing.active_children()
 
 
 def test_what_is_no_death_is_not_mended(sr_data, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from semanir_plugin.basicsr_host.engine.log import LogFile, quiet_writer_threads
+from semanir_plugin.basicsr_host.engine.log import LogFile, quiet_threads
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -31,8 +31,9 @@ def test_a_writer_thread_fails_in_silence_and_any_other_does_not(monkeypatch):
         thread.start()
         thread.join()
 
-    with quiet_writer_threads():
+    with quiet_threads():
         run(OSError(28, "No space left on device"))
+        run(EOFError())
         run(ValueError())
     run(OSError())
     assert told == [ValueError, OSError]
