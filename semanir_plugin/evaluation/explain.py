@@ -71,7 +71,8 @@ def explain(args: ExplainArguments) -> str:
     network = _build_network(args)
     topks = sorted(set(args.topks)) if args.topks else choose_topks(network)
     image = _read_image(args.image, args.at, gray=describe(network).in_channels == 1)
-    rows, columns = find_part(image.shape[:2], args.at, side=args.part, multiple_of=describe(network).size.multiple_of)
+    size, multiple_of = (image.shape[0], image.shape[1]), describe(network).size.multiple_of
+    rows, columns = find_part(size, args.at, side=args.part, multiple_of=multiple_of)
     seen = image[rows, columns]
     at = (args.at[0] - rows.start, args.at[1] - columns.start)
     batch = torch.from_numpy(seen.transpose(2, 0, 1)[None].copy())

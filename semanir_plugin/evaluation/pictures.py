@@ -83,7 +83,7 @@ def most_detailed_crop(image: Pixels, size: int | tuple[int, int]) -> tuple[int,
     """
     height, width = (size, size) if isinstance(size, int) else size
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    energy = cv2.Sobel(gray, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(gray, cv2.CV_32F, 0, 1) ** 2
+    energy = np.square(cv2.Sobel(gray, cv2.CV_32F, 1, 0)) + np.square(cv2.Sobel(gray, cv2.CV_32F, 0, 1))
     total = cv2.integral(energy)
     sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(np.argmax(sums), sums.shape)
@@ -118,7 +118,7 @@ def _plot_row(comparison: Comparison, crop: int, zoom: int) -> Image.Image:
     panels = [(comparison.title, whole.resize((round(width * side / height), side), Image.Resampling.LANCZOS))]
     for caption, version in comparison.versions.items():
         scale = height / version.shape[0]
-        box = tuple(edge / scale for edge in (left, top, left + crop, top + crop))
+        box = (left / scale, top / scale, (left + crop) / scale, (top + crop) / scale)
         panels.append((caption, Image.fromarray(version).resize((side, side), Image.Resampling.NEAREST, box=box)))
     return _label(panels)
 

@@ -60,7 +60,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _filtered(blocks: Iterable[NDArray[Any]], length: int, step: int) -> Iterator[bytes]:
     """Yield blocks as `length` bytes a row, filtered; of pixels of `step` bytes."""
-    above = np.zeros((1, length), np.uint8)
+    above: NDArray[np.uint8] = np.zeros((1, length), np.uint8)
     for block in blocks:
         big_endian = np.ascontiguousarray(block, block.dtype.newbyteorder(">"))
         rows = big_endian.view(np.uint8).reshape(len(block), length)
