@@ -51,7 +51,7 @@ class LogFile(logging.FileHandler):
 
 @contextmanager
 def quiet_threads() -> Iterator[None]:
-    """Keep threads that cannot write, or read, from printing tracebacks: who feeds them, or reads from them, is told."""
+    """Keep threads that cannot write or read from printing tracebacks: who feeds them, or reads from them, is told."""
     previous = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
