@@ -30,6 +30,7 @@ LAYERS = (
     {
         "atomic_io",
         "color",
+        "downloads",
         "errors",
         "extensions",
         "markdown",

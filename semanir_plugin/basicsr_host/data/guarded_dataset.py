@@ -27,6 +27,12 @@ class GuardedDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what models look up in their datasets, such as `data_info` of clips."""
+        if name == "dataset" or name.startswith("__"):  # there is none yet, or it is Python that asks
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
     def __getitem__(self, key: SeededIndex | int) -> dict[str, Any]:
         index, seed = key if isinstance(key, SeededIndex) else (key, key)
         try:
@@ -51,7 +57,7 @@ class GuardedDataset(Dataset[dict[str, Any]]):
 
     def describe(self, index: int) -> str:
         """Return the files of a sample, or its number where the dataset does not list them."""
-        paths = getattr(self.dataset, "paths", None)
+        paths = getattr(self.dataset, "paths", None) or getattr(self.dataset, "keys", None)  # `keys`: of clips
         if not isinstance(paths, list) or index >= len(paths):
             return f"sample {index}"
         entry = paths[index]

@@ -20,6 +20,7 @@ __all__ = [
     "MODEL_HINTS",
     "NETWORK_HINTS",
     "OPTIMIZER_HINTS",
+    "SAMPLING_MODELS",
     "SCHEDULER_HINTS",
 ]
 
@@ -104,6 +105,9 @@ MODEL_HINTS: dict[str, dict[str, Hint]] = {
         "mixing_prob": Share,
     },
 }
+
+SAMPLING_MODELS = {"StyleGAN2Model"}
+"""Models that are validated and tested by images that they make of noise, and need no set for it."""
 
 DATASETS: dict[str, type] = {"PairedImageDataset": PairedImageOptions, "SingleImageDataset": SingleImageOptions}
 

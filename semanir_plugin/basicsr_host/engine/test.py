@@ -68,6 +68,8 @@ def _tell_weights(run: Run, model: Any) -> None:
 
 
 def _score_all(run: Run, model: Any, loaders: Sequence[Any]) -> Scores:
+    if not loaders:  # as validation has made sure, of a model that samples
+        model.validation(None, current_iter=run.opt["name"], tb_logger=None, save_img=True)
     return {loader.dataset.opt["name"]: _score(run, model, loader) for loader in loaders}
 
 

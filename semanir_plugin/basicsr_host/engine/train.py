@@ -24,6 +24,7 @@ from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset, c
 from semanir_plugin.basicsr_host.engine.batches import Batches
 from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes, read_timeout
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
+from semanir_plugin.basicsr_host.engine.host_options import SAMPLING_MODELS
 from semanir_plugin.basicsr_host.engine.log import quiet_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
 from semanir_plugin.basicsr_host.engine.run import (
@@ -307,7 +308,8 @@ class TrainingLoop:
 
     def _validate(self, current_iter: int) -> None:
         self.validated_at = current_iter
-        for loader in self.val_loaders if self.opt.get("val") else []:
+        nothing: list[Any] = [None] * (self.opt["model_type"] in SAMPLING_MODELS)
+        for loader in (self.val_loaders or nothing) if self.opt.get("val") else []:
             self.model.validation(loader, current_iter, self.tb_logger, self.opt["val"]["save_img"])
 
     def _epoch(self, current_iter: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from semanir_plugin.basicsr_host.engine.host_options import SAMPLING_MODELS
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import OVERRIDDEN, OptionFile, copy_options
 from semanir_plugin.plain_yaml import Keys
@@ -31,7 +32,7 @@ def as_test(option_file: OptionFile) -> OptionFile:
         return option_file
     tests = {phase: phase for phase in datasets if _kind(phase) == "test"}
     scored = tests or {phase: f"test{phase[3:]}" for phase in datasets if _kind(phase) == "val"}
-    if not scored:
+    if not scored and option_file.data.get("model_type") not in SAMPLING_MODELS:
         raise UserError(f"{option_file.where(('datasets',))}: datasets: nothing to score: add val, or test_1")
     data = {key: copy_options(value) for key, value in option_file.data.items() if key not in _TRAINING_ALONE}
     data["datasets"] = {name: copy_options(datasets[phase]) for phase, name in scored.items()}

@@ -108,7 +108,7 @@ class _Validation:
             return  # as was reported
         if self.is_train:
             datasets.require("train")
-        elif not datasets.subs():
+        elif not datasets.subs() and self.top.values["model_type"] not in host_options.SAMPLING_MODELS:
             datasets.report("no dataset to test on: add test_1")
 
     def _check_path(self) -> None:

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from semanir_plugin.archs import NetworkDescriptor, describe
 from semanir_plugin.archs.descriptor import topk_choices
+from semanir_plugin.basicsr_host.compat.repairs.resuming import plain_results
 from semanir_plugin.basicsr_host.data.seeding import derive_seed, get_rng_state, set_rng_state
 from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
 from semanir_plugin.basicsr_host.models.semanir_options import SemanIRTrainingOptions, SemanIRValidationOptions
@@ -231,12 +232,8 @@ class SemanIRModel(SharedValidation):
     def training_state(self) -> dict[str, Any]:
         """Return the entries of a training state beyond the host's optimisers and schedulers."""
         scaler = getattr(self.optim_wrapper, "loss_scaler", None)
-        best = {
-            dataset: {name: {**record, "val": float(record["val"])} for name, record in metrics.items()}
-            for dataset, metrics in getattr(self, "best_metric_results", {}).items()
-        }
         return {
-            "best_metric_results": best,
+            "best_metric_results": plain_results(getattr(self, "best_metric_results", {})),
             "protocol": self._protocol_label,
             "loss_scaler": scaler.state_dict() if scaler else None,
             "rng": get_rng_state(),

@@ -8,9 +8,10 @@ import basicsr  # noqa: F401  # repaired on import
 import pytest
 import torch
 import torch.nn.functional as F
-from basicsr.archs import build_network
+from basicsr.archs import build_network, stylegan2_arch
 from basicsr.losses import basic_loss, build_loss
 from basicsr.models import realesrgan_model
+from basicsr.models.realesrnet_model import RealESRNetModel
 from basicsr.utils.img_process_util import USMSharp, filter2D
 
 PERCEPTUAL = {"type": "PerceptualLoss", "layer_weights": {"conv1_1": 0.5}, "perceptual_weight": 2.0}
@@ -71,3 +72,44 @@ def test_filters_take_images_of_any_strides(kernels):
     assert realesrgan_model.filter2D is filter2D, "models have it by name"
     sharpen = USMSharp(radius=3)
     assert torch.equal(sharpen(image), sharpen(image.contiguous()))
+
+
+def test_models_that_degrade_images_take_pairs_outside_validation():
+    model = RealESRNetModel.__new__(RealESRNetModel)
+    model.opt, model.is_train, model.device = {}, True, torch.device("cpu")
+    model.usm_sharpener = USMSharp(radius=3)
+    pair = {"lq": torch.rand(1, 3, 8, 8), "gt": torch.rand(1, 3, 32, 32)}
+    with pytest.raises(KeyError, match="gt_usm"):
+        inspect.unwrap(RealESRNetModel.feed_data)(model, pair)
+    model.feed_data(pair)
+    assert torch.equal(model.lq, pair["lq"])
+    assert torch.equal(model.gt, pair["gt"])
+    assert model.is_train
+
+
+def test_activation_of_stylegan2_needs_no_extension():
+    x, bias = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randn(3, requires_grad=True)
+    with pytest.raises(NameError, match="fused_act_ext"):
+        inspect.unwrap(stylegan2_arch.fused_leaky_relu)(x, bias)
+    out = stylegan2_arch.FusedLeakyReLU(3)
+    with torch.no_grad():
+        out.bias.copy_(bias)
+    shifted = x + bias[:, None, None]
+    torch.testing.assert_close(out(x), torch.where(shifted > 0, shifted, 0.2 * shifted) * 2**0.5)
+    penalty = torch.autograd.grad(stylegan2_arch.fused_leaky_relu(x, bias).square().sum(), x, create_graph=True)[0]
+    penalty.square().sum().backward()  # as path lengths and R1 are
+    assert x.grad.abs().sum() > 0
+    rows = torch.randn(4, 3)
+    torch.testing.assert_close(
+        stylegan2_arch.fused_leaky_relu(rows, bias, 0.1, 1), F.leaky_relu(rows + bias, 0.1), msg="of linear layers"
+    )
+
+
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2)])
+def test_resampling_of_stylegan2_is_a_convolution(up, down):
+    x, kernel = torch.randn(2, 3, 6, 7), torch.rand(4, 4)
+    spread = torch.zeros(2, 3, 6 * up, 7 * up)
+    spread[..., ::up, ::up] = x
+    padded = F.pad(spread, (2, 1, 2, 1))
+    expected = F.conv2d(padded, kernel.flip(0, 1).expand(3, 1, 4, 4), groups=3)[..., ::down, ::down]
+    torch.testing.assert_close(stylegan2_arch.upfirdn2d(x, kernel, up, down, (2, 1)), expected)

@@ -321,6 +321,15 @@ def test_distributed_training_runs_on_a_cpu(python):
     assert printed.splitlines()[-1] == "DistributedDataParallel [[1.0, 1.0], [1.0, 1.0]]"
 
 
+def test_validation_is_by_the_bare_network(model):
+    net, seen = nn.Linear(2, 2), []
+    model.net_g = wrapped = nn.DataParallel(net)
+    model.nondist_validation = lambda *_: seen.append(model.net_g)
+    model.validation(None, 1, None)
+    assert seen == [net]
+    assert model.net_g is wrapped
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     def save(content) -> str:

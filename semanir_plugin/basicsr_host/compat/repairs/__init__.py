@@ -18,8 +18,13 @@ from semanir_plugin.basicsr_host.compat.repairs import (
     networks,
     optimization,
     prefetching,
+    real_world,
+    resuming,
+    scripts,
     strides,
+    stylegan2,
     tracking,
+    video,
 )
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 
@@ -34,10 +39,15 @@ MODULES = (
     architectures,
     networks,
     checkpoints,
+    resuming,
     losses,
     strides,
     downloads,
     tracking,
+    real_world,
+    stylegan2,
+    video,
+    scripts,
 )
 
 REPAIRS: tuple[Repair, ...] = tuple(repair for module in MODULES for repair in module.REPAIRS)

@@ -8,10 +8,11 @@ from typing import Any
 
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.dist_util import master_only
+from basicsr.utils.dist_util import get_dist_info, master_only
 from torch import nn
 
 from semanir_plugin.atomic_io import save_atomic
+from semanir_plugin.basicsr_host.compat.repairs.resuming import gather_memories
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 from semanir_plugin.inference.checkpoints import (
     describe_network,
@@ -102,23 +103,27 @@ def _portable_state(net: nn.Module) -> dict[str, Any]:
     return state
 
 
-@master_only
 def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
     """`save_training_state` writes in place and ignores that it could not write, as `save_network` does.
+
+    It leaves out what models remember, of which each process may have its own: all take part.
 
     Raises:
         OSError: The file cannot be written.
     """
     if current_iter == -1:
         return
-    state = {
-        "epoch": epoch,
-        "iter": current_iter,
-        "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-        "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-        **(self.training_state() if hasattr(self, "training_state") else {}),  # what our own models add
-    }
-    save_atomic(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+    memories = gather_memories(self)
+    if get_dist_info()[0] == 0:
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            **({"memories": memories} if any(memories) else {}),
+            **self.training_state(),
+        }
+        save_atomic(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
 
 REPAIRS: tuple[Repair, ...] = (

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from basicsr.models.base_model import BaseModel
+from basicsr.models.hifacegan_model import HiFaceGANModel
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -42,7 +46,27 @@ def model_to_device(self: Any, net: nn.Module) -> nn.Module:
     return DataParallel(net) if self.opt["num_gpu"] > 1 and not self.opt["dist"] else net
 
 
+def on_bare_networks(validation: Callable[..., None]) -> Callable[..., None]:
+    """`validation` passes images through the wrapped network, which has the processes exchange its buffers each time.
+
+    As they have different numbers of images to validate, or none, what they exchange gets out of step.
+    """
+    validation = inspect.unwrap(validation)
+
+    @functools.wraps(validation)
+    def wrapper(self: Any, *args: Any, **options: Any) -> None:
+        wrapped = self.net_g
+        self.net_g = self.get_bare_model(wrapped)
+        try:
+            validation(self, *args, **options)
+        finally:
+            self.net_g = wrapped
+
+    return wrapper
+
+
 REPAIRS: tuple[Repair, ...] = (
     (BaseModel, "model_ema", model_ema),
     (BaseModel, "model_to_device", model_to_device),
+    *((model, "validation", on_bare_networks(model.validation)) for model in (BaseModel, HiFaceGANModel)),
 )

@@ -1,0 +1,94 @@
+"""Each of BasicSR's models trains, validates, is killed, resumes to the same weights, and is tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import yaml
+from basicsr.utils.registry import MODEL_REGISTRY
+
+from semanir_plugin.cli import main
+from tests.basicsr_host.engine.stock_models import STOCK, write_stock_data
+
+
+@pytest.fixture(scope="module")
+def stock_data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stock_data")
+    write_stock_data(folder)
+    return folder
+
+
+def test_every_model_of_basicsr_is_trained_here():
+    theirs = {name for name, model in MODEL_REGISTRY if model.__module__.startswith("basicsr.")}
+    assert {name.removesuffix("_basicsr") for name in theirs} == set(STOCK)
+
+
+@pytest.fixture(params=STOCK)
+def run(request, stock_data, tmp_path, monkeypatch):
+    """A folder with the data and `options.yml`, as the working directory; its run's folder is returned."""
+    for path in stock_data.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    Path("options.yml").write_text(yaml.safe_dump(STOCK[request.param]))
+    return Path("experiments", request.param)
+
+
+def saved(run):
+    """All that a training leaves: weights, averages, states of optimisers and schedules, what models remember."""
+    files = {path.name: torch.load(path, weights_only=True) for path in (run / "models").glob("*.pth")}
+    return files | {path.name: torch.load(path, weights_only=True) for path in run.glob("training_states/*.state")}
+
+
+def leave_as_when_killed(run, iteration):
+    """Leave what a training has written that is killed right after the checkpoint of an iteration."""
+    for path in [*run.glob("models/*"), *run.glob("training_states/*")]:
+        if path.stem.rpartition("_")[2] != str(iteration):
+            path.unlink()
+
+
+def assert_same(one, other, where=""):
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where} {key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where} {index}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where
+
+
+def test_a_killed_training_ends_as_an_uninterrupted_one_and_is_tested(run):
+    assert main(["train", "-opt", "options.yml"]) == 0
+    straight = saved(run)
+    assert {"net_g_2.pth", "net_g_4.pth", "net_g_latest.pth", "2.state", "4.state"} <= straight.keys()
+    before, after = (straight[f"net_g_{iteration}.pth"]["params"] for iteration in (2, 4))
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    assert list(Path(run, "visualization").rglob("*.png"))
+    leave_as_when_killed(run, 2)
+    assert main(["train", "-opt", "options.yml", "--auto_resume"]) == 0
+    resumed = saved(run)
+    assert resumed.keys() == straight.keys()
+    for name in straight:
+        for state in (straight[name], resumed[name]):
+            state.pop("rng", None)
+        assert_same(resumed[name], straight[name], name)
+
+    assert main(["test", "-opt", "options.yml"]) == 0
+    results = Path("results", run.name)
+    images = sorted(results.rglob("*.png"))
+    assert images
+    assert all(cv2.imread(str(path)).std() > 0 for path in images)
+    options = yaml.safe_load(Path("options.yml").read_text())
+    scores = json.loads((results / "metrics.json").read_text())
+    for phase, dataset in options["datasets"].items():
+        if phase != "train":
+            assert 3 < scores[dataset["name"]]["psnr"] < 40
