@@ -27,7 +27,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of {', '.join(KINDS)} (all)")
     parser.add_argument("--modules", action="store_true", help="list the modules of -opt's network, for `where`")
     parser.add_argument("-opt", metavar="FILE", help="option file, with --modules")
-    parser.add_argument("--force_yml", nargs="+", default=[], metavar="A:B=C", help="set options of -opt")
+    parser.add_argument(
+        "--force_yml", nargs="+", action="extend", default=[], metavar="A:B=C", help="set options of -opt"
+    )
     parser.add_argument("--debug", action="store_true", help="tracebacks")
     parser.set_defaults(run=run)
 

@@ -98,6 +98,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force_yml",
         nargs="+",
+        action="extend",
         default=[],
         metavar="A:B=C",
         help="set options, for example train:total_iter=1000 network_g:depths=[2,2]",

@@ -36,7 +36,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs, of which the median counts (3)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU where there is one)")
-    parser.add_argument("--force_yml", nargs="+", default=[], metavar="A:B=C", help="set options of the file")
+    parser.add_argument(
+        "--force_yml", nargs="+", action="extend", default=[], metavar="A:B=C", help="set options of the file"
+    )
     parser.add_argument("--debug", action="store_true", help="tracebacks")
     parser.set_defaults(run=run)
 

@@ -71,6 +71,11 @@ def test_both_spellings_are_parsed(words):
     assert (resume.auto_resume, resume.force_yml) == (True, ["a=b"])
 
 
+def test_overrides_add_up():
+    words = ["train", "-opt", "x.yml", "--force_yml", "a=b", "c=d", "--debug", "--force_yml", "e=f"]
+    assert build_parser().parse_args(words).force_yml == ["a=b", "c=d", "e=f"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -41,6 +41,16 @@ def dry_run(model: Any, sample: Mapping[str, Any], *, scored: bool = True) -> No
     """
     if not _is_restored(model, sample):
         return
+    training = model.is_train
+    try:
+        # In training RealESRNetModel and RealESRGANModel make LQ images themselves, of more than a pair.
+        model.is_train = training and not scored
+        _try(model, sample, scored=scored)
+    finally:
+        model.is_train = training
+
+
+def _try(model: Any, sample: Mapping[str, Any], *, scored: bool) -> None:
     lq = sample["lq"][None, :, :CROP, :CROP]
     try:
         model.feed_data({"lq": lq})

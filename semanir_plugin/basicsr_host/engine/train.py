@@ -24,7 +24,6 @@ from semanir_plugin.basicsr_host.data.tolerant_dataset import TolerantDataset, c
 from semanir_plugin.basicsr_host.engine.batches import Batches
 from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes, read_timeout
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
-from semanir_plugin.basicsr_host.engine.host_options import SAMPLING_MODELS
 from semanir_plugin.basicsr_host.engine.log import quiet_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
 from semanir_plugin.basicsr_host.engine.run import (
@@ -42,8 +41,10 @@ from semanir_plugin.basicsr_host.engine.training_states import (
     load_resume_state,
     reporting_write_errors,
     save_checkpoint,
+    save_validated,
 )
 from semanir_plugin.basicsr_host.engine.unreadable_images import UnreadableImages
+from semanir_plugin.basicsr_host.engine.validations import Validations
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["train"]
@@ -81,9 +82,11 @@ def train(args: RunArguments) -> bool:
         _resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
     clear_unfinished(run.opt)
+    validated = state is None or state.get("validated", True)  # those without the entry were saved after validating
+    validations = Validations(run, model, val_loaders, done_at=start_iter if validated else -1)
     with quiet_threads():
         with reporting_write_errors(run.opt):
-            loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), val_loaders, start_iter)
+            loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), validations, start_iter)
         return loop.run_all()
 
 
@@ -91,6 +94,7 @@ def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
     options = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
     try:
         model.resume_training(state)
+        model.run_state = {"epoch": state.get("epoch", 0)}
         loaded = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
         if loaded != options:  # torch takes over whatever options the state has
             raise ValueError("it is of another optimiser")
@@ -145,7 +149,7 @@ class TrainingLoop:
         run: The run.
         model: A BasicSR model, ready to train.
         phases: Phases that are left, with loaders that yield exactly the batches that are left.
-        val_loaders: Validation sets.
+        validations: Validations on the validation sets.
         start_iter: Iterations that are done.
     """
 
@@ -154,7 +158,7 @@ class TrainingLoop:
         run: Run,
         model: Any,
         phases: list[tuple[Phase, DataLoader[Any]]],
-        val_loaders: list[DataLoader[Any]],
+        validations: Validations,
         start_iter: int,
     ) -> None:
         self.run = run
@@ -162,14 +166,13 @@ class TrainingLoop:
         self.logger = run.logger
         self.model = model
         self.phases = phases
-        self.val_loaders = val_loaders
+        self.validations = validations
         self.start_iter = start_iter
         self.total_iter = run.opt["train"]["total_iter"]
         self.tb_logger = _init_tb_logger(run.opt, start_iter)
         self.messages = MessageLogger(run.opt, start_iter + 1, self.tb_logger)
         self.messages.max_iters = self.total_iter + 1  # it counts one less, so that its last ETA would be negative
-        self.validated_at = -1
-        self.saved_at = time.monotonic()
+        self.saved_iter, self.saved_at = start_iter, time.monotonic()
         self.unreadable = UnreadableImages(
             most=max((_dataset(loader).most for _, loader in phases), default=0),
             report=Path(run.opt["path"]["experiments_root"], f"unreadable_images_{run.opt['rank']}.json"),
@@ -189,6 +192,8 @@ class TrainingLoop:
             bar = stack.enter_context(self._progress_bar())
             stack.enter_context(logging_redirect_tqdm([self.logger], tqdm_class=type(bar)))
             signals = stack.enter_context(StopSignals(distributed=self.opt["dist"], timeout=read_timeout(self.opt)))
+            with reporting_write_errors(self.opt):
+                self._validate(self.start_iter)  # which an earlier run was ended before, or in
             if not self._run_iterations(bar, signals):
                 return False
             self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")
@@ -214,8 +219,6 @@ class TrainingLoop:
         return True
 
     def _finish(self) -> None:
-        if self.validated_at != self.total_iter:
-            self._validate(self.total_iter)
         if self.tb_logger:
             self.tb_logger.close()
         self.model.save(epoch=-1, current_iter=-1)  # BasicSR's way to say "latest"; last, as the sign of completion
@@ -242,10 +245,8 @@ class TrainingLoop:
             dataset.close()  # LMDBs are opened once in a process, and the next phase reads the same
 
     def _save_before_the_end(self, current_iter: int) -> None:
-        """Save before a read error ends a training of one process; of several, others may not have failed."""
-        if current_iter == self.start_iter or current_iter % self.opt["logger"]["save_checkpoint_freq"] == 0:
-            return
-        if not self.opt["dist"]:
+        """Save before an error ends a training of one process; of several, others may not have failed."""
+        if current_iter != self.saved_iter and not self.opt["dist"]:
             with reporting_write_errors(self.opt):
                 self._save(current_iter)
             self.logger.warning(f"Iteration {current_iter:,} is saved, --auto_resume goes on after it.")
@@ -279,10 +280,9 @@ class TrainingLoop:
                     **self.model.get_current_log(),
                 }
             )
-        if self.opt.get("val") and current_iter % self.opt["val"].get("val_freq", self.total_iter) == 0:
-            self._validate(current_iter)
         if self._is_due(current_iter) or current_iter == self.total_iter:
             self._save(current_iter)
+        self._validate(current_iter)
 
     def _is_due(self, current_iter: int) -> bool:
         """Return whether a checkpoint is due by iterations or, where there is one process and so one clock, by time."""
@@ -295,11 +295,17 @@ class TrainingLoop:
         self.logger.info("Saving models and training states.")
         if self.tb_logger:
             self.tb_logger.flush()  # a run that goes on from here does not write them again
-        save_checkpoint(self.model, self.opt, self._epoch(current_iter), current_iter)
-        self.saved_at = time.monotonic()
+        save_checkpoint(
+            self.model,
+            self.opt,
+            self._epoch(current_iter),
+            current_iter,
+            validated=not self.validations.due_at(current_iter),
+        )
+        self.saved_iter, self.saved_at = current_iter, time.monotonic()
 
     def _stop(self, current_iter: int, signals: StopSignals) -> None:
-        if current_iter % self.opt["logger"]["save_checkpoint_freq"]:
+        if current_iter != self.saved_iter:
             self._save(current_iter)
         if self.tb_logger:
             self.tb_logger.close()
@@ -307,10 +313,16 @@ class TrainingLoop:
         self.logger.warning(f"Told to stop: iteration {current_iter:,} is saved, --auto_resume goes on after it.")
 
     def _validate(self, current_iter: int) -> None:
-        self.validated_at = current_iter
-        nothing: list[Any] = [None] * (self.opt["model_type"] in SAMPLING_MODELS)
-        for loader in (self.val_loaders or nothing) if self.opt.get("val") else []:
-            self.model.validation(loader, current_iter, self.tb_logger, self.opt["val"]["save_img"])
+        """Validate where it is due, and have the checkpoint of this iteration say so."""
+        if not self.validations.due_at(current_iter):
+            return
+        try:
+            self.validations.validate(current_iter, self.tb_logger)
+        except UserError:
+            self._save_before_the_end(current_iter)
+            raise
+        if current_iter == self.saved_iter:
+            save_validated(self.model, current_iter)
 
     def _epoch(self, current_iter: int) -> int:
         phase, loader = next(each for each in self.phases if current_iter <= each[0].stop_iter)

@@ -20,6 +20,7 @@ __all__ = [
     "load_resume_state",
     "reporting_write_errors",
     "save_checkpoint",
+    "save_validated",
 ]
 
 
@@ -93,15 +94,33 @@ def is_finished(opt: dict[str, Any], iteration: int) -> bool:
     return latest.is_file() and latest.stat().st_mtime_ns >= state.stat().st_mtime_ns
 
 
-def save_checkpoint(model: Any, opt: dict[str, Any], epoch: int, iteration: int) -> None:
+def save_checkpoint(model: Any, opt: dict[str, Any], epoch: int, iteration: int, *, validated: bool = True) -> None:
     """Save networks and training state, and remove all but the last `logger.keep_checkpoints` of them.
+
+    Args:
+        model: A BasicSR model.
+        opt: Options of the run.
+        epoch: Passes over the data that are done.
+        iteration: Iterations that are done.
+        validated: Whether the validation of this iteration, if there is to be one, is done.
 
     Raises:
         OSError: Something cannot be written; the checkpoints before stay.
     """
     _forget(opt, iteration)
+    model.run_state = {"epoch": epoch, "validated": validated}
     model.save(epoch, iteration)
     _remove_older(opt, iteration)
+
+
+def save_validated(model: Any, iteration: int) -> None:
+    """Save the training state of a checkpoint again, after its validation; the networks are as they were.
+
+    Raises:
+        OSError: It cannot be written; the one before stays.
+    """
+    model.run_state = {**model.run_state, "validated": True}
+    model.save_training_state(model.run_state["epoch"], iteration)
 
 
 @master_only

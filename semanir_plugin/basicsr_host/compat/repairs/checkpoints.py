@@ -122,6 +122,7 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             **({"memories": memories} if any(memories) else {}),
             **self.training_state(),
+            **getattr(self, "run_state", {}),  # the engine's
         }
         save_atomic(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
