@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.metrics import calculate_metric
 from basicsr.models.video_base_model import VideoBaseModel
@@ -180,3 +181,13 @@ def test_a_video_gan_without_fix_flow_trains_all(clips):
     made.optimizers = []
     made.setup_optimizers()
     assert [len(each.param_groups[0]["params"]) for each in made.optimizers] == [2, 2]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that features are taken to")
+def test_long_clips_stay_on_a_cpu():
+    net = build_network({"type": "BasicVSRPlusPlus", "mid_channels": 16, "num_blocks": 1, "cpu_cache_length": 2}).eval()
+    clip = torch.rand(1, 3, 3, 64, 64)
+    with torch.no_grad():
+        with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
+            inspect.unwrap(type(net).forward)(net, clip)
+        assert net(clip).shape == (1, 3, 3, 256, 256)

@@ -10,7 +10,7 @@ import numpy as np
 
 from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
-__all__ = ["STOCK", "write_stock_data"]
+__all__ = ["STOCK", "write_pairs", "write_stock_data"]
 
 Options = dict[str, Any]
 
@@ -25,15 +25,7 @@ PSNR = {"psnr": {"type": "calculate_psnr", "crop_border": 0}}
 
 def write_stock_data(folder: Path) -> None:
     """Write everything that the options below name, relative to the working directory, into a folder."""
-    rng = np.random.default_rng(0)
-
-    def write(path: Path, side: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
-
-    for index in range(4):
-        write(folder / "pairs" / "gt" / f"{index}.png", 128)
-        write(folder / "pairs" / "lq" / f"{index}.png", 32)
+    write_pairs(folder / "pairs")
     (folder / "pairs" / "list.txt").write_text("".join(f"{index}.png\n" for index in range(4)))
     for side, size in (("gt", 160), ("lq", 40)):
         for frame in range(100):  # REDS has as many in each clip
@@ -45,6 +37,20 @@ def write_stock_data(folder: Path) -> None:
     (folder / "REDS" / "list.txt").write_text("000 100 (160,160,3)\n001 100 (160,160,3)\n")
     (folder / "vimeo" / "list.txt").write_text("00001/0001 7 (64,64,3)\n00001/0002 7 (64,64,3)\n")
     write_sr_pairs(sorted((folder / "pairs" / "lq").iterdir()), folder / "faces", 1, lmdb=True)
+
+
+def write_pairs(folder: Path) -> None:
+    """Write four pairs at scale 4."""
+    for index in range(4):
+        write(folder / "gt" / f"{index}.png", 128)
+        write(folder / "lq" / f"{index}.png", 32)
+
+
+def write(path: Path, side: int) -> None:
+    """Write a square image of noise, another for each name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(list(str(path.relative_to(path.parents[2])).encode()))
+    cv2.imwrite(str(path), rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
 
 
 def training(model: str, network: Options, train: Options, **more: Any) -> Options:

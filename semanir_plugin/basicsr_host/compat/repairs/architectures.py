@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from basicsr.archs.basicvsrpp_arch import BasicVSRPlusPlus
+from torch import Tensor
 
 from semanir_plugin.basicsr_host.compat.imports import swapped
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
@@ -24,4 +25,18 @@ def init_with_alignment(self: Any, *args: Any, **kwargs: Any) -> None:
         _init_basicvsrpp(self, *args, **kwargs)
 
 
-REPAIRS: tuple[Repair, ...] = ((BasicVSRPlusPlus, "__init__", init_with_alignment),)
+_forward_basicvsrpp = inspect.unwrap(BasicVSRPlusPlus.forward)
+
+
+@functools.wraps(_forward_basicvsrpp)
+def forward_on_any_device(self: Any, lqs: Tensor) -> Any:
+    """`BasicVSRPlusPlus` keeps long clips in the CPU's memory and takes them to CUDA again, from a CPU as well."""
+    if not lqs.is_cuda:
+        self.cpu_cache_length = max(self.cpu_cache_length, lqs.size(1))
+    return _forward_basicvsrpp(self, lqs)
+
+
+REPAIRS: tuple[Repair, ...] = (
+    (BasicVSRPlusPlus, "__init__", init_with_alignment),
+    (BasicVSRPlusPlus, "forward", forward_on_any_device),
+)
