@@ -32,7 +32,7 @@ from semanir_plugin.basicsr_host.engine.training_as_test import as_test
 from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.extensions import import_for
-from semanir_plugin.option_files import OptionFile, load_options, read_option_file, self_contained_text
+from semanir_plugin.option_files import OptionFile, copy_options, load_options, read_option_file, self_contained_text
 from semanir_plugin.path_safety import check_inside
 
 __all__ = [
@@ -73,11 +73,13 @@ class Run:
         file: The option file with its overrides.
         opt: The options as BasicSR's parts expect them.
         logger: BasicSR's logger.
+        train_options: The section `train` with all defaults, of which models take what they use out of `opt`.
     """
 
     file: OptionFile
     opt: dict[str, Any]
     logger: logging.Logger
+    train_options: dict[str, Any]
 
 
 def start_run(args: RunArguments, *, is_train: bool) -> Run:
@@ -110,7 +112,7 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     if opt.get("deterministic"):
         log_workspace()
-    return Run(file, opt, logger)
+    return Run(file, opt, logger, copy_options(opt.get("train") or {}))
 
 
 def read_run_options(path: str | os.PathLike[str], force_yml: Sequence[str] = (), *, is_train: bool) -> OptionFile:

@@ -26,6 +26,7 @@ from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_proces
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
 from semanir_plugin.basicsr_host.engine.log import quiet_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
+from semanir_plugin.basicsr_host.engine.resuming import resume
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
     RunArguments,
@@ -45,7 +46,7 @@ from semanir_plugin.basicsr_host.engine.training_states import (
 )
 from semanir_plugin.basicsr_host.engine.unreadable_images import UnreadableImages
 from semanir_plugin.basicsr_host.engine.validations import Validations
-from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.errors import UserError
 
 __all__ = ["train"]
 
@@ -78,8 +79,9 @@ def train(args: RunArguments) -> bool:
         dry_run(model, dataset.first_sample())
     for dataset in datasets:
         dry_run_patch(model, dataset.first_sample())
+    model.run_state = {"train_options": run.train_options}
     if state:
-        _resume(model, state, run)
+        resume(model, state, run)
     open_run_folder(run, resumed=state is not None)
     clear_unfinished(run.opt)
     validated = state is None or state.get("validated", True)  # those without the entry were saved after validating
@@ -88,21 +90,6 @@ def train(args: RunArguments) -> bool:
         with reporting_write_errors(run.opt):
             loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), validations, start_iter)
         return loop.run_all()
-
-
-def _resume(model: Any, state: dict[str, Any], run: Run) -> None:
-    options = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
-    try:
-        model.resume_training(state)
-        model.run_state = {"epoch": state.get("epoch", 0)}
-        loaded = [group.keys() for optimizer in model.optimizers for group in optimizer.param_groups]
-        if loaded != options:  # torch takes over whatever options the state has
-            raise ValueError("it is of another optimiser")
-    except Exception as error:
-        raise UserError(
-            f"the training state of iteration {state['iter']:,} is not of this model and optimiser: {one_line(error)}; "
-            f"correct {run.file.path}, or start again without resuming"
-        ) from error
 
 
 def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[Any]:

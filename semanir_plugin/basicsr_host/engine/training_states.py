@@ -108,7 +108,7 @@ def save_checkpoint(model: Any, opt: dict[str, Any], epoch: int, iteration: int,
         OSError: Something cannot be written; the checkpoints before stay.
     """
     _forget(opt, iteration)
-    model.run_state = {"epoch": epoch, "validated": validated}
+    model.run_state = {**getattr(model, "run_state", {}), "epoch": epoch, "validated": validated}
     model.save(epoch, iteration)
     _remove_older(opt, iteration)
 
@@ -119,7 +119,7 @@ def save_validated(model: Any, iteration: int) -> None:
     Raises:
         OSError: It cannot be written; the one before stays.
     """
-    model.run_state = {**model.run_state, "validated": True}
+    model.run_state["validated"] = True
     model.save_training_state(model.run_state["epoch"], iteration)
 
 
