@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference.photographs import Photograph, PhotographInBands, decode_photograph
+from semanir_plugin.inference.photograph_reading import decode_photograph
+from semanir_plugin.inference.photographs import Metadata, Photograph, PhotographInBands
 
 __all__ = ["check_tensor", "to_kind_of", "to_photograph"]
 
@@ -52,7 +53,8 @@ def to_kind_of(photograph: PhotographInBands, like: object) -> Any:
     if pixels.dtype != np.uint8:
         return flat
     image = Image.fromarray(flat)
-    about = {"icc_profile": photograph.icc, "exif": photograph.exif}
+    told = photograph.metadata
+    about = {"icc_profile": told.icc, "exif": told.exif, "dpi": told.dpi}
     image.info.update({key: value for key, value in about.items() if value})
     return image
 
@@ -89,7 +91,8 @@ def _of_pil(image: Image.Image) -> Photograph:
     gray = image.mode in ("1", "L", "LA", "I;16")
     kind = "I;16" if image.mode == "I;16" else ("L" if gray else "RGB") + "A" * image.has_transparency_data
     photograph = _of_array(np.asarray(image if image.mode == kind else image.convert(kind)), two_is_alpha=True)
-    return Photograph(photograph.pixels, photograph.alpha, image.info.get("icc_profile"), image.info.get("exif"))
+    metadata = Metadata(icc=image.info.get("icc_profile"), exif=image.info.get("exif"), dpi=image.info.get("dpi"))
+    return Photograph(photograph.pixels, photograph.alpha, metadata)
 
 
 def _of_array(image: NDArray[Any], *, two_is_alpha: bool = False) -> Photograph:

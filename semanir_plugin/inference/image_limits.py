@@ -3,41 +3,66 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-__all__ = ["check_pixels"]
+from semanir_plugin.inference.orientation import orientation_of
+from semanir_plugin.inference.png_chunks import PNG, read_chunks
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_HEAD, _CHECKSUM = 8, 4  # bytes of a PNG's parts before and behind their data
+__all__ = ["check_pixels", "large_metadata"]
+
+LARGEST_METADATA = 64 << 20
+"""Bytes that a PNG's text or profile may unpack to: editors write workflows of megabytes there."""
 
 
-def check_pixels(content: bytes) -> None:
+class _LargeMetadata:
+    """Pillow's limit of a PNG's text, a megabyte, raised while a thread is within."""
+
+    def __init__(self) -> None:
+        self.lock, self.within, self.limit = threading.Lock(), 0, 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            if self.within == 0:
+                self.limit = PngImagePlugin.MAX_TEXT_CHUNK
+                PngImagePlugin.MAX_TEXT_CHUNK = max(self.limit, LARGEST_METADATA)
+            self.within += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.within -= 1
+                if self.within == 0:
+                    PngImagePlugin.MAX_TEXT_CHUNK = self.limit
+
+
+large_metadata = _LargeMetadata()
+"""Context in which Pillow reads PNGs with up to `LARGEST_METADATA` of text or profile, in any number of threads."""
+
+
+def check_pixels(content: bytes) -> int:
     """Refuse an image of more pixels than Pillow decodes, by its header; what Pillow does not know is left to others.
 
     OpenCV decodes six times as many, and takes the memory for them before it looks at the data; so it does for parts of
     a PNG, whose lengths are compared with what there is.
 
+    Returns:
+        The orientation, as of `orientation_of`.
+
     Raises:
         ValueError: It has too many, or is a PNG that ends within a part.
     """
-    if content.startswith(_PNG):
-        _check_parts(content)
+    if content.startswith(PNG):
+        for _ in read_chunks(content):
+            pass
     try:
-        Image.open(io.BytesIO(content)).close()
+        with large_metadata(), Image.open(io.BytesIO(content)) as image:
+            return orientation_of(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"the image has more pixels than are decoded: {error}; cut it into parts") from error
     except Exception:  # Pillow's parsers raise many kinds on damaged headers; the decoder tells what is wrong
-        return
-
-
-def _check_parts(png: bytes) -> None:
-    """Refuse a PNG with a chunk of more bytes than are left."""
-    start = len(_PNG)
-    while start + _HEAD <= len(png):
-        length, kind = int.from_bytes(png[start : start + 4], "big"), png[start + 4 : start + _HEAD]
-        start += _HEAD + length + _CHECKSUM
-        if start > len(png):
-            raise ValueError("the image cannot be decoded; replace it or take it out of the dataset")
-        if kind == b"IEND":
-            return
+        return 1

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from semanir_plugin.color import luma_bgr
 from semanir_plugin.inference.image_limits import check_pixels
+from semanir_plugin.inference.orientation import turn_upright
 from semanir_plugin.pixels import FloatImage, to_float
 
-__all__ = ["Channels", "decode_image", "decode_pixels"]
+__all__ = ["Channels", "decode_image", "decode_pixels", "decode_upright"]
 
 Channels = Literal["color", "gray", "y"]
 
@@ -28,16 +29,29 @@ def decode_pixels(content: bytes, flag: int = cv2.IMREAD_ANYCOLOR) -> NDArray[An
     Raises:
         ValueError: It cannot be decoded, has another depth, or more pixels than `check_pixels` allows.
     """
-    check_pixels(content)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # the content is empty
-        pixels = None
+    pixels = decode_upright(content, flag | cv2.IMREAD_ANYDEPTH)
     if pixels is None:
         raise ValueError("the image cannot be decoded; replace it or take it out of the dataset")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"the image has {pixels.dtype} pixels; 8 and 16 bit are read, so convert it")
     return pixels
+
+
+def decode_upright(content: bytes, flag: int) -> NDArray[Any] | None:
+    """Decode a file's bytes with OpenCV, upright by `orientation_of` whatever OpenCV's version turns.
+
+    Returns:
+        (H, W, 3) in BGR order or (H, W); None of what is no image.
+
+    Raises:
+        ValueError: It has more pixels than `check_pixels` allows.
+    """
+    orientation = check_pixels(content)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # the content is empty
+        return None
+    return None if pixels is None else np.ascontiguousarray(turn_upright(pixels, orientation))
 
 
 def decode_image(content: bytes, channels: Channels) -> FloatImage:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference.photographs import Photograph, PhotographInBands, check_writable, is_streamed
+from semanir_plugin.inference.bleeding import bleed_colours
+from semanir_plugin.inference.photograph_writing import check_writable, is_streamed
+from semanir_plugin.inference.photographs import Photograph, PhotographInBands
 from semanir_plugin.inference.restoration import Restoration
 from semanir_plugin.inference.tile_memory import PROBE, free_memory
 from semanir_plugin.inference.tile_sources import PixelSource, TileSource
@@ -135,7 +137,7 @@ def _free_on_host() -> float:
 def restore_photograph(
     photograph: Photograph, restore: Callable[[TileSource], Iterator[Tensor]], channels: int
 ) -> PhotographInBands:
-    """Restore a photograph in its own depth; its transparency is only enlarged.
+    """Restore a photograph in its own depth; its transparency is only enlarged, and colours are bled under it before.
 
     A gray one passes a colour network as three equal channels, and the mean of what comes out is its result. The first
     band is restored at once, the others when they are asked for.
@@ -152,15 +154,15 @@ def restore_photograph(
     height, width, colours = photograph.pixels.shape
     if channels == 1 and colours > 1:
         raise ValueError("is in colour, but the network restores gray; convert it, or take a network for colour")
-    bands = _round_bands(restore(PixelSource(photograph.pixels, channels)), photograph)
+    pixels = photograph.pixels if photograph.alpha is None else bleed_colours(photograph.pixels, photograph.alpha)
+    bands = _round_bands(restore(PixelSource(pixels, channels)), photograph)
     first = next(bands)
     scale = first.shape[1] // width
     return PhotographInBands(
         shape=(height * scale, width * scale, first.shape[2]),
         dtype=first.dtype,
         bands=chain([first], bands),
-        icc=photograph.icc,
-        exif=photograph.exif,
+        metadata=photograph.metadata.of_size(width * scale, height * scale),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from semanir_plugin.inference.png_chunks import PNG, Chunk
+
 __all__ = ["write_png"]
 
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # gray, gray with alpha, RGB, RGBA
@@ -23,9 +25,7 @@ def write_png(
     blocks: Iterable[NDArray[Any]],
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
-    *,
-    icc: bytes | None = None,
-    exif: bytes | None = None,
+    chunks: Iterable[Chunk] = (),
 ) -> None:
     """Write an image that comes in blocks of rows, each of which is compressed at once.
 
@@ -34,17 +34,14 @@ def write_png(
         blocks: (h, W, C), from top to bottom; memory is a small multiple of the largest.
         shape: (H, W, C) of the image; C of 1 is gray, of 3 RGB, one more the opacity.
         dtype: Of 8 or 16 bit, unsigned.
-        icc: The colour profile.
-        exif: EXIF data, from its byte order on.
+        chunks: What else it says, before the pixels.
     """
     height, width, channels = shape
     size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    file.write(b"\x89PNG\r\n\x1a\n")
+    file.write(PNG)
     file.write(_chunk(b"IHDR", size + bytes([8 * dtype.itemsize, COLOUR_TYPES[channels], 0, 0, 0])))
-    if icc:
-        file.write(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
-    if exif:
-        file.write(_chunk(b"eXIf", exif))
+    for kind, data in chunks:
+        file.write(_chunk(kind, data))
     packer = zlib.compressobj(LEVEL)
     for rows in _filtered(blocks, width * channels * dtype.itemsize, channels * dtype.itemsize):
         packed = packer.compress(rows)

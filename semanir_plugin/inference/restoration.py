@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.blocks.padding import crop_to
+from semanir_plugin.inference.reduced_precision import reduced_precision
 from semanir_plugin.inference.self_ensemble import restore_eight_ways
 from semanir_plugin.inference.tile_memory import PROBE, largest_tile
 from semanir_plugin.inference.tile_sources import TileSource, as_source
@@ -160,19 +161,19 @@ class Restoration:
 
     def _forward(self, net: nn.Module) -> Restore:
         topk = self.options.topk
-        forward = partial(self._feed, net if topk is None else partial(net, topk=topk))
+        forward = partial(self._feed, net, {} if topk is None else {"topk": topk})
         return partial(restore_eight_ways, forward) if self.options.self_ensemble else forward
 
     @torch.no_grad()
-    def _feed(self, net: Restore, image: Tensor) -> Tensor:
+    def _feed(self, net: nn.Module, options: Mapping[str, Any], image: Tensor) -> Tensor:
         """Run a network on an image in the size, range and precision that it takes, and crop its output."""
         (black, white), (height, width) = self.descriptor.value_range, image.shape[-2:]
         padded = self.descriptor.size.pad(image)
         context: AbstractContextManager[Any] = nullcontext()
         if self.precision is not None:
-            context = torch.autocast(image.device.type, self.precision)
+            context = reduced_precision(net, image.device.type, self.precision)
         with context:
-            output = net(padded if (black, white) == (0, 1) else padded * (white - black) + black)
+            output = net(padded if (black, white) == (0, 1) else padded * (white - black) + black, **options)
         scale = output.shape[-1] // padded.shape[-1]
         output = crop_to(output, height * scale, width * scale)
         return output if (black, white) == (0, 1) else (output - black) / (white - black)

@@ -12,8 +12,10 @@ from typing import Any, Literal
 from semanir_plugin.atomic_io import open_atomic
 from semanir_plugin.errors import UserError, one_line, printable
 from semanir_plugin.inference.loading import load
+from semanir_plugin.inference.photograph_reading import decode_photograph
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration, is_out_of_memory
-from semanir_plugin.inference.photographs import PhotographInBands, decode_photograph, write_photograph
+from semanir_plugin.inference.photograph_writing import lost_metadata, write_photograph
+from semanir_plugin.inference.photographs import Photograph, PhotographInBands
 from semanir_plugin.inference.restore_plan import Job, plan_jobs
 from semanir_plugin.inference.tiling import Progress
 
@@ -109,6 +111,7 @@ def _try_job(job: Job, restoration: PhotographRestoration, progress: Progress, *
     try:
         photograph = decode_photograph(job.source.read_bytes())
         _write(restoration.restore_for_file(photograph, job.target.suffix.lower(), progress), job.target)
+        _tell_what_is_lost(job, photograph)
         return None
     except OSError as error:
         return f"{error.strerror or error}; check {error.filename or job.source}"
@@ -119,6 +122,15 @@ def _try_job(job: Job, restoration: PhotographRestoration, progress: Progress, *
             return one_line(error)
     # Not within the handler, where the error keeps alive what filled the memory.
     return restoration.advise_on_memory(photograph)
+
+
+def _tell_what_is_lost(job: Job, photograph: Photograph) -> None:
+    from tqdm import tqdm
+
+    lost = lost_metadata(photograph.metadata, job.target.suffix.lower())
+    if lost:
+        told = f"{job.source}: note: a {job.target.suffix} does not keep its {', '.join(lost)}"
+        tqdm.write(printable(told), file=sys.stderr)
 
 
 def _write(photograph: PhotographInBands, target: Path) -> None:

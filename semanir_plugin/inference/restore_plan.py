@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference.photographs import FORMATS
+from semanir_plugin.inference.photograph_reading import READABLE
+from semanir_plugin.inference.photograph_writing import FORMATS
 from semanir_plugin.path_safety import check_inside
 
 __all__ = ["Job", "plan_jobs"]
@@ -50,7 +51,7 @@ def plan_jobs(
         raise UserError(f"--suffix {suffix} must be part of a name, without folders")
     jobs = list(_name(inputs, Path(output).expanduser(), recursive, suffix))
     if not jobs:
-        raise UserError(f"{', '.join(inputs)}: no images ({', '.join(FORMATS)}) there; --recursive also looks further")
+        raise UserError(f"{', '.join(inputs)}: no images ({', '.join(READABLE)}) there; --recursive also looks further")
     _check_targets(jobs)
     there = [job for job in jobs if os.path.lexists(job.target)]
     if there and not (overwrite or skip_existing):
@@ -72,7 +73,8 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
         raise UserError(f"{output} is a file; name a folder for the results")
     for each in inputs:
         for source, within in _find(each, output, recursive):
-            target = output / within.with_name(f"{source.stem}{suffix}{source.suffix}")
+            kind = source.suffix if source.suffix.lower() in FORMATS else ".png"  # what is only read
+            target = output / within.with_name(f"{source.stem}{suffix}{kind}")
             check_inside(target.parent, output)
             yield Job(source, target)
 
@@ -96,14 +98,14 @@ def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path
 
 
 def _checked(path: Path) -> Path:
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path}: not one of {', '.join(FORMATS)}; convert it")
+    if path.suffix.lower() not in READABLE:
+        raise UserError(f"{path}: not one of {', '.join(READABLE)}; convert it")
     return path
 
 
 def _images(paths: Iterable[Path]) -> list[Path]:
     shown = (path for path in paths if not path.name.startswith("."))
-    return sorted(path for path in shown if path.suffix.lower() in FORMATS and path.is_file())
+    return sorted(path for path in shown if path.suffix.lower() in READABLE and path.is_file())
 
 
 def _check_targets(jobs: Sequence[Job]) -> None:

@@ -24,7 +24,8 @@ from semanir_plugin.cli import build_parser, main
 from semanir_plugin.inference import loading
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import load
-from semanir_plugin.inference.photographs import UPRIGHT, decode_photograph
+from semanir_plugin.inference.orientation import turn_upright
+from semanir_plugin.inference.photograph_reading import decode_photograph
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
 from tests.conftest import ROOT, TINY_NETWORK
 
@@ -70,7 +71,9 @@ def put(name, samples, **options):
 
 
 def run(models, *arguments, inputs=("in",), output="out", model="color.safetensors"):
-    return main(["restore", *inputs, "-o", output, "--model", str(models / model), *arguments])
+    """Restore by weights of `models`, or, where there are none of that name, by shipped ones."""
+    weights = models / model if (models / model).exists() else model
+    return main(["restore", *inputs, "-o", output, "--model", str(weights), *arguments])
 
 
 def result(name):
@@ -126,7 +129,7 @@ def test_colours_do_not_pass_a_gray_network(models, capsys):
 @pytest.mark.parametrize("channels", [2, 4])
 def test_transparency_is_enlarged_smoothly(models, channels):
     samples = noise(7, 5, channels)
-    samples[..., -1] = np.linspace(0, 255, 35).reshape(7, 5)
+    samples[..., -1] = np.linspace(1, 255, 35).reshape(7, 5)
     put("clear.png", samples)
     assert run(models) == 0
     restored = result("clear.png")
@@ -154,7 +157,7 @@ def test_orientation_once_and_the_profile_kept(models):
     assert written.size == (48, 80)
     assert written.info["icc_profile"] == PROFILE
     assert (written.getexif().get(0x0112, 1), written.getexif()[0x0110]) == (1, "Box")
-    difference = np.asarray(written).astype(int) - doubled(UPRIGHT[6](samples))
+    difference = np.asarray(written).astype(int) - doubled(turn_upright(samples, 6))
     assert np.abs(difference).mean() < 2
 
 
@@ -252,12 +255,8 @@ def test_the_flags_reach_the_network(models, flags, options, dtype):
     image = torch.from_numpy(samples[..., ::-1] / np.float32(65535)).permute(2, 0, 1)[None]
 
     def restored(dtype, **options):
-        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            return (
-                Restoration(descriptor=net.descriptor, options=RestorationOptions(**options))
-                .restore(net, image)
-                .float()
-            )
+        how = Restoration(descriptor=net.descriptor, options=RestorationOptions(**options), precision=dtype)
+        return how.restore(net, image).float()
 
     pixels = torch.from_numpy(result("photo.png").pixels / np.float32(65535)).permute(2, 0, 1)[None]
     torch.testing.assert_close(pixels, restored(dtype, **options).clamp(0, 1), atol=1e-5, rtol=0)
@@ -423,3 +422,25 @@ def test_documented_commands_are_understood(page):
     for command in commands:
         if ": " not in command.partition(" ")[2].partition("#")[0]:  # not what it says
             build_parser().parse_args(shlex.split(command, comments=True)[1:])
+
+
+def test_a_disc_on_nothing_gets_no_dark_rim(models):
+    rows, columns = np.mgrid[:64, :64]
+    opacity = np.clip(24.5 - np.hypot(rows - 31.5, columns - 31.5), 0, 1)
+    white = np.where(opacity > 0, 255, 0)
+    put("disc.png", np.dstack([white] * 3 + [(opacity * 255).round()]).astype(np.uint8))
+    assert run(models, model="semanir-mini-x2") == 0
+    restored = result("disc.png")
+    share = restored.alpha[..., None] / 255
+    assert (restored.pixels * share + 255 * (1 - share)).round().min() == 255, "over white"
+
+
+def test_what_a_result_does_not_keep_is_told(models, capsys):
+    exif = Image.Exif()
+    exif[0x0110] = "Box"
+    source = put("photo.png", noise(7, 5, 3), exif=exif, dpi=(300, 300))
+    assert run(models, inputs=(str(source),), output="photo.bmp") == 0
+    assert "in/photo.png: note: a .bmp does not keep its EXIF\n" in capsys.readouterr().err
+    assert round(Image.open("photo.bmp").info["dpi"][0]) == 300
+    assert run(models, inputs=(str(source),), output="photo.jpg") == 0
+    assert capsys.readouterr().err == ""

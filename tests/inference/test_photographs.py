@@ -7,17 +7,16 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from basicsr.utils import imfrombytes
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
-from semanir_plugin.inference import photographs
-from semanir_plugin.inference.photographs import (
-    FORMATS,
-    UPRIGHT,
-    Photograph,
-    PhotographInBands,
-    decode_photograph,
-    write_photograph,
-)
+from semanir_plugin.basicsr_host.data.checks import read_size
+from semanir_plugin.inference import photograph_writing
+from semanir_plugin.inference.images import decode_pixels
+from semanir_plugin.inference.orientation import turn_upright
+from semanir_plugin.inference.photograph_reading import decode_photograph
+from semanir_plugin.inference.photograph_writing import FORMATS, lost_metadata, write_photograph
+from semanir_plugin.inference.photographs import Metadata, Photograph, PhotographInBands
 from tests.inference.encoding import encode_photograph
 
 SIZE = (5, 7)
@@ -31,6 +30,12 @@ def noise(*channels, dtype=np.uint8):
 def with_pillow(image, file_format="PNG", **options):
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def with_tifffile(samples, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, **options)
     return file.getvalue()
 
 
@@ -57,11 +62,11 @@ def test_8_bit_there_and_back(suffix, channels):
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_16_bit_there_and_back(suffix, channels):
-    photo = Photograph(noise(channels, dtype=np.uint16), icc=PROFILE)
+    photo = Photograph(noise(channels, dtype=np.uint16), metadata=Metadata(icc=PROFILE))
     again = decode_photograph(encode_photograph(photo, suffix))
     assert again.pixels.dtype == np.uint16
     np.testing.assert_array_equal(again.pixels, photo.pixels)
-    assert again.icc == PROFILE
+    assert again.metadata.icc == PROFILE
 
 
 @pytest.mark.parametrize(
@@ -89,13 +94,15 @@ def test_16_bit_gray_with_transparency_stays_gray():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_bands_of_any_height_make_the_same_file(photos, suffix, dtype, channels, monkeypatch):
-    monkeypatch.setattr(photographs, "BLOCK", 7 * 90 * channels * np.dtype(dtype).itemsize)
+    monkeypatch.setattr(photograph_writing, "BLOCK", 7 * 90 * channels * np.dtype(dtype).itemsize)
     image = cv2.imread(str(photos["chelsea.png"]))[100:163, 100:190]
     samples = np.dstack([image, image[..., :1]])[..., :channels].astype(dtype) * (1 if dtype == np.uint8 else 257)
 
     def written(*cuts):
         file, bands = io.BytesIO(), np.split(samples, cuts)
-        whole = PhotographInBands(shape=samples.shape, dtype=samples.dtype, bands=iter(bands), icc=PROFILE)
+        whole = PhotographInBands(
+            shape=samples.shape, dtype=samples.dtype, bands=iter(bands), metadata=Metadata(icc=PROFILE)
+        )
         write_photograph(file, whole, suffix)
         return file.getvalue()
 
@@ -138,8 +145,8 @@ def test_16_bit_gray_with_transparency_is_read():
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
 def test_lossy_formats_lose_little(photos, suffix):
     pixels = cv2.imread(str(photos["chelsea.png"]))[100:163, 100:181, ::-1]
-    again = decode_photograph(encode_photograph(Photograph(pixels, icc=PROFILE), suffix))
-    assert again.icc == PROFILE
+    again = decode_photograph(encode_photograph(Photograph(pixels, metadata=Metadata(icc=PROFILE)), suffix))
+    assert again.metadata.icc == PROFILE
     assert 10 * np.log10(255**2 / np.mean((again.pixels - pixels.astype(float)) ** 2)) > 38
 
 
@@ -188,7 +195,7 @@ def test_black_and_white_become_gray():
 def test_photographs_are_turned_upright_once(orientation, file_format):
     stored = noise(3)
     content = with_pillow(stored, file_format, exif=exif_of(orientation, Model="Box"))
-    upright = stored if orientation == 1 else UPRIGHT[orientation](stored)
+    upright = turn_upright(stored, orientation)
     photo = decode_photograph(content)
     np.testing.assert_array_equal(photo.pixels, upright)
     again = decode_photograph(encode_photograph(photo, ".png"))
@@ -198,22 +205,28 @@ def test_photographs_are_turned_upright_once(orientation, file_format):
 def test_a_16_bit_tiff_is_turned_once():
     file, stored = io.BytesIO(), noise(3, dtype=np.uint16)
     tifffile.imwrite(file, stored, photometric="rgb", extratags=[(0x0112, "H", 1, 6)])
-    np.testing.assert_array_equal(decode_photograph(file.getvalue()).pixels, UPRIGHT[6](stored))
+    np.testing.assert_array_equal(decode_photograph(file.getvalue()).pixels, turn_upright(stored, 6))
 
 
-def test_upright_is_what_pillow_and_opencv_take_it_for():
-    stored = noise(3)
-    for orientation in UPRIGHT:
-        content = with_pillow(stored, exif=exif_of(orientation))
-        np.testing.assert_array_equal(
-            UPRIGHT[orientation](stored), cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        )
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG", "MPO"])
+def test_all_readers_turn_all_formats_alike(kind, orientation, tmp_path):
+    image = Image.fromarray(cv2.GaussianBlur(noise(3), (0, 0), 3))
+    more = {"WEBP": {"lossless": True}, "MPO": {"save_all": True, "append_images": [image]}}.get(kind, {})
+    content = with_pillow(image, kind, exif=exif_of(orientation), **more)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    np.testing.assert_array_equal(decode_photograph(content).pixels, upright)
+    read_as_data = {"decode_pixels": decode_pixels(content), "imfrombytes": imfrombytes(content)}
+    for name, pixels in read_as_data.items():
+        assert np.abs(pixels[..., ::-1].astype(int) - upright).max() <= 3, name  # JPEG decoders differ a little
+    (tmp_path / "x").write_bytes(content)
+    assert read_size(tmp_path / "x") == upright.shape[1::-1]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_16_bit_photographs_are_turned_too(dtype):
-    content = encode_photograph(Photograph(noise(3, dtype=dtype), exif=exif_of(6).tobytes()), ".png")
-    np.testing.assert_array_equal(decode_photograph(content).pixels, UPRIGHT[6](noise(3, dtype=dtype)))
+    content = encode_photograph(Photograph(noise(3, dtype=dtype), metadata=Metadata(exif=exif_of(6).tobytes())), ".png")
+    np.testing.assert_array_equal(decode_photograph(content).pixels, turn_upright(noise(3, dtype=dtype), 6))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +235,7 @@ def test_16_bit_photographs_are_turned_too(dtype):
 def test_other_metadata_is_kept_without_the_orientation(suffix, dtype):
     content = with_pillow(noise(3), "JPEG", exif=exif_of(8, Model="Box", Artist="Ada"), icc_profile=PROFILE)
     photo = decode_photograph(content)
-    photo = Photograph(photo.pixels.astype(dtype), None, photo.icc, photo.exif)
+    photo = Photograph(photo.pixels.astype(dtype), None, photo.metadata)
     written = Image.open(io.BytesIO(encode_photograph(photo, suffix)))
     exif = written.getexif()
     assert (exif[0x0110], exif[0x013B], exif.get(0x0112)) == ("Box", "Ada", None)
@@ -258,15 +271,23 @@ def truncated(content):
     [
         (b"", "is no image, or a damaged one"),
         (b"hello", "is no image"),
-        (with_pillow(noise(3), "GIF"), "is a GIF file; BMP, JPEG, PNG, TIFF, WEBP are restored"),
+        (with_pillow(noise(3), "PDF"), "is no image"),
+        (with_pillow(noise(3), "ICO"), "is a ICO file; AVIF, BMP, .* are restored"),
         (with_pillow(Image.new("CMYK", (7, 5)), "JPEG"), "has pixels of kind CMYK; convert it to RGB"),
-        (with_pillow(np.zeros(SIZE, np.float32), "TIFF"), "has pixels of kind F; convert it"),
+        (with_pillow(np.full(SIZE, 3, np.float32), "TIFF"), "has floats from 3 to 3; those in 0 to 1 are restored"),
+        (with_tifffile(np.full(SIZE, np.nan, np.float32)), "has floats from nan to nan"),
+        (with_tifffile(noise(4), photometric="separated"), "has pixels of kind CMYK; convert it to RGB"),
+        (with_tifffile(noise(3).astype(np.int16), photometric="rgb"), "has int16 pixels; convert it to 8 or 16 bit"),
+        (with_tifffile(np.zeros((2, *SIZE), np.float32)), "has 2 frames or pages"),
         (frames(), "has 2 frames or pages"),
         (truncated(with_pillow(np.zeros((64, 64, 3), np.uint8), "JPEG")), "cannot be decoded|damaged"),
         (truncated(with_pillow(noise(3))), "cannot be decoded|damaged"),
         (encode_photograph(Photograph(noise(3, dtype=np.uint16)), ".png")[:-40], "cannot be decoded|damaged"),
     ],
-    ids=["empty", "text", "gif", "cmyk", "float", "frames", "cut jpeg", "cut png", "cut deep png"],
+    ids=[
+        *("empty", "text", "pdf", "ico", "cmyk", "float", "nan", "cmyk tiff", "int16", "pages"),
+        *("frames", "cut jpeg", "cut png", "cut deep png"),
+    ],
 )
 def test_what_cannot_be_restored_is_told(content, told):
     with pytest.raises(ValueError, match=told) as caught:
@@ -278,3 +299,141 @@ def test_a_tiff_of_tifffile_with_gray_and_16_bit():
     file = io.BytesIO()
     tifffile.imwrite(file, noise(dtype=np.uint16))
     np.testing.assert_array_equal(decode_photograph(file.getvalue()).pixels[..., 0], noise(dtype=np.uint16))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_tiffs_whose_planes_lie_apart(dtype):
+    samples = noise(3, dtype=np.uint16).astype(dtype) if dtype != np.float32 else noise(3).astype(dtype) / 255
+    content = with_tifffile(np.moveaxis(samples, 2, 0), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(decode_photograph(content).pixels, samples)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiffs_in_which_white_is_zero(dtype):
+    content = with_tifffile(noise(dtype=dtype), photometric="miniswhite")
+    np.testing.assert_array_equal(decode_photograph(content).pixels[..., 0], np.iinfo(dtype).max - noise(dtype=dtype))
+
+
+def test_a_gray_tiff_of_16_bit_with_opacity():
+    samples = noise(2, dtype=np.uint16)
+    photo = decode_photograph(with_tifffile(samples, photometric="minisblack", planarconfig="contig", extrasamples=[2]))
+    np.testing.assert_array_equal(photo.pixels[..., 0], samples[..., 0])
+    np.testing.assert_array_equal(photo.alpha, samples[..., 1])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_colours_times_the_opacity_are_divided_by_it(dtype):
+    most = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    stored = np.broadcast_to(np.array([0.4, 0.2, 0, 0.5]) * most, (*SIZE, 4)).round(0 if most > 1 else 9).astype(dtype)
+    photo = decode_photograph(with_tifffile(stored, photometric="rgb", extrasamples=["assocalpha"]))
+    np.testing.assert_allclose(photo.pixels[0, 0] / most, [0.8, 0.4, 0], atol=2 / 255 if dtype == np.uint8 else 1e-4)
+    np.testing.assert_array_equal(photo.alpha, stored[..., 3])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_read_and_written_in_tiff(dtype):
+    samples = (noise(3) / 255).astype(dtype)
+    photo = decode_photograph(with_tifffile(samples, photometric="rgb"))
+    assert photo.pixels.dtype == np.float32
+    np.testing.assert_array_equal(photo.pixels, samples.astype(np.float32))
+    np.testing.assert_array_equal(decode_photograph(encode_photograph(photo, ".tif")).pixels, photo.pixels)
+    deep = decode_photograph(encode_photograph(photo, ".png")).pixels
+    np.testing.assert_array_equal(deep, np.round(samples.astype(np.float64) * 65535))
+    assert decode_photograph(encode_photograph(photo, ".bmp")).pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_hidden_colour_of_a_deep_png_is_transparent(channels):
+    samples = noise(channels, dtype=np.uint16)
+    hidden = samples[2, 3].astype(">u2").tobytes()
+    content = encode_photograph(Photograph(samples, metadata=Metadata(png_texts=((b"tRNS", hidden),))), ".png")
+    photo = decode_photograph(content)
+    np.testing.assert_array_equal(photo.pixels, samples)
+    assert np.argwhere(photo.alpha == 0).tolist() == [[2, 3]]
+    assert np.unique(photo.alpha).tolist() == [0, 65535]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_the_resolution_is_kept(suffix):
+    kind = FORMATS[suffix]
+    photo = decode_photograph(with_pillow(noise(3), kind, dpi=(300, 150)))
+    again = Image.open(io.BytesIO(encode_photograph(photo, suffix)))
+    assert again.info["dpi"] == pytest.approx((300, 150), abs=0.1)
+
+
+def png_with(*chunks):
+    return encode_photograph(Photograph(noise(3), metadata=Metadata(png_texts=chunks)), ".png")
+
+
+COLOURS = ((b"cICP", bytes([9, 16, 0, 1])), (b"gAMA", (45455).to_bytes(4, "big")))
+TEXT = (b"tEXt", b"workflow\0" + b"x" * 1_500_000)
+
+
+def test_what_a_png_says_of_its_colours_and_its_texts_is_kept():
+    again = encode_photograph(decode_photograph(png_with(*COLOURS, TEXT)), ".png")
+    for kind, data in (*COLOURS, TEXT):
+        assert kind + data in again
+
+
+def test_large_texts_and_profiles_are_read():
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    profile = np.random.default_rng(0).bytes(1_200_000)
+    content = encode_photograph(Photograph(noise(3), metadata=Metadata(icc=profile)), ".png")
+    assert decode_photograph(content).metadata.icc == profile
+    packed = b"workflow\0\0" + zlib.compress(b"x" * 3_000_000)
+    for chunk in (TEXT, (b"zTXt", packed), (b"iTXt", b"workflow\0\1\0\0\0" + packed[10:])):
+        content = png_with(chunk)
+        np.testing.assert_array_equal(decode_photograph(content).pixels, noise(3))
+        np.testing.assert_array_equal(decode_pixels(content)[..., ::-1], noise(3))
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lost"),
+    [
+        (".png", []),
+        (".jpg", ["texts", "cICP", "gAMA"]),
+        (".webp", ["resolution in DPI", "texts", "cICP", "gAMA"]),
+        (".tif", ["EXIF", "texts", "cICP", "gAMA"]),
+        (".bmp", ["colour profile", "EXIF", "texts", "cICP", "gAMA"]),
+    ],
+)
+def test_what_a_format_does_not_keep_is_told(suffix, lost):
+    metadata = Metadata(icc=b"1", exif=b"2", dpi=(72, 72), png_colours=COLOURS, png_texts=(TEXT,))
+    assert lost_metadata(metadata, suffix) == lost
+
+
+def test_exif_tells_the_size_of_the_result():
+    exif = exif_of(1, Model="Box", ImageWidth=7, ImageLength=5)
+    exif.get_ifd(Image.ExifTags.IFD.Exif).update({0xA002: 7, 0xA003: 5, 0x9003: "2026:11:27 10:00:00"})
+    metadata = Metadata(exif=exif.tobytes()).of_size(14, 10)
+    again = Image.Exif()
+    again.load(metadata.exif)
+    inner = again.get_ifd(Image.ExifTags.IFD.Exif)
+    assert (again[0x0100], again[0x0101], inner[0xA002], inner[0xA003]) == (14, 10, 14, 10)
+    assert (again[0x0110], inner[0x9003]) == ("Box", "2026:11:27 10:00:00")
+    without = Metadata(exif=exif_of(1, Model="Box").tobytes())
+    assert 0x0100 not in Image.open(io.BytesIO(with_pillow(noise(3), exif=without.of_size(14, 10).exif))).getexif()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("GIF", {}), ("TGA", {}), ("PPM", {}), ("QOI", {}), ("PCX", {}), ("JPEG2000", {}), ("SGI", {})],
+)
+def test_other_formats_that_pillow_reads(kind, options):
+    image = Image.fromarray(noise(3)).quantize(8) if kind == "GIF" else Image.fromarray(noise(3))
+    photo = decode_photograph(with_pillow(image, kind))
+    np.testing.assert_array_equal(photo.pixels, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_avif_is_read_and_written():
+    pixels = cv2.GaussianBlur(noise(3), (0, 0), 2)
+    photo = decode_photograph(with_pillow(pixels, "AVIF", quality=100, subsampling="4:4:4"))
+    again = decode_photograph(encode_photograph(photo, ".avif"))
+    assert np.abs(again.pixels.astype(int) - pixels).max() <= 8
+
+
+def test_gray_ppm_of_16_bit():
+    content = b"P5\n7 5\n65535\n" + noise(dtype=np.uint16).astype(">u2").tobytes()
+    np.testing.assert_array_equal(decode_photograph(content).pixels[..., 0], noise(dtype=np.uint16))

@@ -10,6 +10,7 @@ from semanir_plugin.archs import NetworkDescriptor
 from semanir_plugin.archs.semanir_arch import SemanIR
 from semanir_plugin.blocks import SizeRequirements
 from semanir_plugin.inference import restoration
+from semanir_plugin.inference.reduced_precision import reduced_precision
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
 from semanir_plugin.schema.declarations import value_problems
 from tests.conftest import TINY_NETWORK
@@ -74,7 +75,7 @@ def test_rows_are_those_of_the_whole_and_progress_is_by_tiles(net, photo, self_e
 
 def test_precision_is_that_of_passes(net, photo):
     restored = Restoration(descriptor=EIGHTS, precision=torch.bfloat16).restore(net, photo)
-    with torch.autocast("cpu", torch.bfloat16):
+    with reduced_precision(net, "cpu", torch.bfloat16):
         torch.testing.assert_close(restored, Restoration(descriptor=EIGHTS).restore(net, photo), rtol=0, atol=0)
     assert not torch.equal(restored.float(), Restoration(descriptor=EIGHTS).restore(net, photo))
 

@@ -97,8 +97,8 @@ def test_a_photograph_is_never_replaced(overwrite):
         (["**/*.png"], "out", {}, "in/b.png and more/b.png would both become out/b.png; restore them apart"),
         (["absent"], "out", {}, "absent: no such file or folder, and no images that match"),
         (["in/*.webp"], "out", {}, "no such file or folder, and no images that match"),
-        (["in/notes.txt"], "out", {}, "in/notes.txt: not one of .bmp, "),
-        (["empty"], "out", {}, "empty: no images (.bmp, .jpeg"),
+        (["in/notes.txt"], "out", {}, "in/notes.txt: not one of .avif, .bmp, "),
+        (["empty"], "out", {}, "empty: no images (.avif, .bmp"),
         (["in"], "in/notes.txt", {}, "in/notes.txt is a file; name a folder"),
         (["in/b.png"], "out", {"suffix": "a/b"}, "--suffix a/b must be part of a name"),
         (["in/b.png"], "out.png", {"suffix": "_x4"}, "--suffix _x4 is for folders; out.png names"),
@@ -109,3 +109,13 @@ def test_what_cannot_be_is_told(inputs, output, options, told):
     with pytest.raises(UserError) as caught:
         plan_jobs(inputs, output, **options)
     assert told in str(caught.value)
+
+
+def test_what_is_only_read_becomes_a_png():
+    for name in ("in/d.jfif", "in/e.gif", "in/f.tga"):
+        Path(name).touch()
+    jobs = dict(names(plan_jobs(["in"], "out")))
+    assert [jobs[name] for name in ("in/d.jfif", "in/e.gif", "in/f.tga")] == ["out/d.jfif", "out/e.png", "out/f.png"]
+    Path("in/e.tga").touch()
+    with pytest.raises(UserError, match=r"in/e.gif and in/e.tga would both become out/e.png; restore them apart"):
+        plan_jobs(["in"], "out")

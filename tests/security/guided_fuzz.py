@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["semanir_plugin", "yaml", "PIL", "tifff
     from semanir_plugin.basicsr_host.engine.run import read_run_options
     from semanir_plugin.errors import UserError
     from semanir_plugin.inference.images import decode_image
-    from semanir_plugin.inference.photographs import decode_photograph
+    from semanir_plugin.inference.photograph_reading import decode_photograph
 
 RECIPES = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 FOLDER = Path(tempfile.mkdtemp(prefix="guided_fuzz_", dir="."))

@@ -26,6 +26,8 @@ from semanir_plugin.basicsr_host.data.joined_dataset import split_roots
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, first_names
+from semanir_plugin.inference.image_limits import large_metadata
+from semanir_plugin.inference.orientation import upright_size
 from semanir_plugin.path_safety import can_name_file
 
 __all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "fits_cropped", "read_lmdb_keys", "read_size"]
@@ -34,9 +36,11 @@ Keys = tuple[str, ...]
 Size = tuple[int, int]  # width, height
 
 # What BasicSR's decoder, OpenCV, reads.
-IMAGE_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {
+    *(".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+}
 _LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>[1-9]\d{0,5}), ?(?P<width>[1-9]\d{0,5})\b.*\)", re.ASCII)
-_EXIF_ORIENTATION = 0x0112
 _HEAD = max(map(len, END_OF_IMAGE))
 _TAIL = 64 << 10  # where an image ends, but for what some cameras append
 _THREADS = 16
@@ -278,17 +282,16 @@ def read_lmdb_keys(root: Path) -> set[bytes]:
 
 
 def read_size(path: Path) -> Size:
-    """Read an image's size from its header.
+    """Read the size of an image from its header, as it is when upright.
 
     Raises:
         ValueError: It cannot be read, or is a PNG or JPEG without its end.
     """
     try:
-        with Image.open(path) as image:
+        with large_metadata(), Image.open(path) as image:
             if not _has_end(path):
                 raise ValueError(f"truncated {image.format}")
-            on_its_side = image.format == "JPEG" and image.getexif().get(_EXIF_ORIENTATION, 1) > 4
-            return image.size[::-1] if on_its_side else image.size  # OpenCV turns it upright
+            return upright_size(image)
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
         reason = "not an image, or a damaged one" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason}; replace it") from error

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
-import numpy as np
 from basicsr.data.transforms import mod_crop
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
 from semanir_plugin.degradations import BicubicVariant, downsample_bicubic, least_side
 from semanir_plugin.errors import UserError
+from semanir_plugin.inference.images import decode_upright
 from semanir_plugin.pixels import Image, to_float
 
 __all__ = ["write_sr_pairs"]
@@ -114,9 +114,11 @@ def _check_names(images: Sequence[Path]) -> None:
 
 def _read_pair(path: Path, scale: int, bicubic: BicubicVariant) -> tuple[Image, Image]:
     try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):  # cv2.error: the file is empty
+        image = decode_upright(path.read_bytes(), cv2.IMREAD_COLOR)
+    except OSError:
         image = None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     if image is None:
         raise UserError(f"{path}: not a readable image; remove or replace it")
     gt = mod_crop(image, scale)

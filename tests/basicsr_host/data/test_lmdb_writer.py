@@ -142,13 +142,17 @@ def test_gray_16_bit_alpha_and_turned_photographs(folder, tmp_path):
     (folder / "d.png").unlink()
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(values[..., :3].astype(np.uint8)).save(folder / "d.jpg", exif=exif)
+    photograph = Image.fromarray(values[..., :3].astype(np.uint8))
+    photograph.save(folder / "d.jpg", exif=exif)
+    photograph.save(folder / "e.jpg", "MPO", save_all=True, append_images=[photograph], exif=exif)  # of a phone
+    photograph.save(folder / "f.png", exif=exif)
+    photograph.save(folder / "g.webp", exif=exif)
     write(folder, tmp_path / "x.lmdb")
     images = read(tmp_path / "x.lmdb")
     np.testing.assert_array_equal(images["a"], values[..., 0].astype(np.uint8))
     np.testing.assert_array_equal(images["b"], values[..., :3])
     np.testing.assert_array_equal(images["c"], values[..., :3].astype(np.uint8))
-    assert images["d"].shape == (24, 20, 3)
+    assert all(images[name].shape == (24, 20, 3) for name in "defg")
     lines = (tmp_path / "x.lmdb" / "meta_info.txt").read_text().splitlines()
     assert lines[0] == "a.png (20,24,1) 1"
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-import numpy as np
 from basicsr.utils import img_util
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -16,6 +15,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair, modules_with
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.image_limits import check_pixels
+from semanir_plugin.inference.images import decode_upright
 from semanir_plugin.pixels import to_float
 
 __all__ = ["END_OF_IMAGE", "REPAIRS"]
@@ -57,14 +57,16 @@ def get_complete(self: Any, filepath: str, client_key: str = "default") -> bytes
 def decode_in_own_depth(content: bytes, flag: str = "color", float32: bool = False) -> Any:
     """`imfrombytes` reads files of 16 bit as of 8 where it makes floats of them, too.
 
+    Which files are turned upright depends on OpenCV's version.
+
     Raises:
         AttributeError: As the host, without a name, where the content is no image.
     """
-    if not float32 or flag == "unchanged":
+    if flag == "unchanged":
         return _imfrombytes(content, flag, float32)
-    flags = (cv2.IMREAD_GRAYSCALE if flag == "grayscale" else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH
-    pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # None of what is no image
-    return to_float(pixels)
+    flags = cv2.IMREAD_GRAYSCALE if flag == "grayscale" else cv2.IMREAD_COLOR
+    pixels: Any = decode_upright(content, flags | (cv2.IMREAD_ANYDEPTH if float32 else 0))  # None of what is no image
+    return to_float(pixels) if float32 else pixels
 
 
 def opening_first(getitem: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:

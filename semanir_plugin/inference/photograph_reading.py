@@ -1,0 +1,177 @@
+"""Reading of photographs: what files of many formats have, in their own depth, with all they say beside."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from importlib.util import find_spec
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from semanir_plugin.inference.image_limits import large_metadata
+from semanir_plugin.inference.orientation import ORIENTATION, orientation_of, turn_upright
+from semanir_plugin.inference.photographs import Metadata, Photograph
+from semanir_plugin.inference.png_chunks import PNG, kept_chunks, read_chunks
+from semanir_plugin.inference.tiff_samples import TIFF, read_tiff_samples
+
+__all__ = ["READABLE", "decode_photograph"]
+
+# Of what Pillow reads, pictures; not documents, movies, or PostScript, which another program would run.
+_FORMATS = {
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
+    *("HEIF", "JXL"),  # by packages of others
+}
+_PLUGINS = {"pillow_heif": "register_heif_opener", "pillow_jxl": None}  # and what has to be called of them
+_OF_PLUGINS = {"pillow_heif": (".heic", ".heif"), "pillow_jxl": (".jxl",)}
+
+_ROWS = 2**18  # pixels that are converted at once: Pillow's conversions make copies
+_GRAY_WITH_ALPHA = 4  # a colour type of PNG
+
+
+READABLE = (
+    *(".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm"),
+    *(".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
+    *(suffix for plugin, suffixes in _OF_PLUGINS.items() if find_spec(plugin) for suffix in suffixes),
+)
+"""Suffixes of the files that can be read, in small letters."""
+
+
+def decode_photograph(content: bytes) -> Photograph:
+    """Read a file's bytes. A palette becomes colours, black and white become gray.
+
+    Raises:
+        ValueError: They are no image, a damaged or an animated one, or one of other than gray or RGB colours.
+    """
+    with large_metadata():
+        image = _open(content)
+        if image is None:
+            return _split(read_tiff_samples(content), Metadata())
+        samples = _read_samples(image, content)  # first: it needs the orientation, which metadata are freed of
+        return _split(samples, _read_metadata(image, content))
+
+
+def _split(samples: NDArray[Any], metadata: Metadata) -> Photograph:
+    pixels, alpha = np.split(samples, [1 if samples.shape[2] < 3 else 3], axis=2)
+    return Photograph(pixels, alpha[..., 0] if alpha.size else None, metadata)
+
+
+def _open(content: bytes) -> Image.Image | None:
+    """Return the image of a file; None of a TIFF that Pillow does not know."""
+    try:
+        image = _identify(content)
+        if image.format not in {*_FORMATS, "MPO"}:
+            raise ValueError(f"is a {image.format} file; {', '.join(sorted(_FORMATS))} are restored")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a JPEG with pictures beside the first
+            raise ValueError(f"has {frames} frames or pages; save the one to restore")
+        return image
+    except UnidentifiedImageError as error:
+        if content.startswith(TIFF):
+            return None
+        raise ValueError("is no image, or a damaged one") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # of Pillow's decoders
+        raise ValueError(f"cannot be decoded: {error}") from error
+
+
+def _identify(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        for name, register in _PLUGINS.items():
+            if find_spec(name):
+                plugin = importlib.import_module(name)
+                if register:
+                    getattr(plugin, register)()
+        return Image.open(io.BytesIO(content))
+
+
+def _read_samples(image: Image.Image, content: bytes) -> NDArray[Any]:
+    """Return the samples upright, (H, W, C), gray or RGB, each with opacity where there is some."""
+    if image.format == "TIFF" and _needs_tifffile(image):
+        return read_tiff_samples(content)
+    orientation = orientation_of(image)
+    is_deep = image.format == "PNG" and content[24] == 16  # IHDR's bit depth
+    return turn_upright(_read_deep_png(content) if is_deep else _read_with_pillow(image), orientation)
+
+
+def _needs_tifffile(image: Any) -> bool:
+    bits, formats = image.tag_v2.get(258, (1,)), image.tag_v2.get(339, (1,))
+    return max(bits) > 8 or max(formats) != 1
+
+
+def _read_metadata(image: Image.Image, content: bytes) -> Metadata:
+    exif, info = image.getexif(), image.info
+    exif.pop(ORIENTATION, None)
+    colours, texts = kept_chunks(content) if content.startswith(PNG) else ((), ())
+    return Metadata(
+        icc=info.get("icc_profile") or None,
+        exif=_keep(exif, image),
+        dpi=_read_dpi(info),
+        png_colours=colours,
+        png_texts=texts,
+        xmp=bool(info.get("xmp")) and not texts,
+    )
+
+
+def _read_dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
+    try:
+        across, down = (float(each) for each in info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None
+
+
+def _keep(exif: Image.Exif, image: Image.Image) -> bytes | None:
+    if image.format == "TIFF" or not len(exif):  # of TIFF, EXIF is how the pixels are stored
+        return None
+    try:
+        return exif.tobytes()
+    except Exception:  # cameras write what they like; the picture is worth more
+        return None
+
+
+def _read_deep_png(content: bytes) -> NDArray[np.uint16]:
+    """Return (H, W, C) of 16 bit; Pillow would reduce colours to 8."""
+    samples: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None or samples.dtype != np.uint16:
+        raise ValueError("cannot be decoded at 16 bit; save it as a plain 16-bit PNG or TIFF")
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if content[25] == _GRAY_WITH_ALPHA:  # which OpenCV makes colours of
+        return samples[..., [0, 3]]
+    if samples.shape[2] > 1:
+        for row in samples:  # in place
+            row[:, :3] = row[:, 2::-1].copy()
+    hidden = next((data for kind, data in read_chunks(content) if kind == b"tRNS"), None)
+    return samples if hidden is None else _hide(samples, np.frombuffer(hidden, ">u2"))
+
+
+def _hide(samples: NDArray[np.uint16], colour: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return samples with opacity: none where they are of one colour, as tRNS says, else all."""
+    if samples.shape[2] != len(colour):
+        return samples
+    opacity = np.where((samples == colour).all(2, keepdims=True), 0, np.iinfo(np.uint16).max)
+    return np.concatenate([samples, opacity.astype(np.uint16)], axis=2)
+
+
+def _read_with_pillow(image: Image.Image) -> NDArray[Any]:
+    """Return (H, W, C) of 8 bit, gray or RGB, each with opacity where there is some; of gray PPM files also 16 bit."""
+    try:
+        image.load()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be decoded: {error}") from error
+    if image.mode in ("I", "I;16") and image.format == "PPM":
+        return np.asarray(image).astype(np.uint16)[..., None]
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):
+        raise ValueError(f"has pixels of kind {image.mode}; convert it to RGB")
+    gray, alpha = image.mode in ("1", "L", "LA"), image.has_transparency_data
+    mode, (width, height) = ("L" if gray else "RGB") + "A" * alpha, image.size
+    samples = np.empty((height, width, len(mode)), np.uint8)
+    rows = max(1, _ROWS // width)
+    for top in range(0, height, rows):
+        part = image.crop((0, top, width, min(top + rows, height))).convert(mode)
+        samples[top : top + rows] = np.asarray(part).reshape(-1, width, len(mode))
+    return samples

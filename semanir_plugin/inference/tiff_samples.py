@@ -1,0 +1,110 @@
+"""Samples of TIFF files that Pillow has no mode for: 16 bit in colour, floats, planes apart, associated opacity.
+
+TIFF 6.0 (Adobe, 1992): `ExtraSamples` (page 31), `PlanarConfiguration` (38), `PhotometricInterpretation` (37).
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semanir_plugin.inference.orientation import ORIENTATION, turn_upright
+
+__all__ = ["TIFF", "read_tiff_samples"]
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How TIFF files begin, of four gigabytes at most and of more."""
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+
+
+def read_tiff_samples(content: bytes) -> NDArray[Any]:
+    """Return the samples of a file of one page, (H, W, C): gray or RGB, each with its unassociated opacity if any.
+
+    They are upright, of 8 or 16 bit, or floats in [0, 1] as float32.
+
+    Raises:
+        ValueError: It is damaged, or of another kind.
+    """
+    import tifffile  # for this alone
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            if len(file.pages) > 1:
+                raise ValueError(f"has {len(file.pages)} frames or pages; save the one to restore")
+            page: Any = file.pages[0]
+            return _read_page(page, content)
+    except ValueError:
+        raise
+    except Exception as error:  # tifffile's parser raises many kinds on damaged files
+        raise ValueError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _read_page(page: Any, content: bytes) -> NDArray[Any]:
+    if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+        raise ValueError(
+            f"has colours of kind {getattr(page.photometric, 'name', page.photometric)}; convert it to RGB"
+        )
+    if page.dtype not in ("uint8", "uint16", "float16", "float32", "float64"):
+        raise ValueError(f"has {page.dtype} pixels; convert it to 8 or 16 bit")
+    samples = _decode(page)
+    upright = samples is None
+    if samples is None:
+        samples = _decode_with_opencv(page, content)
+    colours = 3 if page.photometric == _RGB else 1
+    opacity = int(page.extrasamples[0]) if page.extrasamples else 0
+    samples = samples[..., : colours + (opacity in (_ASSOCIATED, _UNASSOCIATED))]
+    if samples.dtype.kind == "f":
+        samples = _check_floats(samples.astype(np.float32))
+    if page.photometric == _WHITE_IS_ZERO:
+        samples[..., 0] = _most(samples) - samples[..., 0]
+    if opacity == _ASSOCIATED:
+        _dissociate(samples)
+    tag = None if upright else page.tags.get(ORIENTATION)
+    return turn_upright(samples, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1)
+
+
+def _decode(page: Any) -> NDArray[Any] | None:
+    """Return (H, W, samples) as they are stored; None where tifffile alone does not know the compression."""
+    try:
+        stored = page.asarray()
+    except Exception:
+        return None
+    if stored.ndim == 3 and page.axes.startswith("S"):
+        stored = np.moveaxis(stored, 0, 2)
+    if stored.ndim not in (2, 3):
+        raise ValueError(f"has {stored.ndim} dimensions; save it as one image")
+    return stored.reshape(*stored.shape[:2], -1).copy()
+
+
+def _decode_with_opencv(page: Any, content: bytes) -> NDArray[Any]:
+    """Return (H, W, samples), upright."""
+    samples = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None or samples.dtype != page.dtype or page.planarconfig != 1:  # it mixes up planes
+        raise ValueError("cannot be decoded; save it without compression, or with that of zlib")
+    samples = samples.reshape(*samples.shape[:2], -1)
+    return samples[..., [2, 1, 0, 3][: samples.shape[2]]] if samples.shape[2] > 1 else samples
+
+
+def _most(samples: NDArray[Any]) -> Any:
+    return np.iinfo(samples.dtype).max if samples.dtype.kind == "u" else np.float32(1)
+
+
+def _check_floats(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    least, most = float(samples.min()), float(samples.max())
+    if not (least >= 0 and most <= 1):  # NaN is refused, too
+        raise ValueError(f"has floats from {least:g} to {most:g}; those in 0 to 1 are restored: scale them")
+    return samples
+
+
+def _dissociate(samples: NDArray[Any]) -> None:
+    """Divide colours, which are stored times the opacity, by it, in place; where that is 0, they stay."""
+    for row in samples:
+        opacity = row[:, -1:].astype(np.float64)
+        colours = row[:, :-1] * (_most(samples) / np.where(opacity > 0, opacity, _most(samples)))
+        row[:, :-1] = np.clip(colours if samples.dtype.kind == "f" else np.round(colours), 0, _most(samples))
