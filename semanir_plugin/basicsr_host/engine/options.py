@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,10 @@ from semanir_plugin.basicsr_host.engine.sections import (
     TrainingOptions,
     ValidationOptions,
 )
-from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import FILE_KEYS, OptionFile, copy_options
 from semanir_plugin.schema.declarations import complete
 
-__all__ = ["resolve_options"]
+__all__ = ["adaptations", "resolve_options"]
 
 
 def resolve_options(
@@ -44,15 +44,12 @@ def resolve_options(
         launcher: `none`, `pytorch` or `slurm`; where distributed, the process group must exist already.
         auto_resume: Whether to continue from the newest training state of the experiment.
         debug: Name the experiment `debug_*`: frequent validation and checkpoints, no TensorBoard.
-
-    Raises:
-        UserError: More GPUs are asked for than there are.
     """
     opt = copy_options(option_file.data)
     opt.update(is_train=is_train, auto_resume=auto_resume, root_path=str(root))
     _complete(opt)
     rank, world_size = get_dist_info()
-    opt.update(dist=launcher != "none", rank=rank, world_size=world_size, num_gpu=_count_gpus(option_file, launcher))
+    opt.update(dist=launcher != "none", rank=rank, world_size=world_size, num_gpu=_count_gpus(opt["num_gpu"]))
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = _sample_seed(world_size)
     if debug and not opt["name"].startswith("debug"):
@@ -64,16 +61,39 @@ def resolve_options(
     return opt
 
 
-def _count_gpus(option_file: OptionFile, launcher: str) -> int:
-    asked, available = option_file.data.get("num_gpu"), torch.cuda.device_count()
-    if asked in (None, "auto"):
-        return available
-    if launcher != "none":
-        return min(asked, available)  # one process drives one GPU, however many the file counts in all
-    if asked > available:
-        where = option_file.where(("num_gpu",))
-        raise UserError(f"{where}: num_gpu: {asked} GPUs asked for, {available} found; write 'num_gpu: auto'")
-    return int(asked)
+def _count_gpus(asked: int | str) -> int:
+    """Return the number of GPUs that are used, of those that are there; 0, as for BasicSR, is the CPU."""
+    available = torch.cuda.device_count()
+    return available if asked == "auto" else min(int(asked), available)
+
+
+def adaptations(option_file: OptionFile, opt: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for what a run does otherwise than its file asks for, for want of GPUs.
+
+    Args:
+        option_file: What `opt` was made of.
+        opt: Resolved options.
+    """
+    if line := _missing_gpus(option_file, opt):
+        yield line
+    backend = (opt.get("dist_params") or {}).get("backend")
+    if opt["dist"] and backend not in (None, used := torch.distributed.get_backend()):
+        where = option_file.where(("dist_params", "backend"))
+        yield f"{where}: dist_params: backend '{backend}' is for another device; processes exchange by {used}"
+
+
+def _missing_gpus(option_file: OptionFile, opt: Mapping[str, Any]) -> str | None:
+    """Return a line where there are others than the file counts in all processes, and so another batch size."""
+    asked, here = option_file.data.get("num_gpu"), opt["world_size"] if opt["dist"] else opt["num_gpu"]
+    if asked in (None, "auto", 0, here):
+        return None
+    found = f"{here or 'none'} found" if not opt["dist"] else f"{here} processes started"
+    line = f"{option_file.where(('num_gpu',))}: num_gpu: GPUs asked for: {asked}, {found}"
+    line += "; the CPU is used" if not opt["num_gpu"] else ""
+    size = opt["datasets"].get("train", {}).get("batch_size_per_gpu")
+    if size is None or asked == max(here, 1):
+        return line
+    return f"{line}; batches are of {size * max(here, 1)}, not {size * asked}, as batch_size_per_gpu stays {size}"
 
 
 def _sample_seed(world_size: int) -> int:

@@ -110,7 +110,8 @@ def _check_moments(optimizer: Optimizer) -> None:
         return
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     weight.grad = torch.zeros(2, 2)
-    fresh = type(optimizer)([weight])
+    kind: Any = type(optimizer)
+    fresh = kind([weight])
     fresh.param_groups[0].update({key: each for key, each in optimizer.param_groups[0].items() if key != "params"})
     fresh.step()
     if missing := fresh.state[weight].keys() - kept:

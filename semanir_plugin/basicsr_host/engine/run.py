@@ -26,7 +26,7 @@ from semanir_plugin.basicsr_host.engine.deterministic import log_workspace, make
 from semanir_plugin.basicsr_host.engine.distributed import init_distributed, read_timeout
 from semanir_plugin.basicsr_host.engine.fork_options import take_fork_options
 from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
-from semanir_plugin.basicsr_host.engine.options import resolve_options
+from semanir_plugin.basicsr_host.engine.options import adaptations, resolve_options
 from semanir_plugin.basicsr_host.engine.shared_levels import share_levels
 from semanir_plugin.basicsr_host.engine.training_as_test import as_test
 from semanir_plugin.basicsr_host.engine.validation import validate_options
@@ -107,6 +107,8 @@ def start_run(args: RunArguments, *, is_train: bool) -> Run:
         auto_resume=args.auto_resume,
         debug=args.debug,
     )
+    for line in adaptations(file, opt):
+        logger.warning(line)
     check_datasets(opt, file.where, resuming=_is_resumed(opt))
     set_random_seed(opt["manual_seed"] + opt["rank"])
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()

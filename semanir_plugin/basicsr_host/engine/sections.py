@@ -36,7 +36,7 @@ class RunOptions:
         imports: Packages of other people to import first; each must be installed, or named by `--import`.
         sigma: Noise level, or range, of the datasets that take one and have none of their own.
         quality: JPEG quality, or range, likewise.
-        num_gpu: GPUs to use; `auto`: all there are.
+        num_gpu: GPUs to use, of those that are there; 0: the CPU; `auto`: all there are.
         manual_seed: Seed of all random numbers; without, one is drawn and logged.
         deterministic: Whether a run on GPUs gives the same bits again, which takes more time.
         find_unused_parameters: Whether distributed training copes with weights that a step does not reach.

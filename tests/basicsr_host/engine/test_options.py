@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 
-from semanir_plugin.basicsr_host.engine.options import resolve_options
+from semanir_plugin.basicsr_host.engine import options
+from semanir_plugin.basicsr_host.engine.options import adaptations, resolve_options
 from semanir_plugin.errors import UserError
 from semanir_plugin.option_files import OptionFile, apply_overrides, load_options
 
@@ -287,12 +288,36 @@ def test_debug_prefixes_the_name_and_shortens_the_cycle(recipe, tmp_path):
     assert (opt["val"]["val_freq"], opt["logger"]["print_freq"], opt["logger"]["save_checkpoint_freq"]) == (8, 1, 8)
 
 
-def test_more_gpus_than_there_are(recipe, tmp_path):
-    forced = apply_overrides(recipe, ["num_gpu=99"])
+@pytest.mark.parametrize(
+    ("asked", "there", "used", "told"),
+    [
+        (8, 0, 0, "--force_yml: num_gpu: GPUs asked for: 8, none found; the CPU is used; batches are of 3, not 24, as "
+         "batch_size_per_gpu stays 3"),
+        (1, 0, 0, "--force_yml: num_gpu: GPUs asked for: 1, none found; the CPU is used"),
+        (4, 2, 2, "--force_yml: num_gpu: GPUs asked for: 4, 2 found; batches are of 6, not 12, as batch_size_per_gpu "
+         "stays 3"),
+        (1, 2, 1, None),
+        (0, 2, 0, None),  # the CPU is asked for
+        ("auto", 2, 2, None),
+    ],
+)  # fmt: skip
+def test_a_run_takes_the_gpus_that_are_there(recipe, tmp_path, monkeypatch, asked, there, used, told):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    forced = apply_overrides(recipe, [f"num_gpu={asked}", "datasets:train:batch_size_per_gpu=3"])
+    opt = resolve_options(forced, is_train=True, root=tmp_path)
+    assert (opt["num_gpu"], list(adaptations(forced, opt))) == (used, [told] if told else [])
+
+
+def test_the_file_counts_the_gpus_of_all_processes_and_names_a_backend(recipe, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(options, "get_dist_info", lambda: (0, 2))
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    batch = ["num_gpu=4", "datasets:train:batch_size_per_gpu=3", "manual_seed=0"]
+    forced = apply_overrides(recipe, [*batch, "dist_params={backend: nccl, port: 29500}"])
     opt = resolve_options(forced, is_train=True, root=".", launcher="pytorch")
-    assert opt["num_gpu"] == torch.cuda.device_count(), "the file counts the GPUs of all processes"
-    with pytest.raises(UserError, match=r"--force_yml: num_gpu: 99 GPUs asked for, .* write 'num_gpu: auto'"):
-        resolve_options(forced, is_train=True, root=tmp_path)
+    told = "num_gpu: GPUs asked for: 4, 2 processes started; batches are of 6, not 12, as batch_size_per_gpu stays 3"
+    backend = "dist_params: backend 'nccl' is for another device; processes exchange by gloo"
+    assert list(adaptations(forced, opt)) == [f"--force_yml: {told}", f"--force_yml: {backend}"]
 
 
 def test_launcher_and_auto_resume_are_recorded(recipe, tmp_path):
