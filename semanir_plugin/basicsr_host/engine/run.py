@@ -147,7 +147,7 @@ def build_guarded_dataset(dataset_opt: Mapping[str, Any]) -> GuardedDataset:
     try:
         dataset = GuardedDataset(build_joined(dataset_opt))
     except Exception as error:
-        raise UserError(f"dataset '{name}': {dataset_opt['type']} cannot be built: {one_line(error)}") from error
+        raise UserError(f"dataset '{name}': {dataset_opt['type']} cannot be built: {_reason(error)}") from error
     if len(dataset) == 0:
         raise UserError(f"dataset '{name}' is empty; check its dataroot")
     return dataset
@@ -164,7 +164,16 @@ def build_run_model(run: Run) -> Any:
     except UserError:
         raise
     except Exception as error:  # whatever a constructor raises, its options are what the user can mend
-        raise UserError(f"{run.file.path}: {run.opt['model_type']} cannot be built: {one_line(error)}") from error
+        raise UserError(f"{run.file.path}: {run.opt['model_type']} cannot be built: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Say why a constructor failed; the host's read options that validation cannot know to be needed."""
+    if isinstance(error, KeyError) and str(error.args[0]).isidentifier():
+        return f"it needs '{error.args[0]}', which is missing"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"no such file: {error.filename}"
+    return one_line(error)
 
 
 def open_run_folder(run: Run, *, resumed: bool = False) -> None:

@@ -30,8 +30,8 @@ def write_stock_data(folder: Path) -> None:
     for side, size in (("gt", 160), ("lq", 40)):
         for frame in range(100):  # REDS has as many in each clip
             write(folder / "REDS" / side / "001" / f"{frame:08d}.png", size)
-        for clip, frame in ((clip, frame) for clip in ("000", "011") for frame in range(5)):
-            write(folder / "REDS4" / side / clip / f"{frame:08d}.png", size)
+        for frame in range(5):
+            write(folder / "REDS4" / side / "000" / f"{frame:08d}.png", size)
         for clip, frame in ((clip, frame) for clip in ("0001", "0002") for frame in range(1, 8)):
             write(folder / "vimeo" / side / "00001" / clip / f"im{frame}.png", 2 * size // 5)
     (folder / "REDS" / "list.txt").write_text("000 100 (160,160,3)\n001 100 (160,160,3)\n")
@@ -133,9 +133,14 @@ VIMEO_TEST = {**REDS4, "name": "vimeo", "type": "VideoTestVimeo90KDataset", "met
 VIMEO_TEST |= {"dataroot_gt": "vimeo/gt", "dataroot_lq": "vimeo/lq"}
 DUF_TEST = {**REDS4, "name": "mine", "type": "VideoTestDUFDataset", "use_duf_downsampling": True}
 CLIPS = {
-    "train": {**REDS, "type": "REDSRecurrentDataset", "test_mode": False, "gt_size": 160},  # for SpyNet above 128
-    "val": {**REDS4, "type": "VideoRecurrentTestDataset", "num_frame": -1, "cache_data": True},
-    "val_2": {**REDS4, "name": "large", "type": "VideoRecurrentTestDataset", "num_frame": -1},
+    "train": {
+        **REDS,
+        "type": "REDSRecurrentDataset",
+        "test_mode": False,
+        "gt_size": 160,
+        "batch_size_per_gpu": 1,
+    },  # for SpyNet above 128
+    "val": {**REDS4, "name": "clips", "type": "VideoRecurrentTestDataset", "num_frame": -1},
 }
 EDVR = {
     **{"type": "EDVR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_frame": 3, "deformable_groups": 1},
@@ -181,7 +186,7 @@ STOCK: dict[str, Options] = {
         "VideoRecurrentGANModel",
         ICONVSR,
         {**AGAINST, "fix_flow": 4, "lr_flow": 1e-4},
-        datasets={"train": {**CLIPS["train"], "num_frame": 5, "batch_size_per_gpu": 1}, "val": CLIPS["val_2"]},
+        datasets={"train": {**CLIPS["train"], "num_frame": 5}, "val": CLIPS["val"]},
         network_d=JUDGE,
     ),
     "StyleGAN2Model": training(

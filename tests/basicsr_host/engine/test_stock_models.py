@@ -29,12 +29,44 @@ def test_every_model_of_basicsr_is_trained_here():
 
 @pytest.fixture(params=STOCK)
 def run(request, stock_data, tmp_path, monkeypatch):
-    """A folder with the data and `options.yml`, as the working directory; its run's folder is returned."""
+    """The folder of a model's run; its options are in `options.yml`, in the working directory."""
+    folder(STOCK[request.param], stock_data, tmp_path, monkeypatch)
+    return Path("experiments", request.param)
+
+
+def folder(options, stock_data, tmp_path, monkeypatch):
+    """Make a folder with the data and `options.yml` the working directory."""
     for path in stock_data.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    Path("options.yml").write_text(yaml.safe_dump(STOCK[request.param]))
-    return Path("experiments", request.param)
+    Path("options.yml").write_text(yaml.safe_dump(options))
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "reason"),
+    [
+        ("SRGANModel", {"network_d": None}, "SRGANModel cannot be built: it needs 'network_d', which is missing"),
+        ("EDVRModel", {"datasets:train:meta_info_file": "x.txt"}, "REDSDataset cannot be built: no such file: x.txt"),
+        ("VideoRecurrentModel", {"network_g:spynet_path": "a/spynet.pth"}, "built: no such file: a/spynet.pth"),
+        (
+            "RealESRNetModel",
+            {"queue_size": 3, "datasets:train:batch_size_per_gpu": 2},
+            "3 is not a multiple",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_is_missing_or_wrong_is_one_line(stock_data, monkeypatch, tmp_path, capsys, model, change, reason):
+    folder(STOCK[model], stock_data, tmp_path, monkeypatch)
+    options = yaml.safe_load(Path("options.yml").read_text())
+    for place, value in change.items():
+        section, *keys = options, *place.split(":")
+        for key in keys[:-1]:
+            section = section[key]
+        section[keys[-1]] = value
+    Path("options.yml").write_text(yaml.safe_dump({key: value for key, value in options.items() if value is not None}))
+    assert main(["train", "-opt", "options.yml"]) == 2
+    assert reason in capsys.readouterr().err.splitlines()[-1]
 
 
 def saved(run):
