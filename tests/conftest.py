@@ -108,6 +108,8 @@ def _no_log_of_an_earlier_test():
     for handler in list(logger.handlers):  # they write to a stderr that was this test's
         logger.removeHandler(handler)
         handler.close()
+    if "basicsr.utils.logger" in sys.modules:  # or its next logger would have none
+        sys.modules["basicsr.utils.logger"].initialized_logger.clear()
 
 
 TINY_NETWORK = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8, "topk": 12}

@@ -21,14 +21,15 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from PIL import Image, UnidentifiedImageError
 
 from semanir_plugin.basicsr_host.compat.repairs.image_files import END_OF_IMAGE
+from semanir_plugin.basicsr_host.compat.repairs.pairs import match_inputs
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.basicsr_host.data.joined_dataset import split_roots
+from semanir_plugin.basicsr_host.data.meta_info import ListedImage, is_below, read_meta_info
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import upright_size
-from semanir_plugin.path_safety import can_name_file
 
 __all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "fits_cropped", "read_lmdb_keys", "read_size"]
 
@@ -99,8 +100,13 @@ class _DatasetCheck:
         if issubclass(self.dataset, PairedImageDataset | SingleImageDataset | CleanImageDataset):
             lmdbs = {key: self.read_lmdb_sizes(key) for key in roots if self.in_lmdb}
             names = {key: list(lmdbs[key]) if self.in_lmdb else self.list_images(key) for key in roots}
-            pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if len(names) == 2 else []
-            sizes = lmdbs or {key: self.read_sizes(key, names[key]) for key in roots}
+            paired = len(names) == 2
+            first = "dataroot_gt" if paired else roots[0]
+            sizes = lmdbs or {first: self.read_sizes(first, names[first])}
+            self.check_listed(first, sizes[first])
+            pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if paired else []
+            if paired and not self.in_lmdb:
+                sizes["dataroot_lq"] = self.read_sizes("dataroot_lq", [lq for _, lq in pairs])
             for gt, lq in pairs:
                 if self.lenient and not (gt in sizes["dataroot_gt"] and lq in sizes["dataroot_lq"]):
                     continue
@@ -146,8 +152,9 @@ class _DatasetCheck:
     def list_images(self, key: str) -> list[str]:
         """Return the names that BasicSR will read: paths below the folder."""
         root = Path(self.opt[key])
-        if self.opt.get("meta_info_file"):
-            names = self.read_meta_info_file(key)
+        listed = self.listed(key)
+        if listed is not None:
+            names = [each.name for each in listed]
         else:
             names = sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
             stray = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
@@ -159,16 +166,26 @@ class _DatasetCheck:
             raise self.error(key, f"no images in {_locate(root)}; sub-folders are not searched")
         return names
 
-    def read_meta_info_file(self, key: str) -> list[str]:
+    def listed(self, key: str) -> list[ListedImage] | None:
+        """Return what `meta_info_file` lists of a folder, that of the ground truths if there are two; else None."""
+        first = "dataroot_gt" if "dataroot_gt" in self.opt else "dataroot_lq"
+        if not self.opt.get("meta_info_file") or key != first:
+            return None
         path = Path(self.opt["meta_info_file"])
         if not path.is_file():
             raise self.error("meta_info_file", f"no such file: {_locate(path)}")
-        names = [line.strip().split(" ")[0] for line in self.read_lines("meta_info_file", path)]
-        for name in names:
-            if not _is_below(name):
-                raise self.error("meta_info_file", f"{path}: '{name}' is not a file below {self.opt[key]}; correct it")
-        paired = "dataroot_gt" in self.opt
-        return [self.name_lq(name) for name in names] if paired and key == "dataroot_lq" else names
+        try:
+            return read_meta_info(path)
+        except ValueError as error:
+            raise self.error("meta_info_file", str(error)) from error
+
+    def check_listed(self, key: str, sizes: Mapping[str, Size]) -> None:
+        """Refuse sizes in `meta_info_file` that images do not have."""
+        for each in (self.listed(key) or []) if not self.in_lmdb else []:
+            size = sizes.get(each.name)
+            if each.size and size and each.size != size:
+                told = f"{each.place} says {_format(each.size)}, but {each.name} is {_format(size)}; correct it"
+                raise self.error("meta_info_file", told)
 
     def read_lines(self, key: str, path: Path) -> list[str]:
         try:
@@ -188,7 +205,7 @@ class _DatasetCheck:
         sizes = {}
         for number, line in enumerate(self.read_lines(key, root / "meta_info.txt"), 1):
             match = _LMDB_LINE.match(line)
-            if match is None or not _is_below(match["key"]):
+            if match is None or not is_below(match["key"]):
                 raise self.error(key, f"{root}/meta_info.txt:{number}: '{line}' is not like 'name.png (480,480,3) 1'")
             sizes[match["key"]] = int(match["width"]), int(match["height"])
         if not sizes:
@@ -206,13 +223,11 @@ class _DatasetCheck:
         if missing:
             raise self.error(key, f"{root} lacks {first_names(missing)} of its meta_info.txt; make it again")
 
-    def name_lq(self, gt: str) -> str:
-        """Return the name of the LQ image of a GT image, as BasicSR forms it."""
-        template = "{}" if self.in_lmdb else self.opt.get("filename_tmpl", "{}")
-        return f"{template.format(Path(gt).stem)}{Path(gt).suffix}"
-
     def pair(self, gt: Iterable[str], lq: Iterable[str]) -> list[tuple[str, str]]:
-        pairs, found = [(name, self.name_lq(name)) for name in gt], set(lq)
+        gt, found = list(gt), set(lq)
+        template = "{}" if self.in_lmdb else self.opt.get("filename_tmpl", "{}")
+        matched = match_inputs(gt, found, template).items()
+        pairs = [(name, partner or template.format(Path(name).stem) + Path(name).suffix) for name, partner in matched]
         hint = "" if self.in_lmdb else f"; correct filename_tmpl '{self.opt.get('filename_tmpl', '{}')}' or the folders"
         lonely = [f"{partner} for {name}" for name, partner in pairs if partner not in found]
         if lonely:
@@ -220,7 +235,7 @@ class _DatasetCheck:
                 "dataroot_lq", f"GT without LQ: no {first_names(lonely)} in {self.opt['dataroot_lq']}{hint}"
             )
         lonely = sorted(found - {partner for _, partner in pairs})
-        if lonely:
+        if lonely and not self.opt.get("meta_info_file"):
             raise self.error("dataroot_gt", f"LQ without GT: none for {first_names(lonely)}{hint}")
         return pairs
 
@@ -310,11 +325,6 @@ def _has_end(path: Path) -> bool:
         end = next((end for start, end in END_OF_IMAGE.items() if head.startswith(start)), b"")
         file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
         return end in file.read() or end in path.read_bytes()
-
-
-def _is_below(name: str) -> bool:
-    """Return whether a listed name stays in its folder or one below it; results are named after it, too."""
-    return all(can_name_file(part) for part in name.split("/"))
 
 
 def _fits_exactly(gt: Size, lq: Size, scale: int) -> bool:

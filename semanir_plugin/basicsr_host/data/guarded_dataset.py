@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -54,6 +55,13 @@ class GuardedDataset(Dataset[dict[str, Any]]):
         """Close what was opened to read from; the next read opens it again."""
         if hasattr(self.dataset, "file_client"):
             self.dataset.file_client = None
+
+    def inputs(self) -> list[str]:
+        """Return the file of each sample's input; none of a dataset that lists no files, or several for a sample."""
+        paths = getattr(self.dataset, "paths", None)
+        entries = paths if isinstance(paths, list) else []
+        named = [entry.get("lq_path") if isinstance(entry, dict) else entry for entry in entries]
+        return [str(each) for each in named if isinstance(each, str | Path)]
 
     def describe(self, index: int) -> str:
         """Return the files of a sample, or its number where the dataset does not list them."""

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run
+from semanir_plugin.basicsr_host.engine.result_names import check_result_names
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
     RunArguments,
@@ -45,6 +46,7 @@ def test(args: RunArguments) -> Scores:
     sets = [dataset_opt for _, dataset_opt in sorted(run.opt["datasets"].items())]
     loaders = [build_dataloader(build_guarded_dataset(each), each) for each in sets]
     model = build_run_model(run)
+    check_result_names(run.opt, model, [loader.dataset for loader in loaders])
     for loader in loaders:
         dry_run(model, loader.dataset.first_sample())
     _tell_weights(run, model)

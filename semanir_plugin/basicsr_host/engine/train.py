@@ -26,6 +26,7 @@ from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_proces
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run, dry_run_patch
 from semanir_plugin.basicsr_host.engine.log import quiet_threads
 from semanir_plugin.basicsr_host.engine.phases import Phase, plan_phases
+from semanir_plugin.basicsr_host.engine.result_names import check_result_names
 from semanir_plugin.basicsr_host.engine.resuming import resume
 from semanir_plugin.basicsr_host.engine.run import (
     Run,
@@ -73,6 +74,7 @@ def train(args: RunArguments) -> bool:
     model = build_run_model(run)
     datasets: list[Any] = [loader.dataset for loader in train_loaders]
     val_sets: list[Any] = [loader.dataset for loader in val_loaders]
+    check_result_names(run.opt, model, val_sets)
     if datasets:
         dry_run(model, datasets[0].first_sample(), scored=False)
     for dataset in val_sets:

@@ -71,7 +71,9 @@ class SharedValidation(SRModel):
     def _image_path(self, image_name: str, dataset_name: str, current_iter: int | str) -> str:
         folder = Path(self.opt["path"]["visualization"])
         if self.is_train:
-            return str(folder / image_name / f"{image_name}_{current_iter}.png")
+            several = len([phase for phase in self.opt["datasets"] if phase.startswith("val")]) > 1
+            named = f"{image_name}_{dataset_name}" if several else image_name
+            return str(folder / image_name / f"{named}_{current_iter}.png")
         return str(folder / dataset_name / f"{image_name}_{self.opt['val']['suffix'] or self.opt['name']}.png")
 
     def _take_scores(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import lmdb
 import numpy as np
@@ -436,3 +438,42 @@ def test_what_passes_can_be_read(options, lmdb_options):
         dataset = build_dataset(dataset_opt)
         for sample in (dataset[0], dataset[1]):
             assert sample["gt"].shape[-1] == 2 * sample["lq"].shape[-1]
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".bmp", ".webp"])
+def test_the_files_of_a_pair_may_have_different_suffixes(options, lq, suffix):
+    for path in list(lq.iterdir()):
+        image = cv2.imread(str(path))
+        path.unlink()
+        (lq / f"{path.stem}{suffix}").write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    opt = options("val")
+    check_datasets(opt)
+    dataset = build_dataset({**opt["datasets"]["val"], "phase": "val"})
+    assert [Path(pair["lq_path"]).name for pair in dataset.paths] == [f"a{suffix}", f"b{suffix}"]
+    assert len([dataset[index] for index in range(2)]) == 2
+
+
+def test_two_inputs_of_one_name_are_told(options, refused, lq):
+    image = cv2.imread(str(lq / "a.png"))
+    (lq / "a.png").unlink()
+    for suffix in (".bmp", ".webp"):
+        cv2.imwrite(str(lq / f"a{suffix}"), image)
+    refused(options(), "dataroot_lq", "GT without LQ: no a.png for a.png in")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("a.png (16,32,3)\n\n", "meta.txt:2: the line is blank; remove it"),
+        (
+            "a.png\nmy photo.png (16,32,3)\n",
+            "meta.txt:2: a name ends at the first space, so it is 'my'; rename the file",
+        ),
+        ("a.png (16,32,3)\nb.png (99,32,3)\n", "meta.txt:2 says 32x99, but b.png is "),
+        ("../a.png\n", "meta.txt:1: '../a.png' is not a file below the folder; correct it"),
+    ],
+)
+def test_lines_of_a_list_that_lie(options, refused, tmp_path, lines, told):
+    meta = tmp_path / "meta.txt"
+    meta.write_text(lines)
+    refused(options(meta_info_file=str(meta)), "meta_info_file", f"{tmp_path}/{told}")
