@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 import pickle
+from pathlib import Path
 
 import basicsr  # noqa: F401  # repaired on import
 import cv2
@@ -188,7 +189,7 @@ def test_datasets_share_an_lmdb_and_forked_processes_open_it_anew(tmp_path, stoc
     with pytest.raises(lmdb.Error, match="already open"):
         broken(path)
     del first
-    one, other = LmdbBackend([path], "gt"), LmdbBackend(path)
+    one, other = LmdbBackend([Path(path)], "gt"), LmdbBackend(path)
     assert one.get("a", "gt") == other.get("a", "default") == b"content"
     inherited = one._client["gt"]
     if (child := os.fork()) == 0:

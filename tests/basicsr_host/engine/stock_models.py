@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
 from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
@@ -35,6 +36,10 @@ def write_stock_data(folder: Path) -> None:
         for clip, frame in ((clip, frame) for clip in ("0001", "0002") for frame in range(1, 8)):
             write(folder / "vimeo" / side / "00001" / clip / f"im{frame}.png", 2 * size // 5)
     (folder / "REDS" / "list.txt").write_text("000 100 (160,160,3)\n001 100 (160,160,3)\n")
+    names = [f"001/{frame:08d}" for frame in range(100)]
+    for side in ("gt", "lq"):
+        clips = str(folder / "REDS" / side)
+        make_lmdb_from_imgs(clips, f"{clips}.lmdb", [f"{name}.png" for name in names], names)
     (folder / "vimeo" / "list.txt").write_text("00001/0001 7 (64,64,3)\n00001/0002 7 (64,64,3)\n")
     write_sr_pairs(sorted((folder / "pairs" / "lq").iterdir()), folder / "faces", 1, lmdb=True)
 
@@ -121,6 +126,10 @@ REDS = {
     **{"dataroot_flow": None, "meta_info_file": "REDS/list.txt", "val_partition": "REDS4", "num_frame": 3},
     **{**DISK, "gt_size": 64, "interval_list": [1], "random_reverse": True, **LOADER},
 }
+REDS_LMDB = {
+    **{**REDS, "dataroot_gt": "REDS/gt.lmdb", "dataroot_lq": "REDS/lq.lmdb", "io_backend": {"type": "lmdb"}},
+    "num_worker_per_gpu": 1,
+}
 REDS4 = {
     **{"name": "REDS4", "type": "VideoTestDataset", "dataroot_gt": "REDS4/gt", "dataroot_lq": "REDS4/lq", **DISK},
     **{"cache_data": False, "num_frame": 3, "padding": "reflection_circle"},
@@ -176,7 +185,7 @@ STOCK: dict[str, Options] = {
         "EDVRModel",
         EDVR,
         {"tsa_iter": 4, "dcn_lr_mul": 0.5},
-        datasets={"train": REDS, "val": REDS4, "val_duf": DUF_TEST},
+        datasets={"train": REDS_LMDB, "val": REDS4, "val_duf": DUF_TEST},
     ),
     "VideoGANModel": training("VideoGANModel", EDVR, AGAINST, datasets={"train": REDS, "val": REDS4}, network_d=JUDGE),
     "VideoRecurrentModel": training(

@@ -47,6 +47,7 @@ def folder(options, stock_data, tmp_path, monkeypatch):
     [
         ("SRGANModel", {"network_d": None}, "SRGANModel cannot be built: it needs 'network_d', which is missing"),
         ("EDVRModel", {"datasets:train:meta_info_file": "x.txt"}, "REDSDataset cannot be built: no such file: x.txt"),
+        ("VideoRecurrentModel", {"datasets:train:gt_size": 128}, "more than 32 pixels a side, not 32 x 32"),
         ("VideoRecurrentModel", {"network_g:spynet_path": "a/spynet.pth"}, "built: no such file: a/spynet.pth"),
         (
             "RealESRNetModel",

@@ -8,12 +8,16 @@ from typing import Any
 
 import torch
 from basicsr.archs.basicvsrpp_arch import BasicVSRPlusPlus
+from basicsr.archs.spynet_arch import SpyNet
 from torch import Tensor
 
 from semanir_plugin.basicsr_host.compat.imports import swapped
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+from semanir_plugin.errors import UserError
 
 __all__ = ["REPAIRS"]
+
+SPYNET_LEAST = 32  # halved five times, of which the smallest is halved again
 
 _init_basicvsrpp = inspect.unwrap(BasicVSRPlusPlus.__init__)
 
@@ -36,7 +40,26 @@ def forward_on_any_device(self: Any, lqs: Tensor) -> Any:
     return _forward_basicvsrpp(self, lqs)
 
 
+_forward_spynet = inspect.unwrap(SpyNet.forward)
+
+
+@functools.wraps(_forward_spynet)
+def forward_of_size(self: Any, ref: Tensor, supp: Tensor) -> Tensor:
+    """`SpyNet` makes frames of 32 pixels and less into ones without any, of which interpolation dies.
+
+    Raises:
+        UserError: The frames are as small as that.
+    """
+    height, width = ref.shape[-2:]
+    if min(height, width) <= SPYNET_LEAST:
+        message = f"SpyNet needs frames of more than {SPYNET_LEAST} pixels a side, not {height} x {width}"
+        raise UserError(f"{message}; use larger patches (gt_size) or frames")
+    flow: Tensor = _forward_spynet(self, ref, supp)
+    return flow
+
+
 REPAIRS: tuple[Repair, ...] = (
+    (SpyNet, "forward", forward_of_size),
     (BasicVSRPlusPlus, "__init__", init_with_alignment),
     (BasicVSRPlusPlus, "forward", forward_on_any_device),
 )

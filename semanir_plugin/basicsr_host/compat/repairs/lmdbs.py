@@ -24,7 +24,8 @@ def open_lmdbs(self: Any, db_paths: str | list[str], client_keys: str | list[str
 
     lmdb refuses to open an LMDB twice. Here datasets share it; workers close what they inherited and open it anew.
     """
-    self.db_paths, keys = ([each] if isinstance(each, str) else list(each) for each in (db_paths, client_keys))
+    paths, keys = (list(each) if isinstance(each, list | tuple) else [each] for each in (db_paths, client_keys))
+    self.db_paths = [str(path) for path in paths]  # datasets of clips have them as Path
     self._options = {"readonly": True, "lock": False, "readahead": False, **options}
     self._process = os.getpid()
     self._client = {key: _open_lmdb(path, self._options) for key, path in zip(keys, self.db_paths, strict=True)}
