@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import basicsr  # noqa: F401  # repaired on import
 import pytest
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from basicsr.archs import build_network, stylegan2_arch
 from basicsr.losses import basic_loss, build_loss
 from basicsr.models import realesrgan_model
+from basicsr.models.hifacegan_model import HiFaceGANModel
 from basicsr.models.realesrnet_model import RealESRNetModel
 from basicsr.utils.img_process_util import USMSharp, filter2D
 
@@ -113,3 +115,22 @@ def test_resampling_of_stylegan2_is_a_convolution(up, down):
     padded = F.pad(spread, (2, 1, 2, 1))
     expected = F.conv2d(padded, kernel.flip(0, 1).expand(3, 1, 4, 4), groups=3)[..., ::down, ::down]
     torch.testing.assert_close(stylegan2_arch.upfirdn2d(x, kernel, up, down, (2, 1)), expected)
+
+
+@pytest.mark.parametrize("distributed", [False, True])
+def test_hifacegan_validates_as_others(distributed):
+    class Pairs(torch.utils.data.Dataset):
+        opt = {"name": "faces"}
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return {"lq": torch.full((3, 8, 8), 0.5), "gt": torch.full((3, 8, 8), 0.4), "lq_path": f"{index}.png"}
+
+    model = HiFaceGANModel.__new__(HiFaceGANModel)
+    model.opt = {"dist": distributed, "rank": 0, "network_g": {"type": "HiFaceGAN"}}
+    model.opt["val"] = {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}}
+    model.net_g, model.device = torch.nn.Identity(), torch.device("cpu")
+    model.validation(torch.utils.data.DataLoader(Pairs()), 1, None)
+    assert model.metric_results["psnr"] == pytest.approx(-20 * math.log10(26 / 255))

@@ -11,6 +11,7 @@ from semanir_plugin.basicsr_host.compat.repairs import (
     architectures,
     checkpoints,
     downloads,
+    hifacegan,
     image_files,
     lmdbs,
     lookups,
@@ -48,6 +49,7 @@ MODULES = (
     tracking,
     real_world,
     stylegan2,
+    hifacegan,
     video,
     scripts,
 )

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from basicsr.models.base_model import BaseModel
-from basicsr.models.hifacegan_model import HiFaceGANModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor
@@ -117,21 +116,7 @@ def _expand(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
-_init_hifacegan = inspect.unwrap(HiFaceGANModel.init_training_settings)
-
-
-@functools.wraps(_init_hifacegan)
-def init_with_discriminator(self: Any) -> None:
-    """`HiFaceGANModel` never loads its discriminator: every resume began with a new one."""
-    _init_hifacegan(self)
-    paths = self.opt["path"]
-    if paths.get("pretrain_network_d"):
-        strict, key = paths.get("strict_load_d", True), paths.get("param_key_d", "params")
-        self.load_network(self.net_d, paths["pretrain_network_d"], strict, key)
-
-
 REPAIRS: tuple[Repair, ...] = (
     (BaseModel, "training_state", training_state),
     (BaseModel, "resume_training", resume_training),
-    (HiFaceGANModel, "init_training_settings", init_with_discriminator),
 )
