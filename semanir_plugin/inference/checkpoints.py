@@ -22,6 +22,7 @@ from semanir_plugin import __version__
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.safe_loading import load_checkpoint
+from semanir_plugin.inference.weight_names import unwrap_names
 
 __all__ = [
     "FORMAT",
@@ -105,13 +106,19 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a safetensors file, or a damaged one; download or save it again") from error
 
 
-def select_weights(checkpoint: Any, param_key: str | None, path: str | Path) -> dict[str, Any]:
-    """Return the weights under `param_key`, or a checkpoint of bare weights whole, without wrappers' prefixes.
+def select_weights(
+    checkpoint: Any,
+    param_key: str | None,
+    path: str | Path,
+    *,
+    cure: str = "set path.param_key_g to the entry with the weights, or to ~ if they lie at the top",
+) -> dict[str, Any]:
+    """Return the weights under `param_key`, or a checkpoint of bare weights whole, by names as of `unwrap_names`.
 
     'params' does for a missing 'params_ema', and 'state_dict' for either.
 
     Raises:
-        UserError: There are none.
+        UserError: There are none, for which `cure` is the advice, or they are no weights by name.
     """
     state, key = checkpoint, param_key
     if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
@@ -122,13 +129,12 @@ def select_weights(checkpoint: Any, param_key: str | None, path: str | Path) -> 
             key = "state_dict"
         state = checkpoint.get(key)
     if not isinstance(state, Mapping):
-        held = first_names(list(checkpoint)) if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
-        raise UserError(
-            f"{path}: holds no weights under '{param_key}', but {held}; "
-            "set path.param_key_g to the entry with the weights, or to ~ if they lie at the top"
-        )
+        names = [str(each) for each in checkpoint] if isinstance(checkpoint, Mapping) else []
+        held = first_names(names) if names else f"a {type(checkpoint).__name__}"
+        raise UserError(f"{path}: holds no weights under '{param_key}', but {held}; {cure}")
     _logger.info(f"Loading {path}, param key: [{key}].")
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    lightning = key == "state_dict" and "pytorch-lightning_version" in checkpoint
+    return unwrap_names(state, path, lightning=lightning)
 
 
 def fit_weights(
@@ -136,14 +142,38 @@ def fit_weights(
 ) -> None:
     """Load weights into a network.
 
+    Args:
+        net: The network.
+        state: Weights by name.
+        path: The file, for messages.
+        strict: Whether every weight must be there, and no other; else at least one must.
+        cure: Advice where they do not fit.
+
     Raises:
-        UserError: They do not fit; `cure` is the advice in the message.
+        UserError: They do not fit, or are of a kind that cannot be copied.
     """
+    own = net.state_dict()
+    for name in own.keys() & state.keys():
+        if kind := _strange_kind(state[name], own[name]):
+            raise UserError(f"{path}: its '{name}' is {kind}; save plain weights")
+    if not strict and own and not any(name in own and own[name].shape == state[name].shape for name in state):
+        raise UserError(f"{path}: none of its weights fits {type(net).__name__} ({first_names(sorted(state))}); {cure}")
     try:
         net.load_state_dict(state, strict=strict)
     except RuntimeError as error:
         differences = _differences(net.state_dict(), state)
         raise UserError(f"{path} does not fit {type(net).__name__}: {differences}; {cure}") from error
+
+
+def _strange_kind(loaded: torch.Tensor, own: torch.Tensor) -> str | None:
+    """Return what a loaded weight is that cannot be copied into one of the network; None if it can."""
+    if loaded.is_meta:
+        return "without values (on the device 'meta')"
+    if loaded.is_quantized:
+        return "quantised"
+    if loaded.layout != torch.strided:
+        return "sparse"
+    return "complex" if loaded.is_complex() and not own.is_complex() else None
 
 
 def _are_weights(checkpoint: Any) -> bool:

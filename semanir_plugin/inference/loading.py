@@ -95,7 +95,7 @@ def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[dict[str, Any]
         path = _only_weights(path)
     checkpoint = read_checkpoint(path)
     entry = _best_entry(checkpoint)
-    weights = select_weights(checkpoint, entry, path)
+    weights = select_weights(checkpoint, entry, path, cure="name a file that has some")
     return dict(options) if options else _find_options(checkpoint, weights, path), path, entry, weights
 
 

@@ -158,3 +158,10 @@ def test_weights_of_ours_still_load(sr_data):
     folder = str(sr_data / "val" / "LR_bicubic_X4")
     assert main(["restore", folder, "-o", "out", "--model", "ours.pth"]) == 0
     assert len(list(Path("out").iterdir())) == 2
+
+
+def test_an_empty_variable_trusts_nothing(monkeypatch):
+    monkeypatch.setenv("SEMANIR_UNPICKLE", "")
+    with pytest.raises(UserError, match="cannot be opened") as refused:
+        load_checkpoint("")
+    assert "executed" not in str(refused.value)

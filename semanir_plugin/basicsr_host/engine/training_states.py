@@ -37,7 +37,7 @@ def load_resume_state(run: Run) -> dict[str, Any] | None:
     if path is None:
         return None
     state = _read_state(path)
-    _point_at_networks(opt, state["iter"])
+    _point_at_networks(opt, state["iter"], Path(path))
     run.logger.info(f"Resuming from {path}, iteration {state['iter']:,}.")
     return state
 
@@ -49,7 +49,7 @@ def _newest_whole(run: Run) -> Path | None:
         try:
             path = _states(run.opt) / f"{iteration}.state"
             _read_state(path)
-            for network in _networks(run.opt, iteration).values():
+            for network in _networks(run.opt, iteration, path).values():
                 load_checkpoint(network)
             return path
         except UserError as error:
@@ -69,17 +69,27 @@ def _read_state(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def _networks(opt: dict[str, Any], iteration: int) -> dict[str, Path]:
-    """Return the files of the networks, by their keys in the options, as they were at an iteration."""
+def _networks(opt: dict[str, Any], iteration: int, state: Path) -> dict[str, Path]:
+    """Return the files of the networks, by their keys in the options, as they were at an iteration.
+
+    They lie beside the training state, in the folder of its experiment, which need not be this one.
+    """
+    models = state.parent.with_name("models")
     ignored = opt["path"].get("ignore_resume_networks") or []
     keys = [key for key in opt if key.startswith("network_") and key not in ignored]
-    return {key: Path(opt["path"]["models"], f"net_{key.removeprefix('network_')}_{iteration}.pth") for key in keys}
+    return {key: models / f"net_{key.removeprefix('network_')}_{iteration}.pth" for key in keys}
 
 
-def _point_at_networks(opt: dict[str, Any], iteration: int) -> None:
-    """Set the options so that networks are loaded from an iteration, whatever `pretrain_network_*` says."""
+def _point_at_networks(opt: dict[str, Any], iteration: int, state: Path) -> None:
+    """Set the options so that networks are loaded from an iteration, whatever `pretrain_network_*` says.
+
+    Raises:
+        UserError: One is missing.
+    """
     paths = opt["path"]
-    for key, path in _networks(opt, iteration).items():
+    for key, path in _networks(opt, iteration, state).items():
+        if not path.is_file():
+            raise UserError(f"{state} was saved with {path}, which is not there; put it back, or name another state")
         label = key.removeprefix("network_")
         paths[f"pretrain_{key}"] = str(path)
         paths[f"param_key_{label}"] = "params"  # the average has its own entry in the file, and is loaded from there

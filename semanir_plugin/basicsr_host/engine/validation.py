@@ -122,6 +122,9 @@ class _Validation:
         path.check_keys(known_keys(PathOptions) | of_networks.keys() | self.keys.of("path"))
         path.read(PathOptions)
         path.check_values({key: hint for key, hint in of_networks.items() if path.values.get(key) is not None})
+        for key in path.values:
+            if key.startswith(("pretrain_network", "resume_state")) and path.values[key] == "":
+                path.report(f"{key} is empty: name a file, or remove it", at=key)
 
     def _check_train(self) -> None:
         train = self.top.sub("train")

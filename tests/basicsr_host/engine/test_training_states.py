@@ -214,3 +214,32 @@ def test_generators_are_those_of_the_iteration(sr_data, monkeypatch):
     assert train(sr_data, "--auto_resume", train__total_iter=3) == 0
     assert drawn[3:] == drawn[2:3]
     assert len({number for _, *numbers in drawn[:3] for number in numbers}) == 9
+
+
+def test_a_training_goes_on_from_a_state_of_another_experiment(sr_data):
+    assert train(sr_data, name="whole", manual_seed=7) == 0
+    assert train(sr_data, name="first", manual_seed=7, train__total_iter=2) == 0
+    state = Path("experiments", "first", "training_states", "2.state")
+    assert train(sr_data, name="second", manual_seed=7, path__resume_state=state) == 0
+    assert same_weights(network(3, Path("experiments", "second")), network(3, Path("experiments", "whole")))
+
+
+def test_a_state_without_its_networks_is_told(sr_data, capsys):
+    assert train(sr_data, name="first") == 0
+    state, weights = Path("experiments/first/training_states/2.state"), Path("experiments/first/models/net_g_2.pth")
+    weights.unlink()
+    assert train(sr_data, name="second", path__resume_state=state) == 2
+    told = f"{state} was saved with {weights}, which is not there; put it back, or name another state"
+    assert told in last_line(capsys)
+
+
+@pytest.mark.parametrize("key", ["pretrain_network_g", "resume_state"])
+def test_an_empty_name_is_no_file(sr_data, key, capsys):
+    assert train(sr_data, **{f"path__{key}": "''"}) == 2
+    assert f"path: {key} is empty: name a file, or remove it" in capsys.readouterr().err
+
+
+def test_weights_of_which_none_fits_are_not_trained_on(sr_data, capsys):
+    torch.save({"params": {"nothing": torch.zeros(1)}}, "other.pth")
+    assert train(sr_data, path__pretrain_network_g="other.pth", path__strict_load_g="false") == 2
+    assert "other.pth: none of its weights fits SemanIR (nothing); check network_g" in last_line(capsys)

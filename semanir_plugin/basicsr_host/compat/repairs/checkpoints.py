@@ -41,7 +41,7 @@ def load_network(
         state = translate(state)
     if not strict:
         self._print_different_keys_loading(net, state, strict)  # sets aside what differs in shape
-    cure = "check network_g, or set path.strict_load_g: false to load what fits"
+    cure = "check network_g" + (", or set path.strict_load_g: false to load what fits" if strict else "")
     fit_weights(net, state, load_path, strict=strict, cure=cure)
     if strict and isinstance(checkpoint, Mapping):
         _tell_other_img_size(checkpoint.get("network_g"), self.opt.get("network_g"), load_path)
