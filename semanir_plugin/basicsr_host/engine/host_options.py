@@ -15,9 +15,11 @@ from semanir_plugin.schema.values import Count, FromZero, Hint, NonNegative, Pos
 __all__ = [
     "DATASETS",
     "DATASET_HINTS",
+    "DEGRADATIONS",
     "LOSS_HINTS",
     "METRIC_HINTS",
     "MODEL_HINTS",
+    "NEEDED",
     "NETWORK_HINTS",
     "OPTIMIZER_HINTS",
     "SAMPLING_MODELS",
@@ -105,6 +107,23 @@ MODEL_HINTS: dict[str, dict[str, Hint]] = {
         "mixing_prob": Share,
     },
 }
+
+DEGRADATIONS: frozenset[str] = frozenset(MODEL_HINTS[""]) - {
+    *("queue_size", "high_order_degradation"),
+    *("l1_gt_usm", "percep_gt_usm", "gan_gt_usm"),
+} | {"gt_size"}
+"""Keys of the top level that models look up which degrade their images themselves."""
+
+NEEDED: dict[str, frozenset[str]] = {
+    "": frozenset({"network_d", "l1_gt_usm", "percep_gt_usm", "gan_gt_usm"}),
+    "train": frozenset(
+        {
+            *("optim_g", "optim_d", "scheduler", "gan_opt", "r1_reg_weight", "path_reg_weight", "path_batch_shrink"),
+            *("net_g_reg_every", "net_d_reg_every", "mixing_prob"),
+        }
+    ),
+}
+"""Keys that models look up without a default as they train, by section."""
 
 SAMPLING_MODELS = {"StyleGAN2Model"}
 """Models that are validated and tested by images that they make of noise, and need no set for it."""

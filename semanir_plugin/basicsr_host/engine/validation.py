@@ -72,7 +72,7 @@ class _Validation:
     def check_all(self) -> None:
         top = self.top
         self._check_section(top, RunOptions, owner=self.keys.model.__name__)
-        top.require("network_g")
+        top.require("network_g", *self._needed())
         scale = top.values.get("scale")
         for key in self.networks:
             section = top.sub(key)
@@ -83,6 +83,13 @@ class _Validation:
         self._check_train()
         self._check_val()
         self._check_logger()
+
+    def _needed(self) -> list[str]:
+        """Return the keys of the top level without which the model cannot train."""
+        degrades = self.top.sub("datasets").sub("train").values.get("type") == "RealESRGANDataset"
+        degrades &= self.top.values.get("high_order_degradation") is not False
+        needed = host_options.NEEDED[""] | (host_options.DEGRADATIONS if degrades else set())
+        return sorted(needed & self.keys.of("")) if self.is_train else []
 
     def _check_section(self, section: Section, engine: type, *, owner: str | None = None) -> dict[type, Any]:
         """Check a section that the engine and the model read; return the options by declaration, None if wrong."""
@@ -134,7 +141,9 @@ class _Validation:
         if not read:
             return
         if self.is_train:
-            train.require(*sorted({"optim_g", "scheduler"} & self.keys.of("train")))
+            train.require(*sorted(host_options.NEEDED["train"] & self.keys.of("train")))
+            if train.values.get("ldl_opt") and not train.values.get("ema_decay"):
+                train.report("ldl_opt compares with the average of the weights: set ema_decay", at="ldl_opt")
         optimizers = [self._build_optimizer(train.sub(key)) for key in _of_kind(train, "optim_", prefix=True)]
         for key in self.keys.of("train") & set(_of_kind(train, "_opt")):
             _check_loss(train.sub(key))

@@ -238,7 +238,7 @@ REALESRGAN = {
     **LOADER,
 }
 USM = {"l1_gt_usm": True, "percep_gt_usm": True, "gan_gt_usm": False, "high_order_degradation": True}
-REAL = {"second_blur_prob": 0.8, "queue_size": 180, **noise(""), **noise("2")}
+REAL = {"second_blur_prob": 0.8, "gt_size": 256, "queue_size": 180, **noise(""), **noise("2")}
 GAN_TRAIN = {"optim_d": ADAM, "perceptual_opt": PERCEPTUAL, "gan_opt": GAN, "net_d_iters": 1, "net_d_init_iters": 0}
 
 

@@ -113,7 +113,7 @@ def noise(second: str) -> Options:
 REAL_DATA = {
     "train": {
         **{"name": "real", "type": "RealESRGANDataset", "dataroot_gt": "pairs/gt", "meta_info": "pairs/list.txt"},
-        **{**DISK, **degradations(""), **degradations("2"), "final_sinc_prob": 0.8, "gt_size": 64, **LOADER},
+        **{**DISK, **degradations(""), **degradations("2"), "final_sinc_prob": 0.8, **LOADER},
         "batch_size_per_gpu": 1,
     },
     "val": PAIRS,
@@ -160,7 +160,7 @@ ICONVSR = {**BASICVSR, "type": "IconVSR", "keyframe_stride": 3, "temporal_paddin
 
 FACES = {
     **{"name": "faces", "type": "FFHQDataset", "dataroot_gt": "faces/GT.lmdb", "io_backend": {"type": "lmdb"}},
-    **{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "use_hflip": True, **LOADER},
+    **{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], **LOADER},
 }
 STYLE = {"type": "StyleGAN2Generator", "out_size": 32, "num_style_feat": 8, "num_mlp": 2, "narrow": 0.02}
 STYLE_JUDGE = {"type": "StyleGAN2Discriminator", "out_size": 32, "narrow": 0.02, "stddev_group": 2}
