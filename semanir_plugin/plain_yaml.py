@@ -18,6 +18,7 @@ __all__ = ["Keys", "copy_options", "dump_yaml", "parse_yaml"]
 Keys = tuple[str, ...]
 
 _MAX_NODES = 100_000
+_MAX_DEPTH = 100  # far from Python's own limit, which libraries raise
 _MAX_INTEGER = 2**63  # which nothing takes, and which cannot always be printed
 _YAML_1_2_FLOAT = re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 _FLOAT_STARTS = list("-+.0123456789")
@@ -25,6 +26,15 @@ _FLOAT_STARTS = list("-+.0123456789")
 
 class _PlainLoader(yaml.SafeLoader):
     """YAML's safe loader, plus YAML 1.2's floats: `1e-4` is a number, not a string."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        _check_depth(self._depth, self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -82,8 +92,6 @@ def parse_yaml(text: str, locate: Callable[[int], str]) -> tuple[Any, dict[Keys,
         raise UserError(f"{locate(line)}: {error.problem}") from error
     except yaml.reader.ReaderError as error:
         raise UserError(f"{locate(text[: error.position].count(chr(10)) + 1)}: {error.reason}") from error
-    except RecursionError as error:
-        raise UserError(f"{locate(1)}: nested too deeply, or an alias that contains itself") from error
 
 
 def dump_yaml(data: Any) -> str:
@@ -103,8 +111,14 @@ def _marked(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
+def _check_depth(depth: int, mark: yaml.Mark) -> None:
+    if depth > _MAX_DEPTH:
+        raise yaml.MarkedYAMLError(problem="nested too deeply, or an alias that contains itself", problem_mark=mark)
+
+
 def _walk(node: yaml.Node, budget: list[int], keys: Keys = ()) -> Iterator[tuple[Keys, int]]:
     """Yield every key path with its line, entering aliases anew each time so that an alias bomb exhausts the budget."""
+    _check_depth(len(keys), node.start_mark)
     budget[0] -= 1
     if budget[0] < 0:
         raise _marked(f"more than {_MAX_NODES} values once the aliases are expanded", node)

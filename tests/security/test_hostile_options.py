@@ -51,7 +51,7 @@ HOSTILE = {
     "merges itself": "a: &a {<<: *a}",
     "deep lists": "a: " + "[" * 100_000,
     "deep sections": "a: " + "{a: " * 50_000,
-    "deep by lines": "\n".join(" " * i + "a:" for i in range(700)),
+    "deep by lines": "\n".join(" " * i + "a:" for i in range(150)),
     "sexagesimal": f"name: 1{':59' * 20_000}",
 }
 
