@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from basicsr.archs.discriminator_arch import VGGStyleDiscriminator
-from basicsr.archs.vgg_arch import VGGFeatureExtractor
 from basicsr.utils import img_process_util
 from torch import Tensor
 
@@ -17,19 +15,18 @@ from semanir_plugin.basicsr_host.compat.repairs.table import Repair, modules_wit
 __all__ = ["REPAIRS"]
 
 
-def taking_any_strides(forward: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any]:
-    """A discriminator, or a style loss, dies of a channels-last image: `view size is not compatible`.
+_judge = inspect.unwrap(VGGStyleDiscriminator.forward)
+
+
+@functools.wraps(_judge)
+def judge_any_strides(self: Any, x: Tensor) -> Tensor:
+    """`VGGStyleDiscriminator` dies of a channels-last image: `view size is not compatible`.
 
     SwinIR and other transformers return such, as their features are tokens; convolutions keep the strides up to where
     features are viewed.
     """
-    forward = inspect.unwrap(forward)
-
-    @functools.wraps(forward)
-    def wrapper(self: Any, x: Tensor) -> Any:
-        return forward(self, x.contiguous())
-
-    return wrapper
+    judgement: Tensor = _judge(self, x.contiguous())
+    return judgement
 
 
 _filter2d = inspect.unwrap(img_process_util.filter2D)
@@ -42,6 +39,6 @@ def filter_any_strides(img: Tensor, kernel: Tensor) -> Tensor:
 
 
 REPAIRS: tuple[Repair, ...] = (
-    *((cls, "forward", taking_any_strides(cls.forward)) for cls in (VGGStyleDiscriminator, VGGFeatureExtractor)),
+    (VGGStyleDiscriminator, "forward", judge_any_strides),
     *((module, "filter2D", filter_any_strides) for module in modules_with("filter2D")),
 )
