@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = ["UserError", "describe_unknown", "first_names", "near_match", "one_line", "printable"]
+
+
+_WHERE = re.compile(r"^ +.*\n", re.MULTILINE)
+"""A line of a traceback before the last, which says what was raised."""
 
 
 class UserError(Exception):
@@ -40,7 +45,13 @@ def describe_unknown(kind: str, name: str, known: Iterable[str], owner: str | No
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of any exception in one line, with its type where the message alone says little."""
+    """Return the message of any exception in one line, with its type where the message alone says little.
+
+    Of one that torch carried from another process with all of its traceback, the end of that is returned.
+    """
+    _, carried, trace = str(error).partition("\nOriginal Traceback ")
+    if carried:
+        return printable(_WHERE.split(trace)[-1].strip())
     message = printable(" ".join(str(error).split()))
     return message if isinstance(error, UserError | ValueError) and message else f"{type(error).__name__}: {message}"
 

@@ -12,6 +12,7 @@ from typing import Any
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 from torch.utils.data import DataLoader
 
+from semanir_plugin.basicsr_host.engine.loader_errors import ENLARGE, explain_loader_error
 from semanir_plugin.basicsr_host.engine.loader_workers import LoaderWorkers
 from semanir_plugin.errors import UserError
 
@@ -45,7 +46,7 @@ class Batches:
             reopen: Gives such a loader for another number of iterations that are done.
 
         Raises:
-            UserError: The death of workers is the `MOST`-th within `WITHIN` iterations.
+            UserError: The death of workers is the `MOST`-th within `WITHIN` iterations; they cannot hand over batches.
         """
         while True:
             try:
@@ -63,7 +64,7 @@ class Batches:
         if len(self.deaths) >= MOST:
             raise UserError(
                 f"workers of loaders died {MOST} times within {WITHIN:,} iterations (the last: {death}); if memory is "
-                "short, lower datasets.train.num_worker_per_gpu"
+                f"short, lower datasets.train.num_worker_per_gpu; if /dev/shm is (exit code -7), enlarge it: {ENLARGE}"
             )
         self.logger.warning(f"Iteration {done + 1:,}: {death}; new workers go on from here.")
 
@@ -87,6 +88,8 @@ def _fetch(loader: Any, opt: dict[str, Any]) -> Iterator[Any]:
             died = workers.end()
         if died:
             raise _DeadWorkersError(died) from error
+        if (explained := explain_loader_error(error)) is not None:
+            raise explained from error
         raise
 
 

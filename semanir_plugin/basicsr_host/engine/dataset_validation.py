@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from basicsr.utils.file_client import FileClient
@@ -112,7 +113,10 @@ class DatasetValidation:
 
     def _check_backend(self) -> None:
         if self.section.values.get("io_backend") is not None:
-            self.section.sub("io_backend").look_up("backend", FileClient._backends.items())
+            backend = self.section.sub("io_backend")
+            backend.look_up("backend", FileClient._backends.items())
+            if backend.values.get("type") == "memcached" and find_spec("mc") is None:
+                backend.report("memcached needs the package mc, which is not here: take disk or lmdb", at="type")
 
     def _check_sizes(self) -> None:
         scale = self.top.values.get("scale", self.section.values.get("scale"))

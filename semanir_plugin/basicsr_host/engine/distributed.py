@@ -106,7 +106,10 @@ def detecting_lost_processes() -> Iterator[None]:
     except RuntimeError as error:
         if not dist.is_initialized() or not (words := _LOST.search(str(error))):
             raise
-        cause = "another process of the run has failed, as it may have said, or did not answer in time"
+        cause = (
+            "another process of the run has failed, as it may have said, or did not answer in time: if a disk "
+            "is slow, or a validation long, raise dist_params.timeout, in minutes"
+        )
         raise LostProcessError(f"{cause} ({words[0].lower()})") from error
 
 

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import Any
 
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 __all__ = ["LoaderWorkers"]
@@ -122,7 +123,7 @@ class _Event:
 
 
 class _Queue(Queue):
-    """A queue that can be broken off where nothing is put into it from this side."""
+    """A queue that can be broken off where nothing is put into it from this side, and that loses nothing."""
 
     _broken_off = False
 
@@ -131,6 +132,11 @@ class _Queue(Queue):
         if self._thread is None:  # type: ignore[attr-defined]  # which feeds it
             self._broken_off = True
             self._writer.close()  # type: ignore[attr-defined]
+
+    def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None:
+        """Hand over the error in place of a batch: multiprocessing drops the batch, and its reader waits for ever."""
+        if isinstance(obj, tuple):
+            self.put((obj[0], ExceptionWrapper(where="as a worker of the loader handed over a batch")))
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put an object into the queue, or nothing where it is broken off."""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import basicsr  # noqa: F401  # repaired on import
@@ -13,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data import data_util, paired_image_dataset
+from basicsr.data.ffhq_dataset import FFHQDataset
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
+from basicsr.data.realesrgan_dataset import RealESRGANDataset
 from basicsr.models import lr_scheduler as host_schedulers
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import FileClient, imfrombytes
@@ -24,6 +28,7 @@ from torch import nn
 
 from semanir_plugin.basicsr_host.compat.repairs import REPAIRS, repair_host
 from semanir_plugin.errors import UserError
+from tests.basicsr_host.engine.stock_models import REAL_DATA, write_stock_data
 
 
 def options(tmp_path, **more):
@@ -163,6 +168,43 @@ def test_datasets_may_share_their_options(folders):
 
     folders["io_backend"]["type"] = "disk"
     assert first[0]["gt"].shape == second[0]["gt"].shape == (3, 32, 32)
+
+
+FFHQ = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "use_hflip": False}
+
+
+def real_options(tmp_path):
+    write_stock_data(tmp_path)
+    entry = {**REAL_DATA["train"], "dataroot_gt": str(tmp_path / "pairs" / "gt")}
+    return RealESRGANDataset, {**entry, "meta_info": str(tmp_path / "pairs" / "list.txt")}
+
+
+def ffhq_options(tmp_path):
+    cv2.imwrite(str(tmp_path / "00000000.png"), np.zeros((8, 8, 3), np.uint8))
+    return FFHQDataset, {**FFHQ, "dataroot_gt": str(tmp_path), "io_backend": {"type": "disk"}}
+
+
+@pytest.mark.parametrize("make", [ffhq_options, real_options])
+def test_a_file_that_cannot_be_read_is_told_at_once(tmp_path, monkeypatch, make):
+    dataset, opt = make(tmp_path)
+    module = sys.modules[dataset.__module__]
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("it waits, to read another"))
+    opened = dataset(opt)
+    for _ in range(2):  # the file client is its own again
+        assert torch.isfinite(opened[0]["gt"]).all()
+        opened.paths[1] = "absent.png"
+        with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+            opened[1]
+
+
+def test_the_host_waits_and_dies_of_another_error(tmp_path, monkeypatch):
+    _, opt = ffhq_options(tmp_path)
+    waits = []
+    host = inspect.unwrap(FFHQDataset.__getitem__)
+    monkeypatch.setattr(sys.modules[FFHQDataset.__module__].time, "sleep", waits.append)
+    with pytest.raises((UnboundLocalError, IndexError)):
+        host(FFHQDataset(opt), 1)
+    assert waits
 
 
 def test_dataset_on_lmdb_is_copied_after_use(tmp_path, stock):

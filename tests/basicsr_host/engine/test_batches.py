@@ -100,7 +100,7 @@ def test_too_many_deaths_end_the_training_with_all_before_saved(sr_data, straigh
     *_, before, last = capsys.readouterr().err.splitlines()
     assert re.match(
         r"basicsr train: workers of loaders died 2 times within 1,000 iterations \(the last: .*\); if "
-        r"memory is short, lower datasets\.train\.num_worker_per_gpu$",
+        r"memory is short, lower datasets\.train\.num_worker_per_gpu; if /dev/shm is \(exit code -7\), enlarge it: .*$",
         last,
     )
     done = re.search(r"Iteration (\d+) is saved, --auto_resume goes on after it\.$", before)
@@ -189,7 +189,7 @@ HELD = {
         done,
     ),
     "the results'": lambda indices, results, done: (
-        DyingWhenRead(indices, 4, partial(lock_all, results)),
+        DyingWhenRead(indices, 4, results._wlock.acquire),
         results,
         done,
     ),
@@ -216,6 +216,50 @@ def test_what_a_dead_worker_held_keeps_nobody_waiting(sr_data, straight, monkeyp
     assert capsys.readouterr().err.count("died with exit code -9; new workers go on from here.") == 1
     assert same(network(), straight)
     assert not multiprocessing.active_children()
+
+
+def failing_with(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+NO_MEMORY = "unable to allocate shared memory(shm) for file </torch_5_7_0>: No space left on device (28)"
+
+
+NO_FILES = RuntimeError("received 0 items of ancdata")
+SHARE = "torch.UntypedStorage._new_using_fd_cpu"
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "told"),
+    [
+        (SHARE, RuntimeError(NO_MEMORY), "docker run --shm-size=8g"),
+        ("torch.UntypedStorage._share_fd_cpu_", RuntimeError(NO_MEMORY), "docker run --shm-size=8g"),  # in a thread
+        (
+            "semanir_plugin.basicsr_host.engine.loader_workers._Queue",
+            OSError(28, "No space"),
+            "docker run --shm-size=8g",
+        ),
+        (SHARE, OSError(24, "Too many open files"), "(ulimit -n 65536)"),
+        ("multiprocessing.resource_sharer.DupFd.detach", NO_FILES, "(ulimit -n 65536)"),  # in the training
+    ],
+)
+def test_limits_of_the_machine_are_told_with_their_cure(sr_data, monkeypatch, capsys, what, error, told):
+    monkeypatch.setattr(what, failing_with(error))
+    assert train(sr_data) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert told in line
+    assert "or lower datasets.train.num_worker_per_gpu; 0 needs none of it" in line
+    assert len(line) < 250
+
+
+def test_another_error_of_a_worker_is_its_last_line(sr_data, monkeypatch, capsys):
+    monkeypatch.setattr("torch.UntypedStorage._new_using_fd_cpu", failing_with(RuntimeError("it is so")))
+    assert train(sr_data) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "basicsr train: failed with RuntimeError: it is so (--debug shows where)"
 
 
 def test_what_is_no_death_is_not_mended(sr_data, monkeypatch, capsys):

@@ -188,6 +188,7 @@ UNKNOWN_NAMES = {
     "model_type=swinirmodel": "unknown model 'swinirmodel'; did you mean 'SwinIRModel'?",
     "network_g:type=SwinTR": "network_g: unknown architecture 'SwinTR'; did you mean 'SwinIR'?",
     "datasets:val:type=PairedImage": "datasets:val: unknown dataset 'PairedImage'; did you mean 'PairedImageDataset'?",
+    "datasets:val:io_backend:type=memcached": "datasets:val:io_backend: memcached needs the package mc, which is not",
     "datasets:val:io_backend:type=disc": "datasets:val:io_backend: unknown backend 'disc'; did you mean 'disk'?",
     "datasets:vall={}": "datasets: unknown phase 'vall'; training knows train, val and val_*",
     "datasets:test_1={}": "datasets: unknown phase 'test_1'",

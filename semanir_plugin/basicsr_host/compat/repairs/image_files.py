@@ -75,7 +75,6 @@ def opening_first(getitem: Callable[[Any, int], Any]) -> Callable[[Any, int], An
     A copy made before, which shares the options, then dies of `KeyError: 'type'`. Opening the client beforehand, from a
     copy of the options, leaves them whole.
     """
-    getitem = inspect.unwrap(getitem)
 
     @functools.wraps(getitem)
     def wrapper(self: Any, index: int) -> Any:
@@ -87,6 +86,44 @@ def opening_first(getitem: Callable[[Any, int], Any]) -> Callable[[Any, int], An
     return wrapper
 
 
+class _Content:
+    """A file client that gives the content of one file, whichever is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def get(self, *which: str) -> bytes:
+        return self.content
+
+
+# Datasets that try again, and the keys of their LMDBs.
+RETRYING: dict[str, tuple[str, ...]] = {"FFHQDataset": (), "RealESRGANDataset": ("gt",)}
+
+
+def reading_once(getitem: Callable[[Any, int], Any], *client_key: str) -> Callable[[Any, int], Any]:
+    """`FFHQDataset` and `RealESRGANDataset` sleep a second where a file cannot be read, and take another, three times.
+
+    So a missing folder took minutes, and was an UnboundLocalError; another is drawn unseeded, and may be past the end.
+    """
+
+    @functools.wraps(getitem)
+    def wrapper(self: Any, index: int) -> Any:
+        client = self.file_client
+        self.file_client = _Content(client.get(self.paths[index], *client_key))
+        try:
+            return getitem(self, index)
+        finally:
+            self.file_client = client
+
+    return wrapper
+
+
+def _getitem(dataset: Any) -> Callable[[Any, int], Any]:
+    getitem = inspect.unwrap(dataset.__getitem__)
+    keys = RETRYING.get(dataset.__name__)
+    return opening_first(getitem if keys is None else reading_once(getitem, *keys))
+
+
 def _host_datasets() -> list[Any]:
     """Return the host's own dataset classes."""
     return [cls for _, cls in DATASET_REGISTRY if cls.__module__.startswith("basicsr.")]
@@ -95,5 +132,5 @@ def _host_datasets() -> list[Any]:
 REPAIRS: tuple[Repair, ...] = (
     (FileClient, "get", get_complete),
     *((module, "imfrombytes", decode_in_own_depth) for module in modules_with("imfrombytes")),
-    *((cls, "__getitem__", opening_first(cls.__getitem__)) for cls in _host_datasets()),
+    *((cls, "__getitem__", _getitem(cls)) for cls in _host_datasets()),
 )
