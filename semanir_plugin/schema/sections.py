@@ -103,6 +103,10 @@ class Section:
         """Add a problem of this section, placed at the line of one of its keys where `at` is given."""
         self.problems.add(self.file.where(self.keys if at is None else (*self.keys, at)), self._locate(message))
 
+    def warn(self, message: str, at: str) -> None:
+        """Add a warning, placed at the line of a key."""
+        self.problems.warnings.append(f"{self.file.where((*self.keys, at))}: {self._locate(message)}")
+
     def _locate(self, message: str) -> str:
         return ": ".join(filter(None, [":".join(self.keys), message]))
 
@@ -138,8 +142,7 @@ class Section:
             else:
                 near = near_match(key, known)
                 hint = f"; did you mean '{near}'?" if near else ""
-                message = self._locate(f"nothing reads the key '{key}'{f' of {owner}' if owner else ''}{hint}")
-                self.problems.warnings.append(f"{self.file.where((*self.keys, key))}: {message}")
+                self.warn(f"nothing reads the key '{key}'{f' of {owner}' if owner else ''}{hint}", at=key)
         return not unknown or not strict
 
     def require(self, *keys: str) -> bool:

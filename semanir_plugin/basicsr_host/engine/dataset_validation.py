@@ -51,6 +51,7 @@ class DatasetValidation:
         undeclared = (self.lookups - known) & hints.keys()
         section.check_values({key: hints[key] for key in undeclared if section.values.get(key) is not None})
         self._check_backend()
+        self._check_normalisation()
         self._check_sizes()
         self._check_workers()
 
@@ -110,6 +111,11 @@ class DatasetValidation:
             self.section.report(f"lists of folders need one entry for each, but {counts}", at=next(iter(lists)))
             return False
         return True
+
+    def _check_normalisation(self) -> None:
+        given = [key for key in ("mean", "std") if self.section.values.get(key) is not None]
+        if len(given) == 1:
+            self.section.report("mean and std need each other: give both, or none", at=given[0])
 
     def _check_backend(self) -> None:
         if self.section.values.get("io_backend") is not None:

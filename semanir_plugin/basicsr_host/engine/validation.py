@@ -155,6 +155,8 @@ class _Validation:
             for optimizer in filter(None, optimizers):
                 with train.sub("scheduler").reporting():
                     try_schedule(optimizer, train.values["scheduler"], total_iter=options.total_iter)
+        if options is not None and options.warmup_iter > options.total_iter:
+            train.warn(f"warmup_iter is more than total_iter {options.total_iter}: it does not end", at="warmup_iter")
         if self.is_train:
             self._check_accumulation(train)
 

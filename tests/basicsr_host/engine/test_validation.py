@@ -148,6 +148,11 @@ IGNORED = {
 }
 
 
+def test_a_warm_up_that_does_not_end_is_a_warning(recipe):
+    (warning,) = validate_options(apply_overrides(recipe, ["train:warmup_iter=600000"]), is_train=True)
+    assert warning == "--force_yml: train: warmup_iter is more than total_iter 500000: it does not end"
+
+
 def test_keys_that_the_host_ignores_are_warnings_all_in_one_run(recipe):
     warnings = validate_options(apply_overrides(recipe, IGNORED), is_train=True)
     assert len(warnings) == len(IGNORED)
@@ -168,7 +173,7 @@ def test_keys_that_the_host_ignores_are_warnings_all_in_one_run(recipe):
 UNKNOWN_KEYS = {
     "scal=2": "unknown key 'scal' of SemanIRModel; did you mean 'scale'?",
     "rank=2": "unknown key 'rank' of SemanIRModel",
-    "network_d={type: SwinIR}": "unknown key 'network_d' of SemanIRModel; did you mean 'network_g'?",
+    "network_d={type: SwinIR, img_size: 56}": "unknown key 'network_d' of SemanIRModel; did you mean 'network_g'?",
     "path:pretrain_networks_g=x": "path: unknown key 'pretrain_networks_g'; did you mean 'pretrain_network_g'?",
     "path:models=x": "path: unknown key 'models'",
     "path:pretrain_network_d=x": "path: unknown key 'pretrain_network_d'",
@@ -222,6 +227,17 @@ WRONG_VALUES = {
     "num_gpu=all": "num_gpu must be 'auto' or a whole number of at least 0",
     "train:total_iter=1.5": "train: total_iter must be a whole number",
     "train:total_iter=.inf": "train: total_iter must be a whole number",
+    "network_g:depths=[]": "network_g: depths is empty: give it an entry for each stage",
+    "network_g:depths=[6]": "network_g: depths and num_heads need an entry for each stage, but have depths 1 and num_",
+    "network_g:embed_dim=100": "network_g: embed_dim 100 is not a multiple of num_heads 6",
+    "network_g={type: SwinIR, upscale: 2, img_size: 8, window_size: 0.5}": "network_g: window_size must be a whole",
+    "network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, num_block: x}": "network_g: num_block must be",
+    "network_g={type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 4, input_size: 100}": "network_g: "
+    "VGGStyleDiscriminator cannot be built: ",
+    "network_g={type: SemanIR, upscale: 2, embed_dim: 9, depths: [1], num_heads: [2]}": "network_g: SemanIR cannot be",
+    "network_g={type: AST, embed_dim: 8, img_size: 100}": "network_g: AST cannot be built: img_size must be a multiple",
+    "datasets:train:mean=[0.5,0.5,0.5]": "datasets:train: mean and std need each other: give both, or none",
+    "datasets:val:std=[0.5,0.5,0.5]": "datasets:val: mean and std need each other: give both, or none",
     "train=5": "train must be a section of its own, not 5",
     "val:metrics:psnr=calculate_psnr": "val:metrics: psnr must be a section of its own",
     "val:metrics=sr_y_corp": "val: unknown protocol 'sr_y_corp'; did you mean 'sr_y_crop'",

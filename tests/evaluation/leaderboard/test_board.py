@@ -12,6 +12,7 @@ from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.board import read_board
 from semanir_plugin.option_files import apply_overrides, load_options
 
+NETWORK = {"type": "SwinIR", "upscale": 4, "img_size": 56}
 OPTIONS = {
     "name": "board",
     "task": "sr",
@@ -20,7 +21,7 @@ OPTIONS = {
     "models": {
         "Bicubic": {"classical": "bicubic"},
         "others": {"images": "results/others", "filename_tmpl": "{}_x4", "source": "a paper"},
-        "net": {"network_g": {"type": "SwinIR", "upscale": 4}, "checkpoint": "net.pth", "topk": None, "tile": 64},
+        "net": {"network_g": NETWORK, "checkpoint": "net.pth", "topk": None, "tile": 64},
     },
     "test_sets": {"Set5": {"gt": "photos"}, "Set14": {"gt": "photos"}},
     "published": ["SwinIR"],
@@ -103,6 +104,12 @@ def test_what_is_right_is_read(read, tmp_path):
             "models:net:network_g: unknown architecture 'SwinR'; did you mean 'SwinIR'",
         ),
         ("models:net:network_g:embed_dim=0", "models:net:network_g: embed_dim must be a whole number of at least 1"),
+        ("models:net:network_g:depths=[]", "models:net:network_g: depths is empty: give it an entry for each stage"),
+        ("models:net:network_g:num_heads=[1,1,1]", "models:net:network_g: depths and num_heads need an entry for each"),
+        (
+            "models:net:network_g:img_size=60",
+            r"board.yml:\d+: models:net:network_g: SwinIR cannot be built: RuntimeErr",
+        ),
         ("models:net:network_g:upscale=2", "upscale 2 is not the scale 4 of the datasets"),
         ("models:net:tile=big", "models:net: tile must be"),
         ("models:net:topk=0", "models:net: topk must be a whole number of at least 1"),
