@@ -272,7 +272,7 @@ def truncated(content):
         (b"", "is no image, or a damaged one"),
         (b"hello", "is no image"),
         (with_pillow(noise(3), "PDF"), "is no image"),
-        (with_pillow(noise(3), "ICO"), "is a ICO file; AVIF, BMP, .* are restored"),
+        (with_pillow(np.zeros((32, 32, 3), np.uint8), "ICO"), "is a ICO file; AVIF, BMP, .* are restored"),
         (with_pillow(Image.new("CMYK", (7, 5)), "JPEG"), "has pixels of kind CMYK; convert it to RGB"),
         (with_pillow(np.full(SIZE, 3, np.float32), "TIFF"), "has floats from 3 to 3; those in 0 to 1 are restored"),
         (with_tifffile(np.full(SIZE, np.nan, np.float32)), "has floats from nan to nan"),
