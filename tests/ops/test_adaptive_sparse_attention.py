@@ -104,8 +104,8 @@ def test_against_naive_in_output_and_gradients(backend, device, b, h, n, d, bias
 
 @pytest.mark.parametrize("backend", FAST)
 def test_large_windows(backend, device):
-    dtype = torch.bfloat16  # has the larger tiles: the interpreter takes its time
-    compare(backend, *inputs(device, 1, 1, 1024, 16, bias="table", regions=1, dtype=dtype), TOLERANCE[dtype])
+    dtype = torch.bfloat16  # has the larger tiles, of 64, which do not divide 20 x 20
+    compare(backend, *inputs(device, 1, 1, 400, 16, bias="table", regions=1, dtype=dtype), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("backend", FAST)
