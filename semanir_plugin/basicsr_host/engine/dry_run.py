@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel
+from basicsr.models.video_base_model import VideoBaseModel
+from basicsr.models.video_recurrent_model import VideoRecurrentModel
 
 from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, one_line
@@ -15,6 +17,8 @@ __all__ = ["dry_run", "dry_run_patch"]
 
 CROP = 64
 """Side of the LQ crop that is restored."""
+FRAMES = 7
+"""Frames of a clip that are restored by networks for any number: with fewer some cannot pad."""
 LARGEST_SCORED = 512
 """Side of the largest image that metrics are tried on; none needs a larger one."""
 
@@ -29,16 +33,18 @@ _CHANNEL_CURES = {  # by what the dataset gives
 def dry_run(model: Any, sample: Mapping[str, Any], *, scored: bool = True) -> None:
     """Restore a crop of a sample, compare sizes, and try the metrics or, of data to train on, the loss.
 
-    Models that are no SRModel, and samples without an LQ image, are left alone.
+    Models that are no SRModel, and samples without an LQ image, are left alone, as are clips to train on.
 
     Args:
         model: A built model.
-        sample: One sample of its data: `lq` and perhaps `gt`, (C, H, W).
+        sample: One sample of its data: `lq` and perhaps `gt`, (C, H, W), or (frames, C, H, W) for a video model.
         scored: Whether it is of data that metrics will score; else of data to train on.
 
     Raises:
         UserError: Something does not fit together.
     """
+    if scored and _is_clip(model, sample):
+        _try_clip(model, sample)
     if not _is_restored(model, sample):
         return
     training = model.is_train
@@ -66,6 +72,43 @@ def _try(model: Any, sample: Mapping[str, Any], *, scored: bool) -> None:
     elif truth is not None:
         _try_losses(model, truth)
     del model.lq, model.output
+
+
+def _is_clip(model: Any, sample: Mapping[str, Any]) -> bool:
+    """Return whether it is of a video model that is validated or tested."""
+    validated = isinstance(model, VideoBaseModel) and bool(model.opt.get("val"))
+    return validated and "lq" in sample and sample["lq"].ndim == 4
+
+
+def _try_clip(model: Any, sample: Mapping[str, Any]) -> None:
+    """Restore the beginning of a clip, compare numbers and sizes of frames, and try the metrics on the first."""
+    most = FRAMES if isinstance(model, VideoRecurrentModel) else None  # others take the number they are made for
+    lq = sample["lq"][None, :most, :, :CROP, :CROP]
+    try:
+        model.feed_data({"lq": lq})
+        model.test()
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"{lq.shape[1]} frames of {_shape(lq)}"
+        raise UserError(f"network_g cannot restore a clip of {what}: {one_line(error)}") from error
+    frames = _frames(model.output)
+    truths = _frames(sample["gt"])[:most] if "gt" in sample else None
+    if truths is not None and len(truths) != len(frames):
+        raise UserError(
+            f"network_g restores {len(frames)} frames of a sample that has {len(truths)}; take another type of "
+            "dataset, or set val.center_frame_only where it gives the frame in the middle"
+        )
+    model.output = frames[:1]
+    truth = None if truths is None else _truth_of_crop(model, {**sample, "gt": truths[0]}, lq[:, 0])
+    if Scorer.from_options(model.opt).names:
+        _try_metrics(model, sample, truth)
+    del model.lq, model.output
+
+
+def _frames(images: torch.Tensor) -> torch.Tensor:
+    """Return frames (n, C, H, W) of one image, or of a clip, with or without a batch around it."""
+    return images.reshape(-1, *images.shape[-3:])
 
 
 def _wrong_channels(model: Any, lq: torch.Tensor) -> str:

@@ -11,7 +11,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
 from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
-__all__ = ["STOCK", "write_pairs", "write_stock_data"]
+__all__ = ["REAL_DATA", "REDS4", "STOCK", "write_pairs", "write_stock_data"]
 
 Options = dict[str, Any]
 

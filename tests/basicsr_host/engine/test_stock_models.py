@@ -12,7 +12,7 @@ import yaml
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from semanir_plugin.cli import main
-from tests.basicsr_host.engine.stock_models import STOCK, write_stock_data
+from tests.basicsr_host.engine.stock_models import REDS4, STOCK, write_stock_data
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,9 @@ def stock_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stock_data")
     write_stock_data(folder)
     return folder
+
+
+NIQE = {"niqe": {"type": "calculate_niqe", "crop_border": 0}}
 
 
 def test_every_model_of_basicsr_is_trained_here():
@@ -53,6 +56,13 @@ def folder(options, stock_data, tmp_path, monkeypatch):
         ("VideoRecurrentGANModel", {"train:lr_flow": None}, "cannot be built: it needs 'lr_flow', which is missing"),
         ("EDVRModel", {"datasets:train:meta_info_file": "x.txt"}, "REDSDataset cannot be built: no such file: x.txt"),
         ("VideoRecurrentModel", {"datasets:train:gt_size": 128}, "more than 32 pixels a side, not 32 x 32"),
+        ("EDVRModel", {"network_g:num_frame": 5}, "network_g cannot restore a clip of 3 frames of 3 x 40 x 40: Runtim"),
+        (
+            "VideoRecurrentModel",
+            {"datasets:val": REDS4},
+            "network_g restores 3 frames of a sample that has 1; take",
+        ),
+        ("VideoRecurrentModel", {"val:metrics": NIQE}, "val.metrics cannot be computed: "),
         ("VideoRecurrentModel", {"network_g:spynet_path": "a/spynet.pth"}, "built: no such file: a/spynet.pth"),
         (
             "RealESRNetModel",
