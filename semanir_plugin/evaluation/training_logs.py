@@ -17,6 +17,7 @@ _PROGRESS = re.compile(r"\[epoch: *[\d,]+, iter: *([\d,]+), lr:\([^)]*\)\]")
 _NUMBER = r"(-?(?:nan|inf|\d+\.\d+(?:e[+-]\d+)?))\s"  # with what follows it: a log may end within a number
 _LOSS = re.compile(rf"\b(l_\w+): {_NUMBER}")
 _START = re.compile(r"iterations ([\d,]+) to [\d,]+\.$|Start training from epoch: \d+, iter: (\d+)")
+_UNDONE = re.compile(r"Iteration ([\d,]+) is yet to be validated\.$")
 _FREQUENCY = re.compile(r"^\s*val_freq: (\S+)$")
 _LAST = re.compile(r"^\s*total_iter: (\S+)$")
 _VALIDATION = re.compile(r"INFO: Validation (.+)$")
@@ -71,7 +72,7 @@ def read_run(path: Path) -> TrainingRun:
     files = _find_files(path)
     series: dict[str, dict[int, float]] = {}
     for file in files:
-        _add(series, list(_read_events(file) if _is_event_file(file) else _read_log(file)))
+        _add(series, *(_read_events(file) if _is_event_file(file) else _read_log(file)))
     if not any(series.values()):
         raise UserError(f"{path}: has no losses or validation scores; name the log of a training")
     return TrainingRun(_name(path), {name: dict(sorted(values.items())) for name, values in series.items() if values})
@@ -101,11 +102,14 @@ def _name(path: Path) -> str:
     return re.sub(r"^train_|_\d{8}_\d{6}$", "", path.stem)
 
 
-def _add(series: dict[str, dict[int, float]], points: list[Point]) -> None:
-    """Add the values of one file; the run resumed where it starts, so earlier values after that point are dropped."""
+def _add(series: dict[str, dict[int, float]], points: list[Point], first: int | None) -> None:
+    """Add the values of one file, whose first iteration, where it says so, is `first`; earlier values from there go.
+
+    A validation of the iteration before may come first, which a killed run had left undone.
+    """
     if not points:  # killed before it told anything
         return
-    start = min(iteration for _, iteration, _ in points)
+    start = min(iteration for _, iteration, _ in points) if first is None else first
     for values in series.values():
         for iteration in [each for each in values if each >= start]:
             del values[iteration]
@@ -113,32 +117,35 @@ def _add(series: dict[str, dict[int, float]], points: list[Point]) -> None:
         series.setdefault(name, {})[iteration] = value
 
 
-def _read_events(path: Path) -> Iterator[Point]:
+def _read_events(path: Path) -> tuple[list[Point], int | None]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.compat.proto.event_pb2 import SessionLog
 
     events = EventAccumulator(str(path), size_guidance={"scalars": 0})  # 0: all of them
     try:
         events.Reload()
     except Exception as error:  # of what it parses, tensorboard says little
         raise UserError(f"{path}: cannot be read as TensorBoard's events ({one_line(error)})") from error
-    for name in events.Tags()["scalars"]:
-        if name.startswith(("losses/", "metrics/")):
-            for event in events.Scalars(name):
-                yield name, event.step, event.value
+    names = [name for name in events.Tags()["scalars"] if name.startswith(("losses/", "metrics/"))]
+    points = [(name, event.step, event.value) for name in names for event in events.Scalars(name)]
+    starts = (each.step for each in EventFileLoader(str(path)).Load() if each.session_log.status == SessionLog.START)
+    return points, next(starts, None)
 
 
-def _read_log(path: Path) -> Iterator[Point]:
+def _read_log(path: Path) -> tuple[list[Point], int | None]:
+    clock = _Clock()
     try:
         with path.open(encoding="utf-8") as lines:
-            yield from _parse(lines)
+            return list(_parse(lines, clock)), clock.first
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file; name a log, or TensorBoard's events by their own name") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
 
 
-def _parse(lines: Iterable[str]) -> Iterator[Point]:
-    clock, dataset = _Clock(), None
+def _parse(lines: Iterable[str], clock: _Clock) -> Iterator[Point]:
+    dataset = None
     for line in lines:
         clock.read(line)
         if progress := _PROGRESS.search(line):
@@ -160,10 +167,12 @@ class _Clock:
 
     Attributes:
         iteration: The last one in the log so far.
+        first: The first one that is trained in it, if it says so.
         validated: By validation set, the iteration of its last validation.
     """
 
     iteration: int = 0
+    first: int | None = None
     validated: dict[str, int] = field(default_factory=dict)
     _frequency: int | None = None
     _last: int | None = None
@@ -177,6 +186,10 @@ class _Clock:
             self._last = int(float(found[1]))
         elif found := _START.search(line):
             self.iteration, self._done = (_whole(found[1]) - 1 if found[1] else int(found[2])), True
+            self.first = self.first or self.iteration + 1
+        elif found := _UNDONE.search(line):
+            self.reach(_whole(found[1]))
+            self.first = self.iteration + 1
 
     def reach(self, iteration: int) -> None:
         """Take note of an iteration, which may be validated next."""

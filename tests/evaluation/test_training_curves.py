@@ -96,6 +96,18 @@ def test_a_resumed_run_goes_on_where_it_took_up(tmp_path, start):
     assert run.name == "one"
 
 
+def test_a_validation_that_is_made_up_for_drops_nothing_else(tmp_path):
+    first = [each for i in (30, 60) for each in (progress(i, {"l_pix": i}), validation({"psnr": i}))]
+    write_log(tmp_path / "one", *first[:-1])
+    undone = "2026-01-31 12:00:00,000 INFO: Iteration 60 is yet to be validated.\n"
+    started = f"2026-01-31 12:00:00,000 INFO: {STARTS[0]}\n"
+    second = [undone, validation({"psnr": 5.0}), started, progress(90, {"l_pix": 7.0}), validation({"psnr": 6.0})]
+    write_log(tmp_path / "one", *second, stamp="20260131_130000")
+    run = read_run(tmp_path / "one")
+    assert run.series["metrics/Set5/psnr"] == {30: 30.0, 60: 5.0, 90: 6.0}
+    assert run.series["losses/l_pix"] == {30: 30.0, 60: 60.0, 90: 7.0}
+
+
 def test_a_start_that_was_killed_before_it_told_anything_takes_nothing_back(tmp_path):
     write_log(tmp_path / "one", progress(30, {"l_pix": 0.5}), validation({"psnr": 20.0}))
     write_log(tmp_path / "one", f"2026-01-31 13:00:00,000 INFO: {STARTS[0]}\n", stamp="20260131_130000")

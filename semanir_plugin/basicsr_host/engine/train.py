@@ -182,7 +182,7 @@ class TrainingLoop:
             stack.enter_context(logging_redirect_tqdm([self.logger], tqdm_class=type(bar)))
             signals = stack.enter_context(StopSignals(distributed=self.opt["dist"], timeout=read_timeout(self.opt)))
             with reporting_write_errors(self.opt):
-                self._validate(self.start_iter)  # which an earlier run was ended before, or in
+                self._make_up()
             if not self._run_iterations(bar, signals):
                 return False
             self.logger.info(f"End of training. Time: {datetime.timedelta(seconds=int(time.time() - started))}")
@@ -300,6 +300,12 @@ class TrainingLoop:
             self.tb_logger.close()
         signals.wait_for_all()
         self.logger.warning(f"Told to stop: iteration {current_iter:,} is saved, --auto_resume goes on after it.")
+
+    def _make_up(self) -> None:
+        """Validate the iteration that an earlier run was ended after, or in the validation of."""
+        if self.validations.due_at(self.start_iter):
+            self.logger.info(f"Iteration {self.start_iter:,} is yet to be validated.")
+            self._validate(self.start_iter)
 
     def _validate(self, current_iter: int) -> None:
         """Validate where it is due, and have the checkpoint of this iteration say so."""
