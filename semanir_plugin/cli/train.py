@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from semanir_plugin.cli.parser import Subparsers, add_run_arguments
 
@@ -17,8 +22,8 @@ working directory or under path.experiments_root.
   basicsr train -opt options/train_SemanIR_SRx4.yml --auto_resume
   torchrun --nproc_per_node=8 -m semanir_plugin.cli train -opt options/train_SemanIR_SRx4.yml --launcher pytorch
 
-On SIGTERM or SIGINT (Ctrl-C) the run finishes the iteration, saves and exits with code 75; --auto_resume resumes from
-there. A second signal, at least a second later, ends the run at once.
+On SIGTERM or SIGINT (Ctrl-C), at any moment from its start, the run finishes the iteration, saves and exits with code
+75; --auto_resume resumes from there. A second signal, at least a second later, ends the run at once.
 """
 
 
@@ -34,7 +39,33 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; return the exit code."""
-    from semanir_plugin.basicsr_host.engine.run import RunArguments
-    from semanir_plugin.basicsr_host.engine.train import train
+    try:
+        with _ending_at_once():
+            from semanir_plugin.basicsr_host.engine.run import RunArguments
+            from semanir_plugin.basicsr_host.engine.train import train
 
-    return 0 if train(RunArguments(args.opt, args.launcher, args.auto_resume, args.debug, args.force_yml)) else STOPPED
+            given = RunArguments(args.opt, args.launcher, args.auto_resume, args.debug, args.force_yml)
+            return 0 if train(given) else STOPPED
+    except _StopRequest as request:
+        print(f"basicsr train: {request}: told to stop where nothing is to be saved", file=sys.stderr)
+        return STOPPED
+
+
+class _StopRequest(BaseException):
+    """A signal that asks a training to stop which is not under way, so that there is nothing to save."""
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Have SIGTERM and SIGINT raise `_StopRequest`, until the training takes them to itself and after it."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _StopRequest(signal.Signals(number).name)
+
+    taken = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+    previous = {number: signal.signal(number, stop) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

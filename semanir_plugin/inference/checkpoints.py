@@ -90,7 +90,17 @@ def write_safetensors(path: str | Path, state: Mapping[str, torch.Tensor], about
     """
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
     metadata = {key: json.dumps(value) for key, value in about.items()}
-    write_atomic(save(tensors, {"format": "pt", **metadata}), path)
+    write_atomic(_in_order(save(tensors, {"format": "pt", **metadata})), path)
+
+
+def _in_order(file: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order, which `save` writes in any: equal weights, equal bytes."""
+    length = int.from_bytes(file[:8], "little")
+    head = json.loads(file[8 : 8 + length])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    ordered = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return len(ordered).to_bytes(8, "little") + ordered + file[8 + length :]
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import semanir_plugin
@@ -270,3 +271,13 @@ def test_shipped_weights_go_by_name(tmp_path, monkeypatch):
 def test_names_that_are_no_files_are_told(name):
     with pytest.raises(UserError, match="no file and no weights"):
         load(name)
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    net = network(0)
+    for number in range(6):
+        save_weights(tmp_path / f"{number}.safetensors", net, OPTIONS)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert set(file.metadata()) == {"format", "network_g", "semanir_plugin"}
+        assert torch.equal(file.get_tensor("conv_first.weight"), net.conv_first.weight)

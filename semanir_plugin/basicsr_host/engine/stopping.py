@@ -26,7 +26,7 @@ ECHO = 1.0
 
 
 class StopSignals:
-    """Within its block the first signal is a request, and a second one does what it did before: it ends the process.
+    """Within its block the first signal is a request, and a second one ends the process as it would without handlers.
 
     A signal that the process was started to ignore stays ignored.
 
@@ -72,7 +72,7 @@ class StopSignals:
             text = "finishing the iteration and saving; another signal ends the run at once"
             os.write(2, f"{signal.Signals(number).name}: {text}\n".encode())  # print is not safe in a handler
         elif now - self._asked_at > ECHO:
-            signal.signal(number, self._previous[number])
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             signal.raise_signal(number)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from basicsr.data import build_dataloader
 from torch.utils.data import DataLoader
 
+from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes
 from semanir_plugin.basicsr_host.engine.dry_run import dry_run
 from semanir_plugin.basicsr_host.engine.result_names import check_result_names
@@ -21,8 +23,10 @@ from semanir_plugin.basicsr_host.engine.run import (
     open_run_folder,
     start_run,
 )
+from semanir_plugin.basicsr_host.engine.run_lock import run_locked
 from semanir_plugin.basicsr_host.engine.topk_curve import Point, format_table, measure_curve, plot_curve, write_csv
 from semanir_plugin.basicsr_host.scoring import Scorer
+from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["test"]
 
@@ -50,13 +54,27 @@ def test(args: RunArguments) -> Scores:
     for loader in loaders:
         dry_run(model, loader.dataset.first_sample())
     _tell_weights(run, model)
-    open_run_folder(run)
+    with run_locked(run), _reporting_write_errors(run):
+        open_run_folder(run)
+        return _score_and_report(run, model, loaders)
+
+
+@contextmanager
+def _reporting_write_errors(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what, why = error.filename or run.opt["path"]["results_root"], error.strerror or one_line(error)
+        cure = "make room or choose another path.results_root, then start again"
+        raise UserError(f"{what}: cannot be written: {why}; {cure}") from error
+
+
+def _score_and_report(run: Run, model: Any, loaders: Sequence[DataLoader[Any]]) -> Scores:
     topk = run.opt["val"].get("topk")
     scores = _score_each_topk(run, model, loaders, topk) if isinstance(topk, list) else _score_all(run, model, loaders)
     if run.opt["rank"] != 0:
         return {}
-    path = Path(run.opt["path"]["results_root"], "metrics.json")
-    path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    write_atomic(f"{json.dumps(scores, indent=2)}\n".encode(), Path(run.opt["path"]["results_root"], "metrics.json"))
     return scores
 
 
@@ -96,7 +114,7 @@ def _report(run: Run, points: Sequence[Point]) -> None:
     folder = Path(run.opt["path"]["results_root"])
     table = format_table(points)
     run.logger.info(f"Keys per query:\n{table}")
-    (folder / "topk.md").write_text(f"{table}\n", encoding="utf-8")
+    write_atomic(f"{table}\n".encode(), folder / "topk.md")
     write_csv(points, folder / "topk.csv")
     if not plot_curve(points, folder / "topk.png"):
         run.logger.warning("topk.png is not drawn: it needs matplotlib (pip install matplotlib).")

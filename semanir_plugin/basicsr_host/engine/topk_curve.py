@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.data.sharing import share_of_loader
 from semanir_plugin.markdown import escape_markdown
 
@@ -107,7 +108,7 @@ def write_csv(points: Sequence[Point], path: Path) -> None:
     """Write the points in full precision."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(_rows(points))
-    path.write_text(text.getvalue(), encoding="utf-8")
+    write_atomic(text.getvalue().encode(), path)
 
 
 def plot_curve(points: Sequence[Point], path: Path) -> bool:
@@ -132,5 +133,7 @@ def plot_curve(points: Sequence[Point], path: Path) -> bool:
             axes.grid(alpha=0.3)
             if name == SECONDS:
                 axes.set_ylim(bottom=0)  # else noise fills the panel
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format="png")
+    write_atomic(content.getvalue(), path)
     return True

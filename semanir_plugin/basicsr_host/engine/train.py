@@ -36,6 +36,7 @@ from semanir_plugin.basicsr_host.engine.run import (
     open_run_folder,
     start_run,
 )
+from semanir_plugin.basicsr_host.engine.run_lock import run_locked
 from semanir_plugin.basicsr_host.engine.stopping import StopSignals, ignoring_stop_signals
 from semanir_plugin.basicsr_host.engine.training_states import (
     clear_unfinished,
@@ -84,14 +85,15 @@ def train(args: RunArguments) -> bool:
     model.run_state = {"train_options": run.train_options}
     if state:
         resume(model, state, run)
-    open_run_folder(run, resumed=state is not None)
-    clear_unfinished(run.opt)
-    validated = state is None or state.get("validated", True)  # those without the entry were saved after validating
-    validations = Validations(run, model, val_loaders, done_at=start_iter if validated else -1)
-    with quiet_threads():
-        with reporting_write_errors(run.opt):
-            loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), validations, start_iter)
-        return loop.run_all()
+    with run_locked(run):
+        open_run_folder(run, resumed=state is not None)
+        clear_unfinished(run.opt)
+        validated = state is None or state.get("validated", True)  # those without the entry were saved after validating
+        validations = Validations(run, model, val_loaders, done_at=start_iter if validated else -1)
+        with quiet_threads():
+            with reporting_write_errors(run.opt):
+                loop = TrainingLoop(run, model, list(zip(phases, train_loaders, strict=True)), validations, start_iter)
+            return loop.run_all()
 
 
 def build_train_loader(run: Run, phase: Phase, start_iter: int) -> DataLoader[Any]:

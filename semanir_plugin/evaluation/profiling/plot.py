@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from semanir_plugin.evaluation.pictures import save_figure
 from semanir_plugin.evaluation.profiling.ops import OpCost
 from semanir_plugin.evaluation.profiling.profile import Profile
 from semanir_plugin.evaluation.profiling.stages import StageCost
@@ -40,7 +41,7 @@ def plot_profiles(profiles: Sequence[Profile], title: str, path: Path) -> bool:
     _plot_stages(top[0], profiles)
     if bottom:
         _plot_backends(bottom[0][0], profiles, backends)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from semanir_plugin.cli import main
+from tests.test_atomic_io import files_of_at_most
 
 NETWORK = {"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2}
 
@@ -86,3 +88,23 @@ def test_formats_do_not_tell_images_apart(run, capsys):
     single = {"type": "SingleImageDataset", "dataroot_lq": "in", "dataroot_gt": None}
     assert run("test", {"A": single}) == 2
     assert "the results of in/0.bmp of 'A' and in/0.png of 'A' would be one file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("save_img", "told"), [(True, "0_x.png"), (False, "metrics.json")])
+def test_a_full_disk_leaves_no_part_of_a_result(run, save_img, told, monkeypatch, capsys):
+    for folder, side in (("in", 64), ("gt", 128)):
+        for name in ("0.png", "1.png"):
+            noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+            cv2.imwrite(f"{folder}/{name}", noise)
+    dumps = json.dumps  # by which the report alone has an indent
+    long = {2: " " * 20_000}
+    monkeypatch.setattr(
+        json, "dumps", lambda each, **options: dumps(each, **options) + long.get(options.get("indent"), "")
+    )
+    metrics = {"psnr": {"type": "calculate_psnr", "crop_border": 0}}
+    with files_of_at_most(15_000):  # of which logs take a part
+        assert run("test", {"A": {}}, metrics=metrics, save_img=save_img) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert f"{told}: cannot be written: File too large; make room or choose another path.results_root" in err
+    assert not list(Path("results").rglob(told))
+    assert not list(Path("results").rglob(".*.tmp"))

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from semanir_plugin.basicsr_host.engine import run as run_module
 from semanir_plugin.basicsr_host.engine import stopping
+from semanir_plugin.basicsr_host.engine import train as train_module
 from semanir_plugin.basicsr_host.engine.stopping import StopSignals
 from semanir_plugin.basicsr_host.engine.train import TrainingLoop
 from semanir_plugin.cli import main
@@ -131,3 +133,16 @@ def test_what_a_process_was_started_to_ignore_stays_ignored(monkeypatch):
             assert not signals.requested()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", ["read_run_options", "build_run_model"])
+def test_a_signal_before_the_first_iteration_ends_with_the_same_code(sr_data, number, where, monkeypatch, capsys):
+    module = {"read_run_options": run_module, "build_run_model": train_module}[where]
+    monkeypatch.setattr(module, where, lambda *args, **options: signal.raise_signal(number))
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    assert train(sr_data) == 75
+    told = f"basicsr train: {signal.Signals(number).name}: told to stop where nothing is to be saved"
+    assert capsys.readouterr().err.splitlines()[-1] == told
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert not (Path("experiments") / NAME).exists()

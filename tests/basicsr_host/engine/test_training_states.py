@@ -187,9 +187,9 @@ def test_a_run_killed_after_its_last_checkpoint_is_brought_to_its_end(sr_data, m
     assert train(sr_data, "--auto_resume", **killed) == 0
     assert same_weights(network("latest"), network(3))
     assert sum(log.read_text().count("Validation Set5") for log in RUN.glob("*.log")) == 2, "none is done twice"
-    before = {path: path.stat().st_mtime_ns for path in Path("experiments").rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in RUN.rglob("*")}
     assert train(sr_data, "--auto_resume", **killed) == 0
-    assert {path: path.stat().st_mtime_ns for path in Path("experiments").rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in RUN.rglob("*")} == before
 
 
 def test_halves_of_files_are_cleared_away(sr_data):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ from basicsr.utils import img_util
 from basicsr.utils.file_client import FileClient
 from basicsr.utils.registry import DATASET_REGISTRY
 
+from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair, modules_with
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.image_limits import check_pixels
@@ -67,6 +69,23 @@ def decode_in_own_depth(content: bytes, flag: str = "color", float32: bool = Fal
     flags = cv2.IMREAD_GRAYSCALE if flag == "grayscale" else cv2.IMREAD_COLOR
     pixels: Any = decode_upright(content, flags | (cv2.IMREAD_ANYDEPTH if float32 else 0))  # None of what is no image
     return to_float(pixels) if float32 else pixels
+
+
+def write_whole(img: Any, file_path: str, params: Sequence[int] | None = None, auto_mkdir: bool = True) -> None:
+    """`imwrite` leaves an image cut off where the disk is full, and takes it for written.
+
+    Raises:
+        OSError: The file cannot be written; none of it is there then.
+        ValueError: There is no such format.
+    """
+    path = Path(file_path)
+    if auto_mkdir:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _, content = cv2.imencode(path.suffix, img, params or [])
+    except cv2.error as error:
+        raise ValueError(f"{path}: images of {img.dtype} cannot be written as '{path.suffix}'") from error
+    write_atomic(content.tobytes(), path)
 
 
 def opening_first(getitem: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
@@ -132,5 +151,6 @@ def _host_datasets() -> list[Any]:
 REPAIRS: tuple[Repair, ...] = (
     (FileClient, "get", get_complete),
     *((module, "imfrombytes", decode_in_own_depth) for module in modules_with("imfrombytes")),
+    *((module, "imwrite", write_whole) for module in modules_with("imwrite")),
     *((cls, "__getitem__", _getitem(cls)) for cls in _host_datasets()),
 )
