@@ -51,7 +51,8 @@ class DatasetValidation:
         undeclared = (self.lookups - known) & hints.keys()
         section.check_values({key: hints[key] for key in undeclared if section.values.get(key) is not None})
         self._check_backend()
-        self._check_normalisation()
+        if {"mean", "std"} <= known | self.lookups:
+            self._check_normalisation()
         self._check_sizes()
         self._check_workers()
 
