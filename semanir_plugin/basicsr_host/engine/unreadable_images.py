@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import get_dist_info
 
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.data.tolerant_dataset import UNREADABLE
@@ -49,7 +50,7 @@ class UnreadableImages:
             raise UserError(self._too_many(passed[-1]["reason"]))
         for number, each in enumerate(new.values(), start=len(self.found) - len(new) + 1):
             text = f"Iteration {iteration:,}: {each['reason']}; another image takes its place"
-            get_root_logger().warning(f"{text}: {number:,} of at most {self.most:,}.")
+            _warn(f"{text}: {number:,} of at most {self.most:,}.")
 
     def _too_many(self, last: str) -> str:
         if not self.most:
@@ -59,6 +60,15 @@ class UnreadableImages:
             f"{count} cannot be read, where train.max_unreadable allows {self.most:,}: {self.report} names them; mend "
             f"them and remove it, or raise the limit; the last: {last}"
         )
+
+
+def _warn(text: str) -> None:
+    """Log a warning; on processes but the first as an error, the only kind of message that those show."""
+    rank, _ = get_dist_info()
+    if rank == 0:
+        get_root_logger().warning(text)
+    else:
+        get_root_logger().error(f"Process {rank}: {text}")
 
 
 def _read(report: Path) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
+from semanir_plugin.basicsr_host.data.tolerant_dataset import UNREADABLE
+from semanir_plugin.basicsr_host.engine import unreadable_images
+from semanir_plugin.basicsr_host.engine.log import start_logging
 from semanir_plugin.basicsr_host.engine.train import TrainingLoop
+from semanir_plugin.basicsr_host.engine.unreadable_images import UnreadableImages
 from semanir_plugin.cli import main
 from tests.conftest import ROOT, tiny_overrides
 
@@ -193,3 +197,13 @@ def test_a_report_that_is_none(folders, straight, capsys):
     REPORT.write_text("[{}]")
     assert train(folders, "--auto_resume", train__total_iter=7) == 2
     assert f"{REPORT.absolute()}: not the list of unreadable images" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_shows_what_it_met(rank, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(unreadable_images, "get_dist_info", lambda: (rank, 2))
+    start_logging(rank)
+    found = UnreadableImages(most=2, report=tmp_path / "report.json")
+    found.take(7, {UNREADABLE: [{"image": "a.png", "reason": "a.png cannot be read"}], "lq": 1})
+    told = "Iteration 7: a.png cannot be read; another image takes its place: 1 of at most 2."
+    assert capsys.readouterr().err.endswith((f"WARNING: {told}\n", f"ERROR: Process 1: {told}\n")[rank])
