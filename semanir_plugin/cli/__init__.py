@@ -6,6 +6,7 @@ Nothing here imports torch before a subcommand has been chosen and its arguments
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 wrong input, 75 told to stop, 130 interrupted."""
+    _print_anything()
     args = build_parser().parse_args(argv)
     try:
         _import_extensions(pop_imports(args))
@@ -82,6 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, "debug", False):
             traceback.print_exc()
         return _print_error(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
+
+
+def _print_anything() -> None:
+    """Have what a terminal's encoding lacks spelt out: a name with an accent may not end a command after its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _import_extensions(named: Sequence[str]) -> None:

@@ -121,3 +121,30 @@ def test_each_subcommand_explains_itself(capsys, subcommand):
     out = capsys.readouterr().out
     assert f"basicsr {subcommand} -opt" in out
     assert "--force_yml" in out
+
+
+def test_what_a_terminal_cannot_show_is_spelt_out(tmp_path):
+    arguments = ["restore", "é.png", "-o", "x.png", "--model", "semanir-mini-x2"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "semanir_plugin.cli", *arguments]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "basicsr restore: \\xe9.png: no such file or folder" in done.stderr
+
+
+def test_modules_that_lie_about_are_not_taken_for_pythons(tmp_path):
+    for name in ("random", "tqdm", "basicsr"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    script = tmp_path / "bin" / "basicsr"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom semanir_plugin.cli import main\nsys.exit(main())\n")  # as pip writes it
+    safely = [["-P", "-m", "semanir_plugin.cli"]] if sys.version_info >= (3, 11) else []
+    for command in ([str(script)], *safely):
+        done = subprocess.run(
+            [sys.executable, *command, "list", "losses"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout[:6]) == (0, "losses"), done.stderr
