@@ -30,12 +30,13 @@ def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation that a file's decoded pixels still have, from 1, which is upright, to 8.
 
     TIFF is decoded upright by Pillow and OpenCV alike. Of the other formats OpenCV turns some, depending on its
-    version, unless it is told to leave them; Pillow none.
+    version, unless it is told to leave them; Pillow none. Only the head of the file is read: an EXIF chunk behind the
+    pixels of a PNG does not count.
     """
     if image.format == "TIFF":
         return 1
     try:
-        value = image.getexif().get(ORIENTATION)
+        value = Image.Image.getexif(image).get(ORIENTATION)  # a PNG's own decodes the pixels, to look behind them
     except Exception:  # cameras write what they like; the picture is worth more
         return 1
     return value if value in _TURNS else 1

@@ -25,8 +25,10 @@ _FORMATS = {
     *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
     *("HEIF", "JXL"),  # by packages of others
 }
-_PLUGINS = {"pillow_heif": "register_heif_opener", "pillow_jxl": None}  # and what has to be called of them
-_OF_PLUGINS = {"pillow_heif": (".heic", ".heif"), "pillow_jxl": (".jxl",)}
+_PLUGINS = {  # their suffixes, and what has to be called of them
+    "pillow_heif": ((".heic", ".heif"), "register_heif_opener"),
+    "pillow_jxl": ((".jxl",), None),
+}
 
 _ROWS = 2**18  # pixels that are converted at once: Pillow's conversions make copies
 _GRAY_WITH_ALPHA = 4  # a colour type of PNG
@@ -35,7 +37,7 @@ _GRAY_WITH_ALPHA = 4  # a colour type of PNG
 READABLE = (
     *(".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm"),
     *(".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
-    *(suffix for plugin, suffixes in _OF_PLUGINS.items() if find_spec(plugin) for suffix in suffixes),
+    *(suffix for plugin, (suffixes, _) in _PLUGINS.items() if find_spec(plugin) for suffix in suffixes),
 )
 """Suffixes of the files that can be read, in small letters."""
 
@@ -81,7 +83,7 @@ def _identify(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        for name, register in _PLUGINS.items():
+        for name, (_, register) in _PLUGINS.items():
             if find_spec(name):
                 plugin = importlib.import_module(name)
                 if register:

@@ -5,8 +5,10 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from semanir_plugin.basicsr_host.data.checks import read_size
+from semanir_plugin.inference.image_limits import check_pixels
 from semanir_plugin.inference.images import decode_image, decode_pixels
 from semanir_plugin.pixels import to_float, to_uint8
 
@@ -131,3 +133,16 @@ def test_rounding_back_and_forth():
     np.testing.assert_array_equal(to_uint8(to_float(levels)), levels)
     np.testing.assert_array_equal(to_uint8(np.float32([-0.5, 0.4 / 255, 0.6 / 255, 1.5])), [0, 0, 1, 255])
     assert to_float(np.float32([0.3]))[0] == np.float32(0.3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_limits_orientation_and_size_are_read_from_the_head(kind, tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, more in {"plain": {}, "turned": {"exif": exif}}.items():
+        content = encode_with_pillow(np.zeros((16, 32, 3), np.uint8), kind, **more)
+        (tmp_path / name).write_bytes(content)
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("the pixels are decoded"))
+        assert check_pixels(content) == (6 if more else 1)
+        assert read_size(tmp_path / name) == ((16, 32) if more else (32, 16))
+        monkeypatch.undo()

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,8 @@ class _DatasetCheck:
             lmdbs = {key: self.read_lmdb_sizes(key) for key in roots if self.in_lmdb}
             names = {key: list(lmdbs[key]) if self.in_lmdb else self.list_images(key) for key in roots}
             paired = len(names) == 2
-            first = "dataroot_gt" if paired else roots[0]
-            sizes = lmdbs or {first: self.read_sizes(first, names[first])}
-            self.check_listed(first, sizes[first])
+            sizes = lmdbs or {self.first: self.read_sizes(self.first, names[self.first])}
+            self.check_listed(sizes[self.first])
             pairs = self.pair(names["dataroot_gt"], names["dataroot_lq"]) if paired else []
             if paired and not self.in_lmdb:
                 sizes["dataroot_lq"] = self.read_sizes("dataroot_lq", [lq for _, lq in pairs])
@@ -152,9 +152,8 @@ class _DatasetCheck:
     def list_images(self, key: str) -> list[str]:
         """Return the names that BasicSR will read: paths below the folder."""
         root = Path(self.opt[key])
-        listed = self.listed(key)
-        if listed is not None:
-            names = [each.name for each in listed]
+        if key == self.first and self.listed is not None:
+            names = [each.name for each in self.listed]
         else:
             names = sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
             stray = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
@@ -166,10 +165,15 @@ class _DatasetCheck:
             raise self.error(key, f"no images in {_locate(root)}; sub-folders are not searched")
         return names
 
-    def listed(self, key: str) -> list[ListedImage] | None:
-        """Return what `meta_info_file` lists of a folder, that of the ground truths if there are two; else None."""
-        first = "dataroot_gt" if "dataroot_gt" in self.opt else "dataroot_lq"
-        if not self.opt.get("meta_info_file") or key != first:
+    @property
+    def first(self) -> str:
+        """The folder that `meta_info_file` lists: of two, that of the ground truths."""
+        return "dataroot_gt" if isinstance(self.opt.get("dataroot_gt"), str) else "dataroot_lq"
+
+    @cached_property
+    def listed(self) -> list[ListedImage] | None:
+        """What `meta_info_file` lists; None where there is none."""
+        if not self.opt.get("meta_info_file"):
             return None
         path = Path(self.opt["meta_info_file"])
         if not path.is_file():
@@ -179,9 +183,9 @@ class _DatasetCheck:
         except ValueError as error:
             raise self.error("meta_info_file", str(error)) from error
 
-    def check_listed(self, key: str, sizes: Mapping[str, Size]) -> None:
+    def check_listed(self, sizes: Mapping[str, Size]) -> None:
         """Refuse sizes in `meta_info_file` that images do not have."""
-        for each in (self.listed(key) or []) if not self.in_lmdb else []:
+        for each in (self.listed or []) if not self.in_lmdb else []:
             size = sizes.get(each.name)
             if each.size and size and each.size != size:
                 told = f"{each.place} says {_format(each.size)}, but {each.name} is {_format(size)}; correct it"

@@ -58,20 +58,25 @@ def dry_run(model: Any, sample: Mapping[str, Any], *, scored: bool = True) -> No
 
 def _try(model: Any, sample: Mapping[str, Any], *, scored: bool) -> None:
     lq = sample["lq"][None, :, :CROP, :CROP]
-    try:
-        model.feed_data({"lq": lq})
-        model.test()
-    except UserError:
-        raise
-    except Exception as error:
-        cause = _wrong_channels(model, lq) or one_line(error)
-        raise UserError(f"network_g cannot restore an LQ image of {_describe(sample, lq)}: {cause}") from error
+    _restore(model, lq, f"an LQ image of {_describe(sample, lq)}")
     truth = _truth_of_crop(model, sample, lq) if "gt" in sample else None
     if scored:
         _try_metrics(model, sample, truth)
     elif truth is not None:
         _try_losses(model, truth)
     del model.lq, model.output
+
+
+def _restore(model: Any, lq: torch.Tensor, what: str) -> None:
+    """Restore an image or a clip, and leave it in `model.output`."""
+    try:
+        model.feed_data({"lq": lq})
+        model.test()
+    except UserError:
+        raise
+    except Exception as error:
+        cause = (_wrong_channels(model, lq) if lq.ndim == 4 else "") or one_line(error)
+        raise UserError(f"network_g cannot restore {what}: {cause}") from error
 
 
 def _is_clip(model: Any, sample: Mapping[str, Any]) -> bool:
@@ -84,14 +89,7 @@ def _try_clip(model: Any, sample: Mapping[str, Any]) -> None:
     """Restore the beginning of a clip, compare numbers and sizes of frames, and try the metrics on the first."""
     most = FRAMES if isinstance(model, VideoRecurrentModel) else None  # others take the number they are made for
     lq = sample["lq"][None, :most, :, :CROP, :CROP]
-    try:
-        model.feed_data({"lq": lq})
-        model.test()
-    except UserError:
-        raise
-    except Exception as error:
-        what = f"{lq.shape[1]} frames of {_shape(lq)}"
-        raise UserError(f"network_g cannot restore a clip of {what}: {one_line(error)}") from error
+    _restore(model, lq, f"a clip of {lq.shape[1]} frames of {_shape(lq)}")
     frames = _frames(model.output)
     truths = _frames(sample["gt"])[:most] if "gt" in sample else None
     if truths is not None and len(truths) != len(frames):

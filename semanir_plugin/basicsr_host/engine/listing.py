@@ -15,7 +15,7 @@ from torch import nn
 from semanir_plugin.archs.mixed_arch import build_host
 from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.engine.declared import ModelKeys, known_keys
-from semanir_plugin.basicsr_host.engine.sections import PathOptions, RunOptions, TrainingOptions, ValidationOptions
+from semanir_plugin.basicsr_host.engine.sections import OF_ANY_MODEL, RunOptions
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.errors import UserError, one_line
@@ -101,7 +101,7 @@ def _options_of_dataset(dataset: type) -> Iterator[str]:
 def _options_of_model(model: type) -> Iterator[str]:
     """Yield what a model reads besides what any model can have."""
     keys = ModelKeys(model)
-    for section, engine in ENGINE.items():
+    for section, engine in {"": RunOptions, **OF_ANY_MODEL}.items():
         own = keys.of(section) - known_keys(engine)
         yield from (f"{section}:{key}" if section else key for key in sorted(own) if not key.startswith(OF_NETWORKS))
 
@@ -112,8 +112,6 @@ def _describe(parameter: inspect.Parameter) -> str:
         return parameter.name
     return f"{parameter.name}={default.__name__ if isinstance(default, type) else repr(default)}"
 
-
-ENGINE = {"": RunOptions, "path": PathOptions, "train": TrainingOptions, "val": ValidationOptions}
 
 KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "archs": lambda: _entries(ARCH_REGISTRY),

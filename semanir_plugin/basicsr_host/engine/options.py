@@ -13,13 +13,7 @@ from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
 from semanir_plugin.basicsr_host.engine.declared import ModelKeys, dataset_kinds
-from semanir_plugin.basicsr_host.engine.sections import (
-    LoggerOptions,
-    PathOptions,
-    RunOptions,
-    TrainingOptions,
-    ValidationOptions,
-)
+from semanir_plugin.basicsr_host.engine.sections import OF_ANY_MODEL, RunOptions
 from semanir_plugin.option_files import FILE_KEYS, OptionFile, copy_options
 from semanir_plugin.schema.declarations import complete
 
@@ -107,8 +101,7 @@ def _complete(opt: dict[str, Any]) -> None:
     """Give each section the form and the defaults of its declarations; what is null counts as absent."""
     opt.update(complete(opt, RunOptions))
     keys = ModelKeys(MODEL_REGISTRY.get(opt["model_type"]))
-    sections = {"path": PathOptions, "train": TrainingOptions, "val": ValidationOptions, "logger": LoggerOptions}
-    for name, engine in sections.items():
+    for name, engine in OF_ANY_MODEL.items():
         if opt.get(name) is not None or name in ("path", "logger") or (name == "val" and not opt["is_train"]):
             opt[name] = complete(opt.get(name) or {}, engine, *keys.declared(name))
     if opt.get("val") is not None:

@@ -11,6 +11,7 @@ from semanir_plugin.path_safety import can_name_file
 from semanir_plugin.schema.values import Count, FromZero, Range
 
 __all__ = [
+    "OF_ANY_MODEL",
     "DistributedOptions",
     "LoggerOptions",
     "NetworkPathOptions",
@@ -175,6 +176,15 @@ class LoggerOptions:
     safetensors: bool = False
     use_tb_logger: bool = False
     wandb: Mapping[str, Any] | None = None
+
+
+OF_ANY_MODEL: dict[str, type] = {
+    "path": PathOptions,
+    "train": TrainingOptions,
+    "val": ValidationOptions,
+    "logger": LoggerOptions,
+}
+"""What the engine declares of the sections that models read as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
