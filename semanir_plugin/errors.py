@@ -1,13 +1,28 @@
-"""Errors for the user of the command line, and messages about unknown names."""
+"""Errors for the user of the command line, messages about unknown names, and how messages are shown."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Iterable
 
-__all__ = ["UserError", "describe_unknown", "first_names", "near_match", "one_line", "printable"]
+__all__ = [
+    "MessageFormatter",
+    "UserError",
+    "describe_unknown",
+    "first_names",
+    "near_match",
+    "one_line",
+    "printable",
+    "shorten",
+]
 
+_LONGEST = 4_000
+"""Characters of a message: a list of all architectures has some hundred."""
+
+_BEGINNING, _END = 3_400, 500
+"""Characters kept of a longer one: what is wrong stands first, and last what to do."""
 
 _WHERE = re.compile(r"^ +.*\n", re.MULTILINE)
 """A line of a traceback before the last, which says what was raised."""
@@ -21,7 +36,19 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         # torch's DataLoader raises a worker's exception again with the traceback as text; the message is its end.
-        return printable(super().__str__().rsplit("UserError: ", 1)[-1].strip())
+        return shorten(printable(super().__str__().rsplit("UserError: ", 1)[-1].strip()))
+
+
+class MessageFormatter(logging.Formatter):
+    """Formats log messages so that what a stranger's file says in them cannot steer a terminal or fill a disk.
+
+    Of each line control characters are spelt out, as `printable` does, and the middle is left out, as `shorten` does;
+    line breaks and tabs stay.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's text."""
+        return re.sub(r"[^\n\t]+", lambda found: shorten(printable(found[0])), super().format(record))
 
 
 def first_names(names: list[str], count: int = 3) -> str:
@@ -51,11 +78,18 @@ def one_line(error: BaseException) -> str:
     """
     _, carried, trace = str(error).partition("\nOriginal Traceback ")
     if carried:
-        return printable(_WHERE.split(trace)[-1].strip())
-    message = printable(" ".join(str(error).split()))
+        return shorten(printable(_WHERE.split(trace)[-1].strip()))
+    message = shorten(printable(" ".join(str(error).split())))
     return message if isinstance(error, UserError | ValueError) and message else f"{type(error).__name__}: {message}"
 
 
 def printable(text: str) -> str:
     """Return a text with control characters, which names of files may have, escaped."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def shorten(text: str) -> str:
+    """Return a text of at most 4,000 characters: of a longer one the middle is left out, and said so."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_BEGINNING]} [{len(text) - _BEGINNING - _END:,} characters left out] {text[-_END:]}"

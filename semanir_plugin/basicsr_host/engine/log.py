@@ -12,7 +12,7 @@ from pathlib import Path
 
 from basicsr.utils.logger import initialized_logger
 
-from semanir_plugin.errors import one_line
+from semanir_plugin.errors import MessageFormatter, one_line
 
 __all__ = ["log_to_file", "quiet_threads", "start_logging"]
 
@@ -32,7 +32,7 @@ def start_logging(rank: int) -> logging.Logger:
     logger.setLevel(logging.DEBUG if rank == 0 else logging.ERROR)
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(logging.INFO)
-    terminal.setFormatter(logging.Formatter(FORMAT))
+    terminal.setFormatter(MessageFormatter(FORMAT))
     logger.addHandler(terminal)
     if rank == 0:
         logger.addHandler(MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
@@ -68,7 +68,7 @@ def quiet_threads() -> Iterator[None]:
 def log_to_file(logger: logging.Logger, path: Path) -> None:
     """Write what was logged so far, and from now on, to `path`."""
     file = LogFile(path, "a", encoding="utf-8")  # runs within one second share the name
-    file.setFormatter(logging.Formatter(FORMAT))
+    file.setFormatter(MessageFormatter(FORMAT))
     logger.addHandler(file)
     for handler in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
         handler.setTarget(file)
