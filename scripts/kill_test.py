@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,19 @@ from bootstrap import ROOT, run_in_venv
 
 NAME = "kill_test"
 SAVE_EVERY, VALIDATE_EVERY, KEEP = 2, 6, 3
+VALIDATION_IMAGES = 4
 # Iterations for each kill: more than a life can have, so that the training is not done before the last one.
 PER_KILL = 10
-# When a life ends, one after another: as it starts, between two iterations or within one, as it writes a checkpoint.
-MOMENTS = ("training", "writing", "training", "writing", "starting")
+# When a life ends, one after another: in a validation, as it writes a checkpoint, as it writes one that a signal asked
+# for, between two iterations or within one, as it starts.
+MOMENTS = ("validating", "writing", "stopping", "training", "starting")
 MISSING = object()
+CHECKPOINTS, RESULTS = ("models/.*", "models/*", "training_states/.*", "training_states/*"), ("visualization/*/*",)
 ITERATION = re.compile(r"\[epoch:.*?, iter: *([\d,]+), (lr:\(.*?\)\]).*\] (l_pix: .*)")
+# What is logged of an iteration: its losses, that its validation is made up for, and the scores of its validation.
+LOGGED = re.compile(
+    rf"{ITERATION.pattern}|Iteration ([\d,]+) is yet to be validated|Validation val\n\t # (psnr: .*)", re.MULTILINE
+)
 
 
 @dataclass
@@ -42,6 +49,7 @@ class Result:
     Attributes:
         kills: By moment.
         caught: Kills that left a half-written file.
+        unvalidated: Kills that left a checkpoint whose validation is still to be done.
         resumes: Starts that found a checkpoint.
         damaged: Checkpoints that were not whole after a kill.
         compared: Values and tensors that were compared.
@@ -50,6 +58,7 @@ class Result:
 
     kills: Counter[str] = field(default_factory=Counter)
     caught: int = 0
+    unvalidated: int = 0
     resumes: int = 0
     damaged: list[str] = field(default_factory=list)
     compared: int = 0
@@ -58,9 +67,9 @@ class Result:
     def __str__(self) -> str:
         moments = ", ".join(f"{self.kills[moment]} {moment}" for moment in sorted({*MOMENTS}))
         return (
-            f"{self.kills.total()} kills ({moments}; {self.caught} left a half-written file), {self.resumes} resumes, "
-            f"{len(self.damaged)} damaged checkpoints, {self.compared:,} values compared, "
-            f"{len(self.differences)} differences"
+            f"{self.kills.total()} kills ({moments}; {self.caught} left a half-written file, {self.unvalidated} "
+            f"an unfinished validation), {self.resumes} resumes, {len(self.damaged)} damaged checkpoints, "
+            f"{self.compared:,} values compared, {len(self.differences)} differences"
         )
 
 
@@ -101,6 +110,7 @@ def run_test(folder: Path, kills: int, workers: int, moments: random.Random) -> 
         killed.kill()
         result.kills[moment] += 1
         result.caught += any(killed.half_written())
+        result.unvalidated += killed.is_unvalidated()
         result.damaged += find_damaged(killed.experiment)
     killed.run_to_the_end()
     result.resumes = sum("Resuming from" in text for text in killed.logs())
@@ -157,7 +167,19 @@ class Life:
 
     def half_written(self) -> Iterator[Path]:
         """Return files of checkpoints that are being written, or were when it was killed."""
-        return self.experiment.glob("*/.*.tmp")
+        return itertools.chain(*(self.experiment.glob(f"{folder}/.*.tmp") for folder in ("models", "training_states")))
+
+    def is_unvalidated(self) -> bool:
+        """Return whether the last checkpoint awaits its validation."""
+        from semanir_plugin.inference.safe_loading import load_checkpoint
+
+        states = sorted(self.experiment.glob("training_states/*.state"), key=lambda path: int(path.stem))
+        return bool(states) and not load_checkpoint(states[-1])["validated"]
+
+    def last_written(self, image: int) -> int:
+        """Return when a result of a validation image was last written, in nanoseconds; 0: none was."""
+        folder = self.experiment / "visualization" / str(image)
+        return folder.stat().st_mtime_ns if folder.is_dir() else 0
 
     def logs(self) -> list[str]:
         """Return the log of each start, also of those whose folder was set aside since it had no checkpoint yet."""
@@ -193,7 +215,28 @@ def while_writing(life: Life, moments: random.Random, seconds: float) -> bool:
     return wait_until(life, lambda: life.iterations() >= count) and wait_until(life, lambda: any(life.half_written()))
 
 
-MOMENT_REACHED = {"starting": while_starting, "training": while_training, "writing": while_writing}
+def while_validating(life: Life, moments: random.Random, seconds: float) -> bool:
+    """Wait for the result of any image of a validation to be written."""
+    image = moments.randrange(VALIDATION_IMAGES)
+    before = life.last_written(image)
+    return wait_until(life, lambda: life.last_written(image) > before)
+
+
+def while_stopping(life: Life, moments: random.Random, seconds: float) -> bool:
+    """Tell it to stop, and wait for a file of its last checkpoint to be written."""
+    count = moments.randrange(PER_KILL // 2)
+    while wait_until(life, lambda: life.iterations() >= count):
+        life.process.terminate()
+        if wait_until(life, lambda: any(life.half_written())):
+            return True
+        life.start()  # it had saved before that was seen
+    return False
+
+
+MOMENT_REACHED = {
+    **{"starting": while_starting, "training": while_training, "validating": while_validating},
+    **{"writing": while_writing, "stopping": while_stopping},
+}
 
 
 def write_images(folder: Path) -> None:
@@ -202,7 +245,7 @@ def write_images(folder: Path) -> None:
     from skimage import io
 
     photos = Path(skimage.__file__).parent / "data"
-    for phase, (count, height, width) in {"train": (5, 40, 52), "val": (2, 28, 36)}.items():
+    for phase, (count, height, width) in {"train": (5, 40, 52), "val": (VALIDATION_IMAGES, 28, 36)}.items():
         (folder / phase).mkdir()
         for index in range(count):
             image = io.imread(photos / ("astronaut.png", "chelsea.png")[index % 2])
@@ -240,7 +283,10 @@ def recipe(folder: Path, total: int, workers: int) -> dict[str, Any]:
             "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [total], "eta_min": 1e-6},
             **{"total_iter": total, "warmup_iter": 9, "pixel_opt": {"type": "L1Loss"}},
         },
-        "val": {"val_freq": VALIDATE_EVERY, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
+        "val": {
+            **{"val_freq": VALIDATE_EVERY, "save_img": True},
+            "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}},
+        },
         "logger": {
             **{"print_freq": 1, "save_checkpoint_freq": SAVE_EVERY, "keep_checkpoints": KEEP, "use_tb_logger": True}
         },
@@ -266,28 +312,37 @@ def compare(straight: Life, killed: Life) -> Iterator[tuple[str, bool]]:
     from semanir_plugin.evaluation.training_logs import read_run
     from semanir_plugin.inference.safe_loading import load_checkpoint
 
-    files = [{path.relative_to(life.experiment) for path in checkpoints(life)} for life in (straight, killed)]
-    yield "names of checkpoints", files[0] == files[1]
-    for name in sorted(files[0] & files[1]):
+    saved, results = ([names(life, patterns) for life in (straight, killed)] for patterns in (CHECKPOINTS, RESULTS))
+    yield "names of checkpoints", saved[0] == saved[1]
+    for name in sorted(saved[0] & saved[1]):
         contents = [load_checkpoint(life.experiment / name) for life in (straight, killed)]
         yield from compare_values(str(name), *contents)
+    yield "names of results", results[0] == results[1]
+    for name in sorted(results[0] & results[1]):
+        yield str(name), (straight.experiment / name).read_bytes() == (killed.experiment / name).read_bytes()
     series = [read_run(life.folder / "tb_logger" / NAME).series for life in (straight, killed)]
     yield from compare_values("TensorBoard's records", *series)
-    truth = dict(logged(straight))
-    for iteration, line in logged(killed):  # also of what was done again
-        yield f"log of iteration {iteration}", truth[iteration] == line
+    truth, again = dict(logged(straight)), list(logged(killed))
+    yield "what is logged", truth.keys() == dict(again).keys()
+    for place, line in again:  # also of what was done twice
+        yield f"log of {place}", truth.get(place) == line
 
 
-def checkpoints(life: Life) -> list[Path]:
-    """Return the files of networks and training states."""
-    return [*life.experiment.glob("models/*"), *life.experiment.glob("training_states/*")]
+def names(life: Life, patterns: Iterable[str]) -> set[Path]:
+    """Return the files that an experiment has."""
+    return {path.relative_to(life.experiment) for pattern in patterns for path in life.experiment.glob(pattern)}
 
 
 def logged(life: Life) -> Iterator[tuple[str, str]]:
-    """Yield each iteration in the logs with its learning rate and losses."""
+    """Yield each iteration in the logs with its learning rate and losses, each validation with its scores."""
     for log in life.logs():
-        for iteration, rate, losses in ITERATION.findall(log):
-            yield iteration, f"{rate} {losses}"
+        current = ""
+        for iteration, rate, losses, made_up, scores in LOGGED.findall(log):
+            current = iteration or made_up or current
+            if scores:
+                yield f"the validation of iteration {current}", scores
+            elif iteration:
+                yield f"iteration {current}", f"{rate} {losses}"
 
 
 def compare_values(place: str, a: Any, b: Any) -> Iterator[tuple[str, bool]]:

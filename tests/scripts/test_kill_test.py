@@ -20,6 +20,7 @@ def test_a_killed_training_ends_as_one_that_nobody_touched(tmp_path):
     assert result.damaged == []
     assert result.differences == []
     assert result.compared > 1000
+    assert result.kills.keys() == {"validating", "writing"}
     names = {path.name for path in (tmp_path / "killed" / "experiments" / "kill_test" / "models").iterdir()}
     assert names == {f"net_g_{name}.pth" for name in (26, 28, 30, "best", "latest")}
 

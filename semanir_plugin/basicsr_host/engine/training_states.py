@@ -158,8 +158,9 @@ def _remove_older(opt: dict[str, Any], iteration: int) -> None:
 @master_only
 def clear_unfinished(opt: dict[str, Any]) -> None:
     """Remove the partial files that an earlier run was writing when it was killed."""
-    for key in ("models", "training_states"):
-        remove_unfinished(opt["path"][key])
+    results = (path for path in Path(opt["path"]["visualization"]).glob("*") if path.is_dir())
+    for folder in (opt["path"]["models"], opt["path"]["training_states"], *results):
+        remove_unfinished(folder)
 
 
 @contextmanager

@@ -194,10 +194,12 @@ def test_a_run_killed_after_its_last_checkpoint_is_brought_to_its_end(sr_data, m
 
 def test_halves_of_files_are_cleared_away(sr_data):
     assert train(sr_data) == 0
-    half = RUN / "models" / ".net_g_4.pth.1.1.tmp"
-    half.write_bytes(b"half")
+    halves = [RUN / "models" / ".net_g_4.pth.1.1.tmp", RUN / "visualization" / "baby" / ".baby_3.png.1.1.tmp"]
+    for half in halves:
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(b"half")
     assert train(sr_data, "--auto_resume", train__total_iter=4) == 0
-    assert not half.exists()
+    assert not any(half.exists() for half in halves)
 
 
 def test_generators_are_those_of_the_iteration(sr_data, monkeypatch):
