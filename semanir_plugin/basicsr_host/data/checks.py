@@ -1,13 +1,12 @@
 """Check image folders and LMDBs before any work, so that errors do not wait for some later iteration.
 
-Only folder listings, the first and last bytes of images, and the keys and `meta_info.txt` of LMDBs are read, so that
-tens of thousands of images take seconds.
+Only folder listings, the first and last bytes of images, and of LMDBs `meta_info.txt` and the first bytes of images are
+read, so that tens of thousands of images take seconds.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lmdb
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -25,24 +23,23 @@ from semanir_plugin.basicsr_host.compat.repairs.image_files import END_OF_IMAGE
 from semanir_plugin.basicsr_host.compat.repairs.pairs import match_inputs
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.basicsr_host.data.joined_dataset import split_roots
-from semanir_plugin.basicsr_host.data.meta_info import ListedImage, is_below, read_meta_info
+from semanir_plugin.basicsr_host.data.lmdb_listing import read_lmdb_sizes
+from semanir_plugin.basicsr_host.data.meta_info import ListedImage, Size, read_meta_info
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import upright_size
 
-__all__ = ["IMAGE_SUFFIXES", "Size", "check_datasets", "fits_cropped", "read_lmdb_keys", "read_size"]
+__all__ = ["IMAGE_SUFFIXES", "check_datasets", "fits_cropped", "read_size"]
 
 Keys = tuple[str, ...]
-Size = tuple[int, int]  # width, height
 
 # What BasicSR's decoder, OpenCV, reads.
 IMAGE_SUFFIXES = {
     *(".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 }
-_LMDB_LINE = re.compile(r"(?P<key>[^.]+)\..*\((?P<height>[1-9]\d{0,5}), ?(?P<width>[1-9]\d{0,5})\b.*\)", re.ASCII)
 _HEAD = max(map(len, END_OF_IMAGE))
 _TAIL = 64 << 10  # where an image ends, but for what some cameras append
 _THREADS = 16
@@ -191,41 +188,18 @@ class _DatasetCheck:
                 told = f"{each.place} says {_format(each.size)}, but {each.name} is {_format(size)}; correct it"
                 raise self.error("meta_info_file", told)
 
-    def read_lines(self, key: str, path: Path) -> list[str]:
-        try:
-            with path.open(encoding="utf-8") as lines:  # as BasicSR divides them
-                return [line.removesuffix("\n") for line in lines]
-        except (OSError, UnicodeDecodeError) as error:
-            raise self.error(key, f"{path} cannot be read as text; make it again") from error
-
     def read_lmdb_sizes(self, key: str) -> dict[str, Size]:
-        """Return the sizes by LMDB key, after checking that each key is there."""
+        """Return the sizes by LMDB key, after checking that each image is there and has its size."""
         root = Path(self.opt[key])
         if root.suffix != ".lmdb":
             raise self.error(key, f"{root} does not end with .lmdb; name an LMDB, or set io_backend to {{type: disk}}")
         for name in ("meta_info.txt", "data.mdb"):
             if not (root / name).is_file():
                 raise self.error(key, f"{root} has no {name}, so it is not a complete LMDB of BasicSR's; make it again")
-        sizes = {}
-        for number, line in enumerate(self.read_lines(key, root / "meta_info.txt"), 1):
-            match = _LMDB_LINE.match(line)
-            if match is None or not is_below(match["key"]):
-                raise self.error(key, f"{root}/meta_info.txt:{number}: '{line}' is not like 'name.png (480,480,3) 1'")
-            sizes[match["key"]] = int(match["width"]), int(match["height"])
-        if not sizes:
-            raise self.error(key, f"{root}/meta_info.txt is empty; make the LMDB again")
-        self.check_lmdb_keys(key, sizes)
-        return sizes
-
-    def check_lmdb_keys(self, key: str, names: Iterable[str]) -> None:
-        root = Path(self.opt[key])
         try:
-            stored = read_lmdb_keys(root)
+            return read_lmdb_sizes(root, lenient=self.lenient)
         except ValueError as error:
-            raise self.error(key, f"{root}/data.mdb cannot be read: {error}; make the LMDB again") from error
-        missing = [name for name in names if name.encode() not in stored]
-        if missing:
-            raise self.error(key, f"{root} lacks {first_names(missing)} of its meta_info.txt; make it again")
+            raise self.error(key, str(error)) from error
 
     def pair(self, gt: Iterable[str], lq: Iterable[str]) -> list[tuple[str, str]]:
         gt, found = list(gt), set(lq)
@@ -282,22 +256,6 @@ class _DatasetCheck:
         for (key, name), size in scored.items():
             if problem := self.scorer.problem_of_size(*size):
                 raise self.error(key, f"{name}, {_format(size)}, {problem}")
-
-
-def read_lmdb_keys(root: Path) -> set[bytes]:
-    """Return an LMDB's keys, without reading its values.
-
-    Raises:
-        ValueError: The LMDB cannot be read, or is truncated.
-    """
-    try:
-        with lmdb.open(str(root), readonly=True, lock=False) as env:
-            if (root / "data.mdb").stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
-                raise ValueError("truncated")  # LMDB maps the file: to read beyond its end would kill the process
-            with env.begin() as txn:
-                return set(txn.cursor().iternext(values=False))
-    except (OSError, lmdb.Error) as error:
-        raise ValueError(str(error)) from error
 
 
 def read_size(path: Path) -> Size:

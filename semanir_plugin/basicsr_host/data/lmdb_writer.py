@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semanir_plugin.atomic_io import write_atomic
-from semanir_plugin.basicsr_host.data.checks import Size, fits_cropped, read_lmdb_keys, read_size
+from semanir_plugin.basicsr_host.data.checks import fits_cropped, read_size
 from semanir_plugin.basicsr_host.data.in_order import in_order
+from semanir_plugin.basicsr_host.data.lmdb_listing import read_lmdb_keys
+from semanir_plugin.basicsr_host.data.meta_info import Size
 from semanir_plugin.basicsr_host.data.outputs import check_own, draft_of, publish, remove_tree
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from semanir_plugin.path_safety import can_name_file
 
-__all__ = ["ListedImage", "is_below", "read_meta_info"]
+__all__ = ["ListedImage", "Size", "is_below", "read_meta_info", "read_text_lines"]
 
-_SIZE = re.compile(r"\((\d{1,6}), ?(\d{1,6})\b", re.ASCII)
+Size = tuple[int, int]  # width, height
+
+_SIZE = re.compile(r"\(([1-9]\d{0,5}), ?([1-9]\d{0,5})(?:, ?[1-4])?\)(?: |$)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ListedImage:
 
     name: str
     place: str
-    size: tuple[int, int] | None
+    size: Size | None
 
 
 def read_meta_info(path: Path) -> list[ListedImage]:
@@ -34,23 +36,33 @@ def read_meta_info(path: Path) -> list[ListedImage]:
     Raises:
         ValueError: The file cannot be read, or a line is blank or names no file below a folder; with its number.
     """
+    return [_read_line(line, f"{path}:{number}") for number, line in enumerate(read_text_lines(path), 1)]
+
+
+def read_text_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, as BasicSR divides them.
+
+    Raises:
+        ValueError: It cannot be read, or is no text.
+    """
     try:
-        with path.open(encoding="utf-8") as file:  # as BasicSR divides lines
-            lines = [line.removesuffix("\n") for line in file]
+        with path.open(encoding="utf-8") as lines:
+            return [line.removesuffix("\n") for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as text; make it again") from error
-    return [_read_line(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
 def _read_line(line: str, place: str) -> ListedImage:
-    name, _, rest = line.strip().partition(" ")
+    name, _, rest = line.rstrip().partition(" ")
     if not name:
-        raise ValueError(f"{place}: the line is blank; remove it")
+        raise ValueError(f"{place}: the line {'starts with a space' if rest else 'is blank'}; remove it")
     if not is_below(name):
         raise ValueError(f"{place}: '{name}' is not a file below the folder; correct it")
     if rest and not Path(name).suffix:
         raise ValueError(f"{place}: a name ends at the first space, so it is '{name}'; rename the file")
     size = _SIZE.match(rest)
+    if size is None and rest.startswith("("):
+        raise ValueError(f"{place}: '{rest}' is not a size like '(480,480,3)'; correct it")
     return ListedImage(name, place, (int(size[2]), int(size[1])) if size else None)
 
 

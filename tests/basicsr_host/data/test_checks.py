@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
@@ -321,6 +322,50 @@ def test_an_lmdb_that_lacks_images_of_its_meta_info(lmdb_options, refused, tmp_p
     refused(lmdb_options(), "dataroot_gt", "gt.lmdb lacks c, d, e and 1 more of its meta_info.txt; make it again")
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            "a.png (17,32,3) 1\nb.png (24,16,3) 1\n",
+            ":1 says 32x17x3, but a is 32x16x3; correct it, or",
+        ),
+        ("a.png (16,32,3) 1\nb.png (24,48,3) 1\n", ":2 says 48x24x3, but b is 16x24x3"),
+        ("a.png (16,32,1) 1\nb.png (24,16,3) 1\n", ":1 says 32x16x1, but a is 32x16x3"),
+        ("a.png (16,32,3) 1\nb.png (24,16,3) 1\na.png (16,32,3) 1\n", ":3: 'a' is listed already, in "),
+        ("a.png (16,32,3) 1\n\n", ":2: '' is not like"),
+        ("a.png (-16,32,3) 1\n", ":1: 'a.png (-16,32,3) 1' is not like"),
+        ("a.png (9999999,32,3) 1\n", ":1: 'a.png (9999999,32,3) 1' is not like"),
+        ("a.png (16,32,5) 1\n", ":1: 'a.png (16,32,5) 1' is not like"),
+        ("a.png (16,32,3) -1\n", ":1: 'a.png (16,32,3) -1' is not like"),
+        ("a.png (16,32,3) 1 b.png (24,16,3) 1\n", ":1 says 16x24x3, but a is 32x16x3"),
+    ],
+)
+def test_lines_of_an_lmdb_that_lie(lmdb_options, refused, tmp_path, lines, told):
+    meta = tmp_path / "gt.lmdb" / "meta_info.txt"
+    meta.write_text(lines)
+    refused(lmdb_options(), "dataroot_gt", f"{meta}{told}")
+
+
+def test_lines_of_an_lmdb_may_leave_out_channels_and_level(lmdb_options, tmp_path):
+    (tmp_path / "gt.lmdb" / "meta_info.txt").write_text("a.png (16,32)\nb.png (24, 16, 3)\n")
+    check_datasets(lmdb_options())
+
+
+def test_an_image_of_an_lmdb_that_is_none(lmdb_options, refused, tmp_path):
+    with lmdb.open(str(tmp_path / "gt.lmdb")) as env, env.begin(write=True) as transaction:
+        transaction.put(b"b", b"\x89PNG")
+    refused(lmdb_options(), "dataroot_gt", "gt.lmdb: 'b' is not an image, or a damaged one; make it again")
+    check_datasets(lmdb_options(), resuming=True)  # where it is passed over
+
+
+def test_an_image_of_an_lmdb_with_much_before_its_size(lmdb_options, tmp_path):
+    content = io.BytesIO()
+    Image.new("RGB", (32, 16)).save(content, "JPEG", exif=b"Exif\0\0" + bytes(60_000))
+    with lmdb.open(str(tmp_path / "gt.lmdb")) as env, env.begin(write=True) as transaction:
+        transaction.put(b"a", content.getvalue())
+    check_datasets(lmdb_options())
+
+
 def test_an_lmdb_can_be_opened_after_its_check(lmdb_options, tmp_path):
     check_datasets(lmdb_options())
     check_datasets(lmdb_options())
@@ -470,6 +515,10 @@ def test_two_inputs_of_one_name_are_told(options, refused, lq):
             "meta.txt:2: a name ends at the first space, so it is 'my'; rename the file",
         ),
         ("a.png (16,32,3)\nb.png (99,32,3)\n", "meta.txt:2 says 32x99, but b.png is "),
+        ("a.png (-16,32,3)\n", "meta.txt:1: '(-16,32,3)' is not a size like '(480,480,3)'; correct it"),
+        ("a.png (16,99999999,3) 1\n", "meta.txt:1: '(16,99999999,3) 1' is not a size"),
+        ("a.png (16,32,7)\n", "meta.txt:1: '(16,32,7)' is not a size"),
+        (" a.png (16,32,3)\n", "meta.txt:1: the line starts with a space; remove it"),
         ("../a.png\n", "meta.txt:1: '../a.png' is not a file below the folder; correct it"),
     ],
 )
