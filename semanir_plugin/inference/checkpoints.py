@@ -160,12 +160,12 @@ def fit_weights(
         cure: Advice where they do not fit.
 
     Raises:
-        UserError: They do not fit, or are of a kind that cannot be copied.
+        UserError: They do not fit, or are complex where the network's are real.
     """
     own = net.state_dict()
     for name in own.keys() & state.keys():
-        if kind := _strange_kind(state[name], own[name]):
-            raise UserError(f"{path}: its '{name}' is {kind}; save plain weights")
+        if state[name].is_complex() and not own[name].is_complex():
+            raise UserError(f"{path}: its '{name}' is complex; save plain weights")
     if not strict and own and not any(name in own and own[name].shape == state[name].shape for name in state):
         raise UserError(f"{path}: none of its weights fits {type(net).__name__} ({first_names(sorted(state))}); {cure}")
     try:
@@ -173,17 +173,6 @@ def fit_weights(
     except RuntimeError as error:
         differences = _differences(net.state_dict(), state)
         raise UserError(f"{path} does not fit {type(net).__name__}: {differences}; {cure}") from error
-
-
-def _strange_kind(loaded: torch.Tensor, own: torch.Tensor) -> str | None:
-    """Return what a loaded weight is that cannot be copied into one of the network; None if it can."""
-    if loaded.is_meta:
-        return "without values (on the device 'meta')"
-    if loaded.is_quantized:
-        return "quantised"
-    if loaded.layout != torch.strided:
-        return "sparse"
-    return "complex" if loaded.is_complex() and not own.is_complex() else None
 
 
 def _are_weights(checkpoint: Any) -> bool:

@@ -29,13 +29,15 @@ def unwrap_names(state: Mapping[Any, Any], path: object, *, lightning: bool = Fa
         lightning: Whether a LightningModule has the network as one of its attributes.
 
     Raises:
-        UserError: A name is no text, an entry no tensor, or two weights would have one name.
+        UserError: A name is no text, an entry no plain tensor, or two weights would have one name.
     """
     for name, value in state.items():
         if not isinstance(name, str):
             raise UserError(f"{path}: {name!r} is no name of a weight; save a state_dict")
         if not isinstance(value, torch.Tensor):
             raise UserError(f"{path}: its '{name}' is a {type(value).__name__}, no tensor; save a state_dict")
+        if kind := _strange_kind(value):
+            raise UserError(f"{path}: its '{name}' is {kind}; save plain weights")
     chosen = _of_generator(state, path) if lightning or any(name.startswith("net_g.") for name in state) else state
     unwrapped: dict[str, Any] = {}
     for name, value in chosen.items():
@@ -48,6 +50,17 @@ def unwrap_names(state: Mapping[Any, Any], path: object, *, lightning: bool = Fa
     if any(_COMPILED in name for name in chosen):
         _logger.info(f"{path} is of a network compiled by torch.compile; its names are taken without '{_COMPILED}'.")
     return unwrapped
+
+
+def _strange_kind(value: torch.Tensor) -> str | None:
+    """Return what a tensor is that cannot be a weight; None if it can."""
+    if value.is_meta:
+        return "without values (on the device 'meta')"
+    if value.is_nested:
+        return "nested"
+    if value.is_quantized:
+        return "quantised"
+    return None if value.layout == torch.strided else "sparse"
 
 
 def _of_generator(state: Mapping[str, Any], path: object) -> dict[str, Any]:

@@ -82,6 +82,10 @@ REFUSED = {
         {"params": {"weight": torch.quantize_per_tensor(W, 1, 0, torch.qint8)}},
         "its 'weight' is quantised; save plain weights",
     ),
+    "nested": (
+        {"params": {"weight": torch.nested.nested_tensor([W[0], W[1]])}},
+        "its 'weight' is nested; save plain weights",
+    ),
     "no weights": ({1: 2}, "holds no weights under 'params', but 1; set path.param_key_g"),
 }
 
