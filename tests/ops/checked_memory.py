@@ -10,7 +10,7 @@ import random
 import torch
 
 from semanir_plugin.ops import build_key_semantics, cosine_qkv, key_semantic_attention
-from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common import native_compiler
 
 CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g")
 
@@ -42,7 +42,7 @@ def split(rng: random.Random) -> None:
 
 
 if __name__ == "__main__":
-    native_support.FLAGS = (*native_support.FLAGS, *CHECKS)
+    native_compiler.FLAGS = (*native_compiler.FLAGS, *CHECKS)
     torch.set_num_threads(2)
     torch.manual_seed(0)
     cases = random.Random(0)

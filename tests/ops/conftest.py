@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common import native_compiler, native_support
 
 # A processor's own vectors, and narrower ones that it can compile for.
 TARGETS = [None, *(("-march=x86-64-v3", "-march=x86-64") if platform.machine() == "x86_64" else ())]
@@ -19,7 +19,7 @@ def target(request, monkeypatch):
     if request.param is None:
         yield None
         return
-    monkeypatch.setattr(native_support, "TARGETS", (request.param,))
+    monkeypatch.setattr(native_compiler, "TARGETS", (request.param,))
     native_support._compiled.cache_clear()
     yield request.param
     native_support._compiled.cache_clear()

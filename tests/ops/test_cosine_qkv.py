@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semanir_plugin.ops import cosine_qkv
-from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common import native_compiler, native_support
 from semanir_plugin.ops.cosine_qkv import choose_backend, native_backend
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
@@ -125,7 +125,7 @@ def test_threads_change_nothing():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
 @pytest.mark.parametrize("target", ["-march=x86-64-v3", "-march=x86-64"])
 def test_older_processors(monkeypatch, target):
-    monkeypatch.setattr(native_support, "TARGETS", (target,))
+    monkeypatch.setattr(native_compiler, "TARGETS", (target,))
     native_support._compiled.cache_clear()
     try:
         for shape in SHAPES:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common import dispatch, native_cache, native_compiler, native_support, triton_support
 
 CPU = torch.device("cpu")
 ANSWER = '#include "threads.h"\nint answer(void) { return 42; }'
@@ -18,7 +21,9 @@ needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(dispatch, "_told", [])
     native_support._compiled.cache_clear()
     yield
     native_support._compiled.cache_clear()
@@ -81,31 +86,206 @@ def test_every_task_runs_once(tmp_path, monkeypatch, openmp):
         assert list(numbers) == [i * i for i in range(count)]
 
 
+def again(path):
+    """Load as the next process does."""
+    native_support._compiled.cache_clear()
+    return native_support.load(path)
+
+
 @needs_compiler
-def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path):
-    folder = tmp_path / "cache" / "semanir_plugin"
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:4000] + bytes([content[4000] ^ 1]) + content[4001:],
+        lambda content: bytes(len(content)),
+    ],
+    ids=["empty", "cut", "flipped", "zeros"],
+)
+def test_a_damaged_kernel_is_made_again(tmp_path, damage, caplog):
+    path = source(tmp_path)
+    native_support.load(path)
+    (library,) = cached(tmp_path)
+    good = library.read_bytes()
+    library.unlink()  # what this process has mapped stays whole
+    library.write_bytes(damage(good))
+    assert again(path).answer() == 42
+    assert [each.read_bytes() for each in cached(tmp_path)] == [good]
+    assert caplog.messages == []
+
+
+@needs_compiler
+def test_a_kernel_under_the_checksum_of_another_is_made_again(tmp_path):
+    path = source(tmp_path)
+    native_support.load(path)
+    (library,) = cached(tmp_path)
+    name = library.name
+    library.rename(library.with_name(f"{library.stem[:-1]}{'0' if library.stem[-1] != '0' else '1'}.so"))
+    assert again(path).answer() == 42
+    assert [each.name for each in cached(tmp_path)] == [name]
+
+
+@needs_compiler
+def test_processes_that_find_a_damaged_kernel_at_once_are_both_right(tmp_path):
+    path = source(tmp_path)
+    native_support.load(path)
+    (library,) = cached(tmp_path)
+    good = library.read_bytes()
+    library.unlink()
+    library.write_bytes(good[:100])
+    code = (
+        "import sys; from pathlib import Path; from semanir_plugin.ops.common import native_support\n"
+        "print(native_support.load(Path(sys.argv[1])).answer())"
+    )
+    start = [sys.executable, "-c", code, str(path)]
+    running = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [each.communicate(timeout=120)[0] for each in running] == ["42\n"] * 2
+    assert [each.read_bytes() for each in cached(tmp_path)] == [good]
+
+
+def listing(folder):
+    return sorted(each.name for each in folder.rglob("*"))
+
+
+def plant(folder, mode):
+    """Make a folder of a mode."""
     folder.mkdir(parents=True)
-    folder.chmod(0o777)
+    folder.chmod(mode)
+    return folder
+
+
+@needs_compiler
+def test_what_others_could_write_is_not_trusted_and_the_next_folder_taken(tmp_path):
+    folder = plant(tmp_path / "cache" / "semanir_plugin", 0o777)
     assert native_support.load(source(tmp_path)).answer() == 42
-    assert list(folder.iterdir()) == []
+    assert listing(folder) == []
+    assert [each.suffix for each in (tmp_path / "temporary" / "semanir_plugin").iterdir()] == [".so"]
 
 
-def test_why_not(tmp_path, monkeypatch):
+def test_the_folder_among_temporary_files_is_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(native_cache.Path, "home", no_home)
+    temporary = plant(tmp_path / "temporary", 0o1777)
+    ((folder,), objections) = native_cache.folders()
+    assert (folder, objections) == (
+        temporary / f"semanir_plugin_{os.getuid()}",
+        ["Could not determine home directory."],
+    )
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    elsewhere = plant(tmp_path / "elsewhere", 0o700)
+    folder.symlink_to(elsewhere)
+    assert native_cache.folders()[0] == []
+    folder.unlink()
+    temporary.chmod(0o777)  # without the sticky bit others can put theirs in its place
+    assert native_cache.folders()[0] == []
+
+
+def test_the_folder_of_another_user_is_not_trusted(tmp_path, monkeypatch):
+    folder = plant(tmp_path / "cache" / "semanir_plugin", 0o700)
+    if os.getuid() == 0:  # whose own folders everyone trusts
+        os.chown(folder, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    assert folder not in native_cache.folders()[0]
+
+
+def test_nothing_relative_to_the_working_directory_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.setenv("TMPDIR", "temporary")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert native_cache.folders()[0][0] == tmp_path / "home" / ".cache" / "semanir_plugin"
+    assert listing(tmp_path) == [".cache", "home", "semanir_plugin"]
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@needs_compiler
+def test_without_a_folder_nothing_is_compiled_and_one_line_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(native_cache.Path, "home", no_home)
+    (tmp_path / "temporary").write_text("no folder")
+    monkeypatch.setattr(native_compiler.subprocess, "run", None)
+    path = source(tmp_path)
+    for name in (path, path.with_name("other.c")):
+        name.write_text(ANSWER)
+        assert "cannot be made or kept" in native_support.why_not(name, CPU, torch.float32)
+    (line,) = caplog.messages
+    for part in ("home directory", str(tmp_path / "temporary"), "XDG_CACHE_HOME", "PyTorch's own operators"):
+        assert part in line
+
+
+@needs_compiler
+def test_a_folder_that_takes_no_file_is_passed_over_at_once(tmp_path, monkeypatch):
+    folder = plant(tmp_path / "cache" / "semanir_plugin", 0o700)
+    write = native_compiler.Path.write_bytes
+
+    def full(path, content):
+        if path.is_relative_to(folder):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(native_compiler.Path, "write_bytes", full)
+    assert native_support.load(source(tmp_path)).answer() == 42
+    assert listing(folder) == []
+    monkeypatch.setattr(native_compiler.subprocess, "run", None)  # the next start compiles nothing
+    assert again(source(tmp_path)).answer() == 42
+
+
+@needs_compiler
+def test_where_nothing_may_be_executed_the_next_folder_is_taken(tmp_path, monkeypatch):
+    load = ctypes.CDLL
+
+    def no_execution(name):
+        if name.startswith(str(tmp_path / "cache")):
+            raise OSError(f"{name}: failed to map segment from shared object")
+        return load(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", no_execution)
+    assert native_support.load(source(tmp_path)).answer() == 42
+    monkeypatch.setattr(native_compiler.subprocess, "run", None)  # the next start compiles nothing
+    assert again(source(tmp_path)).answer() == 42
+
+
+def test_why_not(tmp_path, monkeypatch, caplog):
     path = source(tmp_path)
     assert "cuda" in native_support.why_not(path, torch.device("cuda"), torch.float32)
     assert "float64" in native_support.why_not(path, CPU, torch.float64)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "none of cc, gcc, clang" in native_support.why_not(path, CPU, torch.float32)
+    assert "install one" in caplog.text
+    dispatch._told.clear()
+    caplog.clear()
     native_support._compiled.cache_clear()
     monkeypatch.setenv("SEMANIR_NATIVE", "0")
     assert "SEMANIR_NATIVE=0" in native_support.why_not(path, CPU, torch.float32)
+    assert caplog.messages == []  # who switches them off knows
+    native_support._compiled.cache_clear()
+    monkeypatch.delenv("SEMANIR_NATIVE")
+    monkeypatch.setattr(native_support, "os", SimpleNamespace(name="nt", environ={}))
+    assert "POSIX threads" in native_support.why_not(path, CPU, torch.float32)
+    assert "WSL 2" in caplog.text
+
+
+@pytest.mark.parametrize(("system", "package"), [("linux", "triton."), ("win32", "triton-windows.")])
+def test_a_gpu_without_triton_is_told(monkeypatch, caplog, system, package):
+    monkeypatch.setattr(triton_support, "find_spec", lambda _: None)
+    monkeypatch.setattr(triton_support.sys, "platform", system)
+    assert triton_support.why_not(CPU) == "triton is not installed"
+    assert caplog.messages == []
+    triton_support.why_not(torch.device("cuda"))
+    assert caplog.messages[0].endswith(f"pip install {package}")
 
 
 @needs_compiler
 @pytest.mark.parametrize("op", ["cosine_qkv", "key_semantics", "key_semantic_attention"])
 def test_the_shipped_kernels_have_no_warning(op):
-    source = native_support.HEADERS.parent / op / "native.c"
-    command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_support.HEADERS}", str(source)]
+    source = native_compiler.HEADERS.parent / op / "native.c"
+    command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_compiler.HEADERS}", str(source)]
     for target in ([], ["-mavx2", "-mfma"], ["-mavx512f"]):
         assert subprocess.run([*command, *target], capture_output=True, text=True).stderr == ""
 

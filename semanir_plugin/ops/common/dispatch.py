@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 
-__all__ = ["pick_backend"]
+from semanir_plugin.errors import printable
+
+__all__ = ["pick_backend", "warn_of_slow_path"]
+
+_logger = logging.getLogger(__name__)
 
 
 def pick_backend(
@@ -31,3 +36,13 @@ def pick_backend(
     if reason := why_not(asked):
         raise ValueError(f"backend {asked!r} cannot run here: {reason}")
     return asked
+
+
+def warn_of_slow_path(reason: str) -> None:
+    """Log, once in a process, why ops do without their kernels, and what helps."""
+    if not _told:
+        _told.append(reason)
+        _logger.warning(f"Networks run on PyTorch's own operators, which is slower: {printable(reason)}.")
+
+
+_told: list[str] = []

@@ -1,8 +1,9 @@
 """Native kernels for CPUs: C files compiled on first use, by the machine's own compiler for its own processor.
 
 PyTorch's operators pass whole tensors through memory; kernels that skip most pairs of tokens cannot be made of them. A
-compiled kernel is kept in the user's cache folder (XDG_CACHE_HOME, else ~/.cache) under a name that its source, the
-compiler and the processor determine. SEMANIR_NATIVE=0 switches native kernels off.
+compiled kernel is kept in the user's cache folder (`native_cache`), else in one among the temporary files, under a name
+that its source, the compiler and the processor determine. SEMANIR_NATIVE=0 switches native kernels off; where there are
+none for another reason, one warning says so.
 """
 
 from __future__ import annotations
@@ -10,28 +11,22 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import hashlib
 import os
 import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from semanir_plugin.ops.common import native_cache, native_compiler
+from semanir_plugin.ops.common.dispatch import warn_of_slow_path
+from semanir_plugin.ops.common.native_compiler import CompilationError
+
 __all__ = ["constant", "load", "why_not"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
-# For this processor: the first that the compiler knows.
-TARGETS = ("-march=native", "-mcpu=native")
-# What PyTorch itself was told not to use, by ATEN_CPU_CAPABILITY, the kernels do without too.
-LIMITS = {"AVX2": ("-mno-avx512f",)}
-HEADERS = Path(__file__).parent
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -70,20 +65,47 @@ def load(source: Path) -> ctypes.CDLL:
 def _compiled(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
     if os.environ.get("SEMANIR_NATIVE") == "0":
         return None, "native kernels are switched off by SEMANIR_NATIVE=0"
-    if os.name != "posix":
-        return None, f"native kernels need POSIX threads, which {platform.system()} lacks"
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
-    if compiler is None:
-        return None, "native kernels need a C compiler, and none of cc, gcc, clang was found"
-    target = _cache_folder() / f"{source.parent.name}_{_fingerprint(source, compiler)}.so"
-    if not target.is_file() and (error := _compile(compiler, source, target)):
-        return None, error
     try:
-        library = ctypes.CDLL(str(target))
-    except OSError as error:
-        return None, f"the compiled native kernels do not load: {error}"
+        library = _library(source)
+    except _UnavailableError as reason:
+        warn_of_slow_path(str(reason))
+        return None, str(reason)
     library.use_openmp(_openmp())
     return library, None
+
+
+class _UnavailableError(Exception):
+    """Why there are no native kernels, and what helps."""
+
+
+def _library(source: Path) -> ctypes.CDLL:
+    if os.name != "posix":
+        raise _UnavailableError(
+            f"native kernels need POSIX threads, which {platform.system()} lacks; take Linux, or WSL 2"
+        )
+    compiler = native_compiler.find_compiler()
+    if compiler is None:
+        raise _UnavailableError(
+            "native kernels need a C compiler, and none of cc, gcc, clang was found; install one, or name one by CC"
+        )
+    key = f"{source.parent.name}_{native_compiler.fingerprint(source, compiler)}"
+    folders, faults = native_cache.folders()
+    kept = {folder: native_cache.find(folder, key) for folder in folders}
+    ways = [functools.partial(Path, path) for path in kept.values() if path]
+    ways += [functools.partial(_make, compiler, source, folder, key) for folder, path in kept.items() if not path]
+    for way in ways:
+        try:
+            return ctypes.CDLL(str(way()))
+        except (CompilationError, OSError) as error:  # also of a folder from which nothing may be executed
+            faults.append(str(error))
+    raise _UnavailableError(
+        f"native kernels cannot be made or kept ({'; '.join(dict.fromkeys(faults))}); they need a C compiler that "
+        "works, and a folder of your own to be kept in, which XDG_CACHE_HOME can name"
+    )
+
+
+def _make(compiler: str, source: Path, folder: Path, key: str) -> Path:
+    return native_cache.keep(native_compiler.compile_source(compiler, source, folder), folder, key)
 
 
 def _openmp() -> ctypes.c_void_p:
@@ -92,71 +114,3 @@ def _openmp() -> ctypes.c_void_p:
         with contextlib.suppress(OSError, AttributeError):
             return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p)  # also of what it depends on
     return ctypes.c_void_p()
-
-
-def _fingerprint(source: Path, compiler: str) -> str:
-    status = Path(compiler).stat()
-    facts = [
-        *FLAGS,
-        *TARGETS,
-        *_limits(),
-        compiler,
-        status.st_size,
-        status.st_mtime_ns,
-        platform.machine(),
-        _processor(),
-    ]
-    files = [*sorted(HEADERS.glob("*.h")), *sorted(source.parent.glob("*.h")), source]
-    text = "\n".join(map(str, facts)).encode() + b"".join(each.read_bytes() for each in files)
-    return hashlib.sha256(text).hexdigest()[:20]
-
-
-def _limits() -> tuple[str, ...]:
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return ()
-    return LIMITS.get(torch.backends.cpu.get_cpu_capability(), ())
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
-def _cache_folder() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semanir_plugin"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        return _private_folder()
-    # What others could write here would be run.
-    mine = folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o022
-    return folder if mine and os.access(folder, os.W_OK) else _private_folder()
-
-
-@functools.cache
-def _private_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="semanir_plugin_"))
-
-
-def _compile(compiler: str, source: Path, target: Path) -> str | None:
-    """Compile `source` into `target`, which appears whole or not at all; return the error message, None on success."""
-    handle, name = tempfile.mkstemp(suffix=".so", dir=target.parent)
-    os.close(handle)
-    partial, error = Path(name), ""
-    for processor in TARGETS:
-        flags = [*FLAGS, processor, *_limits(), f"-I{HEADERS}"]
-        command = [compiler, *flags, str(source), "-o", name, "-lm", "-lpthread"]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        except (OSError, subprocess.TimeoutExpired) as failure:
-            error = str(failure)
-            break
-        if result.returncode == 0:
-            partial.replace(target)
-            return None
-        error = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip())
-    partial.unlink()
-    return f"{compiler} could not compile the native kernels: {error}"

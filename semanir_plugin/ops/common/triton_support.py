@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from semanir_plugin.ops.common.dispatch import warn_of_slow_path
+from semanir_plugin.ops.common.native_support import constant
 
 __all__ = [
     "TYPES",
@@ -40,11 +44,22 @@ def has_ptx() -> bool:
 
 def why_not(device: torch.device) -> str | None:
     """Return why no Triton kernel can run on `device`, None if one can."""
-    if find_spec("triton") is None:
-        return "triton is not installed"
+    if reason := _missing(device.type):
+        return reason
     if device.type == "cuda" or (device.type == "cpu" and interpreted()):
         return None
     return f"Triton has no kernels for {device.type} tensors"
+
+
+@constant
+def _missing(device_type: str) -> str | None:
+    if find_spec("triton") is not None:
+        return None
+    reason = "triton is not installed"
+    if device_type == "cuda":
+        package = "triton-windows" if sys.platform == "win32" else "triton"
+        warn_of_slow_path(f"{reason}; pip install {package}")
+    return reason
 
 
 def why_not_heads(q: Tensor) -> str | None:
