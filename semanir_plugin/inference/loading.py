@@ -16,6 +16,7 @@ from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
 from semanir_plugin.inference.devices import choose_device
+from semanir_plugin.inference.plain_options import plain_options
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import find_weights
 from semanir_plugin.registry import ARCHS
@@ -106,7 +107,7 @@ def _best_entry(checkpoint: Any) -> str:
 def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     options = checkpoint.get("network_g") if isinstance(checkpoint, Mapping) else None
     if isinstance(options, Mapping) and isinstance(options.get("type"), str):
-        return dict(options)
+        return plain_options(options, path, "network_g")
     if is_authors_layout(weights):
         try:
             return infer_options(weights)
@@ -120,12 +121,12 @@ def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path)
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({one_line(error)}); correct it") from error
     options = content.get("network_g", content) if isinstance(content, dict) else None
     if not isinstance(options, dict) or not isinstance(options.get("type"), str):
         raise UserError(f"{path}: has no 'type' of a network beside its options; add it")
-    return options
+    return plain_options(options, path, "network_g")
 
 
 def _only_weights(folder: Path) -> Path:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import logging
 import os
 import re
+import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from semanir_plugin.errors import UserError
+from semanir_plugin.inference.pickle_limits import check_pickle
 
 __all__ = ["load_checkpoint"]
 
@@ -28,13 +33,14 @@ def load_checkpoint(path: str | Path) -> Any:
 
     Raises:
         UserError: It is not there, cannot be read, unpacks to more than its size, holds objects that only running code
-            would bring back, or is not as it was written.
+            would bring back, describes more than `pickle_limits` allows, or is not as it was written.
     """
     trusted = str(path) in filter(None, os.environ.get(TRUSTED, "").split(os.pathsep))
     if trusted:
         _logger.warning(f"{path}: {TRUSTED} names it, so the code in it is executed.")
     try:
         _check_packing(path)
+        _check_content(path)
         content = torch.load(path, map_location="cpu", weights_only=not trusted)
     except UserError:
         raise
@@ -61,6 +67,37 @@ def _check_packing(path: str | Path) -> None:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > os.path.getsize(path):
             raise UserError(f"{path}: is compressed, which torch's files are not; unpack and save it again")
+
+
+def _check_content(path: str | Path) -> None:
+    """Refuse pickles that describe what nothing could print, compare, copy or hash, before they are unpickled.
+
+    Raises:
+        UserError: One does.
+        Exception: They are none.
+    """
+    try:
+        with open(path, "rb") as file:
+            for pickle in _pickles(file):
+                check_pickle(pickle)
+    except OverflowError as error:
+        raise UserError(f"{path}: refused, since it describes {error}; save its tensors alone") from error
+
+
+_LEGACY_PICKLES = 5  # a mark, a version, the system, the content and its storages; of torch before 1.6
+
+
+def _pickles(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Yield the pickles of a file, of the kind that torch takes it for: it looks at the first bytes, not the last."""
+    zipped = file.read(4) == b"PK\3\4"
+    file.seek(0)
+    if zipped:
+        with zipfile.ZipFile(file) as archive:
+            members = [each for each in archive.infolist() if each.filename.lower().endswith(".pkl")]
+            yield from (io.BytesIO(archive.read(each)) for each in members)
+    elif not tarfile.is_tarfile(file):  # which torch does not unpickle
+        file.seek(0)
+        yield from itertools.repeat(file, _LEGACY_PICKLES)
 
 
 def _damaged_part(path: str | Path) -> str | None:

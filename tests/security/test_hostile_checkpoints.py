@@ -165,3 +165,50 @@ def test_an_empty_variable_trusts_nothing(monkeypatch):
     with pytest.raises(UserError, match="cannot be opened") as refused:
         load_checkpoint("")
     assert "executed" not in str(refused.value)
+
+
+def doubled(kind=list, times=60):
+    """2 ** times elements, of which each level holds the one below twice."""
+    value = kind([1])
+    for _ in range(times):
+        value = kind([value, value])
+    return value
+
+
+def in_itself():
+    value = []
+    value.append(value)
+    return value
+
+
+UNMEASURED = {"shared": doubled(), "tuples": doubled(tuple), "cyclic": in_itself(), "integer": 10**100_000}
+
+
+@pytest.mark.parametrize("write", [as_zip, as_legacy])
+@pytest.mark.parametrize("key", ["format", "topk", "similarity", "depths", "note"])
+@pytest.mark.parametrize("what", UNMEASURED)
+def test_values_that_cannot_be_printed_are_refused_before_they_are_loaded(photo, what, key, write, capsys):
+    value = UNMEASURED[what]
+    about = {"format": value if key == "format" else 1, "version": "0"}
+    network = {**NETWORK, key: value} if key in ("topk", "similarity", "depths") else NETWORK
+    content = {"params": {}, "network_g": network, "semanir_plugin": about, "note": value if key == "note" else 0}
+    Path("x.pth").write_bytes(write(content))
+    code = main(["restore", photo, "-o", "out.png", "--model", "x.pth"])
+    assert_refused(capsys, code, "x.pth: refused, since it describes")
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 2**64, "a" * 100_000, b"x", torch.zeros(1), {1: 2}, [0] * 20_000, {7}, 1j]
+)
+@pytest.mark.parametrize("key", ["topk", "similarity"])
+def test_options_that_are_not_plain(photo, key, value, capsys):
+    Path("x.pth").write_bytes(as_zip({"params": {"x": torch.zeros(1)}, "network_g": {**NETWORK, key: value}}))
+    code = main(["restore", photo, "-o", "out.png", "--model", "x.pth"])
+    assert_refused(capsys, code, "x.pth: its network_g has", "save the options of the network, and plain ones")
+
+
+@pytest.mark.parametrize("tail", [b"", as_zip({"params": {}})])
+def test_an_old_file_with_a_new_one_behind_it_is_taken_for_what_torch_takes_it(photo, tail, capsys):
+    Path("x.pth").write_bytes(as_legacy({"params": doubled()}) + tail)
+    code = main(["restore", photo, "-o", "out.png", "--model", "x.pth"])
+    assert_refused(capsys, code, "x.pth: refused, since it describes more than")
