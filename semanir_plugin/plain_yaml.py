@@ -39,8 +39,8 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
-        except (ValueError, AttributeError) as error:  # a tag that does not fit its text, as in `!!float fast`
-            raise _marked(f"'{node.value}' is not a valid {node.tag.rpartition(':')[2]}", node) from error
+        except (ValueError, AttributeError, LookupError, TypeError, OverflowError) as error:  # as of `!!float fast`
+            raise _marked(f"{_shown(node)} is not a valid {node.tag.rpartition(':')[2]}", node) from error
         if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
             raise _marked("an integer of more than 64 bits, correct it", node)
         return value
@@ -68,6 +68,8 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 _PlainLoader.add_constructor(None, _PlainLoader.refuse)
+for _name in ("binary", "omap", "pairs", "set"):  # of which YAML makes what no option file has
+    _PlainLoader.add_constructor(f"tag:yaml.org,2002:{_name}", _PlainLoader.refuse)
 _PlainDumper.add_representer(list, _PlainDumper.represent_list)
 _PlainDumper.add_representer(type(None), _PlainDumper.represent_null)
 for _each in (_PlainLoader, _PlainDumper):  # the dumper quotes a string that the loader would take for a number
@@ -109,6 +111,10 @@ def copy_options(value: Any) -> Any:
 
 def _marked(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+def _shown(node: yaml.Node) -> str:
+    return f"'{node.value}'" if isinstance(node, yaml.ScalarNode) else "a list or section"
 
 
 def _check_depth(depth: int, mark: yaml.Mark) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import resource
 import shutil
@@ -13,10 +15,10 @@ import yaml
 
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
-from semanir_plugin.option_files import load_options
+from semanir_plugin.option_files import apply_overrides, load_options
 from semanir_plugin.path_safety import can_name_file
 from tests.conftest import ROOT, tiny_overrides
-from tests.security.attacks import assert_refused
+from tests.security.attacks import assert_refused, told
 
 TRAIN = ROOT / "options" / "train_SemanIR_SRx4.yml"
 TEST = ROOT / "options" / "test_SemanIR_SRx4.yml"
@@ -210,3 +212,18 @@ def test_merges_of_what_is_no_section(text):
     Path("x.yml").write_text(text)
     with pytest.raises(UserError, match="expected a mapping"):
         load_options("x.yml")
+
+
+TAGS = ("bool", "int", "float", "timestamp", "binary", "null", "set", "omap", "pairs", "merge", "str", "seq", "map")
+MISFITS = [f"!!{tag} {text}" for tag in TAGS for text in ('""', "xx", "[]", "[x]", "{a: b}", "[{a: b}]")]
+
+
+@pytest.mark.parametrize("text", MISFITS)
+def test_tags_that_do_not_fit_are_one_line_or_plain_data(text, capsys):
+    Path("x.yml").write_text(f"network_g: {{type: {text}}}\n")
+    assert main(["profile", "-opt", "x.yml", "-o", "out"]) == 2
+    assert len(told(capsys)) == 1
+    Path("x.yml").write_text("network_g: {type: SemanIR}\n")
+    for entry in (f"network_g={text}", f"network_g:type={text}"):
+        with contextlib.suppress(UserError):
+            json.dumps(apply_overrides(load_options("x.yml"), [entry]).data)
