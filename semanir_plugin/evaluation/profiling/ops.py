@@ -25,16 +25,20 @@ __all__ = ["OpCost", "profile_ops"]
 
 
 class Op(NamedTuple):
-    """A function with backends, their names, and the function that chooses among them."""
+    """A function with backends, their names, and what chooses among them by queries and bias."""
 
     function: Callable[..., Tensor]
     backends: tuple[str, ...]
-    choose: Callable[[Tensor], tuple[str, str]]
+    choose: Callable[[Tensor, Tensor | None], tuple[str, str]]
 
 
 OPS = (
-    Op(key_semantic_attention, tuple(SEMANTIC_BACKENDS), choose_semantic),
-    Op(adaptive_sparse_attention, SPARSE_BACKENDS, choose_sparse),
+    Op(
+        key_semantic_attention,
+        tuple(SEMANTIC_BACKENDS),
+        lambda q, bias: choose_semantic(q, biased=bias is not None),
+    ),
+    Op(adaptive_sparse_attention, SPARSE_BACKENDS, lambda q, _: choose_sparse(q)),
 )
 
 
@@ -73,6 +77,7 @@ class Calls:
     queries: Tensor
     keys: int
     run: Callable[..., Tensor]
+    chosen: str
     count: int = field(default=0)
 
 
@@ -97,7 +102,8 @@ def _record(network: nn.Module, image: Tensor) -> list[Calls]:
     def record(op: Op, q: Tensor, k: Tensor, v: Tensor, given: Any, **options: Any) -> Tensor:
         run = partial(op.function, q, k, v, given, **options)
         keys = given.k if isinstance(given, KeySemantics) else q.shape[-2]
-        calls = found.setdefault((op.function.__name__, *q.shape, keys), Calls(op, q, keys, run))
+        chosen, _ = op.choose(q, options.get("bias"))
+        calls = found.setdefault((op.function.__name__, *q.shape, keys), Calls(op, q, keys, run, chosen))
         calls.count += 1
         return run()
 
@@ -107,7 +113,7 @@ def _record(network: nn.Module, image: Tensor) -> list[Calls]:
 
 
 def _measure(calls: Calls, repeats: int) -> Iterator[OpCost]:
-    device, chosen = calls.queries.device, calls.op.choose(calls.queries)[0]
+    device = calls.queries.device
     for backend in calls.op.backends:
         cost = partial(
             OpCost,
@@ -116,7 +122,7 @@ def _measure(calls: Calls, repeats: int) -> Iterator[OpCost]:
             calls.keys,
             calls.count,
             backend,
-            backend == chosen,
+            backend == calls.chosen,
         )
         reason, run = _why_not(calls, backend), partial(calls.run, backend=backend)
         if reason is None:

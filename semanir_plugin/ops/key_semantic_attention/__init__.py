@@ -36,6 +36,9 @@ BACKENDS = {
 TABLE_BACKENDS = {"flex", "native", "triton"}
 # The kernels of these never combine a query with a key that it did not choose; PyTorch's operators do.
 KERNEL_BACKENDS = {"native", "triton"}
+# Scores of all windows and heads up to which SDPA is the quickest on a CPU with a bias, in inference and in training.
+LARGEST_SUM = 12 << 20
+LARGEST_TRAINED_SUM = 2 << 20
 
 
 def key_semantic_attention(
@@ -79,7 +82,10 @@ def key_semantic_attention(
     if torch.is_autocast_enabled(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    backend = pick_backend(backend, BACKENDS, lambda: choose_backend(q, semantics.k), lambda name: _why_not(name, q))
+    biased = bias is not None
+    backend = pick_backend(
+        backend, BACKENDS, lambda: choose_backend(q, semantics.k, biased=biased), lambda name: _why_not(name, q)
+    )
     if bias is not None and backend not in TABLE_BACKENDS:
         bias = dense_bias(bias, q.shape[2])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -89,22 +95,34 @@ def key_semantic_attention(
         return attend_contained(BACKENDS[backend], q, k, v, semantics, bias, scale)
 
 
-def choose_backend(q: Tensor, keys: int | None = None) -> tuple[str, str]:
+def choose_backend(q: Tensor, keys: int | None = None, *, biased: bool = True) -> tuple[str, str]:
     """Return which backend `key_semantic_attention` takes, and why.
 
     Args:
         q: Queries (B, H, N, D) like those to come.
         keys: Of each query's dictionary, if that is known.
+        biased: Whether a bias is added to the scores.
     """
     fast = "native" if q.device.type == "cpu" else "triton"
     reason = _why_not(fast, q)
     if fast == "native":
         if reason is None:
             return "native", "fastest on a CPU at every size measured, and its time falls with k"
-        return "blockwise", f"fastest on a CPU of what PyTorch's operators can do; {reason}"
+        name, why = _choose_operators(q, biased)
+        return name, f"{why}; {reason}"
     if reason is None:
         return "triton", _why_triton(q.shape[2], keys)
     return "sdpa", f"PyTorch's fused attention runs on every device; {reason}"
+
+
+def _choose_operators(q: Tensor, biased: bool) -> tuple[str, str]:
+    """Return what is quickest on a CPU of what PyTorch's operators can do, and why; measured in docs/ops.md."""
+    scores, training = q.shape[0] * q.shape[1] * q.shape[2] ** 2, torch.is_grad_enabled() and q.requires_grad
+    if not biased:
+        return "sdpa", "without a bias PyTorch's fused attention passes once over the mask"
+    if scores <= (LARGEST_TRAINED_SUM if training else LARGEST_SUM):
+        return "sdpa", "PyTorch's fused attention is quickest while bias and mask of all heads are small"
+    return "blockwise", "bias and mask of all heads are large, and those of a block stay in the cache"
 
 
 def _why_triton(tokens: int, keys: int | None) -> str:
