@@ -77,5 +77,5 @@ def _describe(holder: Path) -> str:
     try:
         about = json.loads(holder.read_bytes())
         return f"process {about['process']} on {about['host']}, since {about['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is only just starting
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it is only just starting
         return "another process"

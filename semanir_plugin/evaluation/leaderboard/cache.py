@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,11 +13,22 @@ from typing import Any
 import cv2
 
 from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.errors import UserError
+from semanir_plugin.path_safety import check_inside
 from semanir_plugin.pixels import Image
 
-__all__ = ["Cache"]
+__all__ = ["Cache", "are_numbers"]
 
 _DIGITS = 12
+
+Check = Callable[[Mapping[str, Any]], bool]
+
+
+def are_numbers(values: Any, names: Iterable[str]) -> bool:
+    """Return whether values are numbers under the very names."""
+    if not isinstance(values, dict) or values.keys() != set(names):
+        return False
+    return all(isinstance(value, int | float) for value in values.values())
 
 
 @dataclass(frozen=True)
@@ -37,14 +48,17 @@ class Cache:
         """Return the name of a cell: of model, checkpoint, test set and protocol."""
         return "-".join((*(each[:_DIGITS] for each in hashes), protocol))
 
-    def load(self, key: str, name: str) -> dict[str, Any] | None:
-        """Return a record; None where it is not there, is damaged, or lacks an image."""
+    def load(self, key: str, name: str, is_right: Check = lambda record: True) -> dict[str, Any] | None:
+        """Return a record; None where it is not there, is damaged, lacks an image, or is not what `is_right` asks for.
+
+        Whoever made a folder of results could compute checksums, too.
+        """
         try:
             record = json.loads(self._path(key, name).read_text(encoding="utf-8"))
             intact = record.pop("sha256") == self._checksum(key, name, record)
             intact = intact and all(self._digest(path) == digest for path, digest in record["files"].items())
-            return record if intact else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return record if intact and is_right(record) else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
             return None
 
     def holds(self, key: str, name: str) -> bool:
@@ -77,7 +91,11 @@ class Cache:
         return hashlib.sha256(json.dumps([key, name, record], sort_keys=True).encode()).hexdigest()
 
     def _digest(self, path: str) -> str:
-        return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
+        file = self.folder / path
+        check_inside(file, self.folder)
+        if not file.is_file():  # a pipe or a device could be read for ever
+            raise ValueError(f"{file} is no file")
+        return hashlib.sha256(file.read_bytes()).hexdigest()
 
     @staticmethod
     def _write(path: Path, content: bytes) -> None:

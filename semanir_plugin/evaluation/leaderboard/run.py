@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
 from semanir_plugin.basicsr_host.engine.run import RunArguments
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.board import Board, read_board
-from semanir_plugin.evaluation.leaderboard.cache import Cache
+from semanir_plugin.evaluation.leaderboard.cache import Cache, are_numbers
 from semanir_plugin.evaluation.leaderboard.columns import NO_COST
 from semanir_plugin.evaluation.leaderboard.contestants import (
     Contestant,
@@ -161,7 +161,7 @@ class _Computation:
         channels = self.board.protocol.num_channels
         conditions = f"{options} {channels} {describe_device(self.num_gpu)} {torch.__version__}"
         key = self.cache.key(contestant.identity, hash_files([], conditions), protocol="cost")
-        known = self.cache.load(key, "cost")
+        known = self.cache.load(key, "cost", _has_cost)
         if known is not None:
             return dict(known["cost"])
         self._warn_of_damage(f"cost of {contestant.name}", key, ["cost"])
@@ -212,9 +212,13 @@ class _Computation:
         key = self.keys.get((row, test_set.name))
         if key is None:
             return []
-        missing = [index for index in self._share(test_set) if self.cache.load(key, test_set.found[index].name) is None]
+        missing = [index for index in self._share(test_set) if self._load(key, test_set.found[index].name) is None]
         self._warn_of_damage(f"{row} on {test_set.name}", key, [test_set.found[index].name for index in missing])
         return missing
+
+    def _load(self, key: str, image: str) -> dict[str, Any] | None:
+        metrics = [metric.name for metric in self.board.protocol.metrics]
+        return self.cache.load(key, image, lambda record: are_numbers(record["scores"], metrics))
 
     def _warn_of_damage(self, what: str, key: str, names: Sequence[str]) -> None:
         """Log how many of the records that do not count are there."""
@@ -263,11 +267,21 @@ class _Computation:
         for (row, name), key in self.keys.items():
             test_set = next(each for each in self.board.test_sets if each.name == name)
             if (row, name) not in self.failures:
-                records = [self.cache.load(key, each.name) for each in test_set.found]
+                records = [self._load(key, each.name) for each in test_set.found]
                 cells[row, name] = [record for record in records if record is not None]
                 if lost := records.count(None):
                     self._fail(row, name, f"{lost} results are not in {self.board.folder}; all machines must share it")
         return cells
+
+
+def _has_cost(record: Mapping[str, Any]) -> bool:
+    """Return whether a record has costs, each a number or None; of the time there are all three or none."""
+    cost = record["cost"]
+    known = {key for key in cost if cost[key] is not None}
+    times = {"time_ms", "time_low_ms", "time_high_ms"} & known
+    return (
+        cost.keys() == NO_COST.keys() and len(times) in (0, 3) and are_numbers({key: cost[key] for key in known}, known)
+    )
 
 
 def _count_gpus(asked: Any) -> int:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
-from semanir_plugin.evaluation.leaderboard.cache import Cache
+from semanir_plugin.evaluation.leaderboard.cache import Cache, are_numbers
+from semanir_plugin.evaluation.leaderboard.model_cost import NO_COST
+from semanir_plugin.evaluation.leaderboard.run import _has_cost
 
 
 @pytest.fixture
@@ -63,3 +66,38 @@ def test_keys_tell_apart_everything_they_are_made_of():
     others = {Cache.key(*hashes[::-1], protocol="sr-v1"), Cache.key(*hashes, protocol="sr-v2")}
     assert key not in others
     assert len(others) == 2
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "../outside.png", "."])
+def test_images_are_files_of_the_folder(tmp_path, path):
+    cache = Cache(tmp_path / "results")
+    (tmp_path / "outside.png").write_bytes(b"")
+    cache.save("key", "a", {"scores": {}})
+    file = cache.folder / "cache" / "key" / "a.json"
+    record = {"scores": {}, "files": {path: hashlib.sha256(b"").hexdigest()}}
+    file.write_text(json.dumps({**record, "sha256": Cache._checksum("key", "a", record)}))
+    assert cache.load("key", "a") is None
+
+
+@pytest.mark.parametrize(
+    "scores", [{}, {"psnr": "1"}, {"psnr": [1]}, {"psnr": None}, {"psnr": 1, "x": 1}, [], None, "psnr"]
+)
+def test_a_record_of_another_form_does_not_count(cache, scores):
+    cache.save("key", "a", {"scores": scores})
+    assert cache.load("key", "a", lambda record: are_numbers(record["scores"], ["psnr"])) is None
+    cache.save("key", "b", {})
+    assert cache.load("key", "b", lambda record: are_numbers(record["scores"], ["psnr"])) is None
+
+
+def test_records_nested_too_deeply_do_not_count(cache, tmp_path):
+    cache.save("key", "a", {})
+    next(tmp_path.rglob("a.json")).write_text("[" * 100_000)
+    assert cache.load("key", "a") is None
+
+
+@pytest.mark.parametrize("change", [{"time_low_ms": None}, {"time_ms": "1"}, {"more": 1}, {"params": [1]}])
+def test_a_cost_of_another_form_does_not_count(change):
+    times = {"time_ms": 2.0, "time_low_ms": 1, "time_high_ms": 3.0}
+    assert _has_cost({"cost": NO_COST})
+    assert _has_cost({"cost": {**NO_COST, **times}})
+    assert not _has_cost({"cost": {**NO_COST, **times, **change}})
