@@ -6,6 +6,7 @@ import difflib
 import logging
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 __all__ = [
     "MessageFormatter",
@@ -93,3 +94,13 @@ def shorten(text: str) -> str:
     if len(text) <= _LONGEST:
         return text
     return f"{text[:_BEGINNING]} [{len(text) - _BEGINNING - _END:,} characters left out] {text[-_END:]}"
+
+
+def require_package(name: str, purpose: str) -> None:
+    """Refuse, before any work, what needs a package that is not installed.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    if find_spec(name) is None:
+        raise UserError(f"{purpose} needs the package {name}: pip install {name}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.errors import UserError, one_line, require_package
 
 __all__ = ["TrainingRun", "read_run", "read_runs"]
 
@@ -118,6 +118,7 @@ def _add(series: dict[str, dict[int, float]], points: list[Point], first: int | 
 
 
 def _read_events(path: Path) -> tuple[list[Point], int | None]:
+    require_package("tensorboard", f"{path}: reading TensorBoard's events")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.compat.proto.event_pb2 import SessionLog

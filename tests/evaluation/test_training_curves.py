@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from semanir_plugin import errors
 from semanir_plugin.cli import main
 from semanir_plugin.evaluation import training_curves
 from semanir_plugin.evaluation.training_curves import plot_training
@@ -242,3 +243,14 @@ def test_legends_of_many_runs_do_not_cover_the_curves(count, below, tmp_path, mo
         assert (legend.y1 < words.y0) == below
         assert panel.height > 150
         assert legend.y0 > 0
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "tensorboard"])
+def test_a_package_that_is_missing_is_told_before_any_work(tmp_path, monkeypatch, capsys, missing):
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == missing else object())
+    events = tmp_path / "events.out.tfevents.1"
+    events.touch()
+    monkeypatch.setattr(training_curves, "plot_training", None)
+    assert main(["curves", str(events), "-o", str(tmp_path / "curves.png")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"needs the package {missing}: pip install {missing}")

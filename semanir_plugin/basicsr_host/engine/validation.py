@@ -249,11 +249,16 @@ class _Validation:
         for section, kind in ((logger, LoggerOptions), (wandb, WandbOptions), (dist, DistributedOptions)):
             section.check_keys(known_keys(kind))
             section.read(kind)
-        if self.is_train and isinstance(wandb.values.get("project"), str):
+        if not self.is_train:
+            return
+        if isinstance(wandb.values.get("project"), str):
             if not logger.values.get("use_tb_logger"):
                 wandb.report("project needs logger.use_tb_logger: true, whose records it uploads", at="project")
             elif find_spec("wandb") is None:
                 wandb.report("project needs the package wandb: pip install wandb, or set it to ~", at="project")
+        if logger.values.get("use_tb_logger") and find_spec("tensorboard") is None:
+            cure = "needs the package tensorboard: pip install tensorboard, or set it to false"
+            logger.report(f"use_tb_logger {cure}", at="use_tb_logger")
 
 
 def _of_kind(train: Section, affix: str, *, prefix: bool = False) -> list[str]:

@@ -105,9 +105,7 @@ def describe_machine(device: str) -> str:
     import torch
 
     if device == "cuda":
-        import triton
-
-        hardware = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, triton {triton.__version__}"
+        hardware = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, {_describe_triton()}"
     else:
         threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
         hardware = f"{platform.machine()}, {threads} threads, {capability}"
@@ -125,3 +123,11 @@ def read_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _describe_triton() -> str:
+    try:
+        import triton
+    except ImportError:
+        return "no triton"
+    return f"triton {triton.__version__}"

@@ -532,10 +532,17 @@ def test_a_name_left_out_is_that_of_the_phase(recipe):
         validate_options(apply_overrides(recipe, entries), is_train=True)
 
 
-def test_wandb_must_be_installed(recipe, monkeypatch):
-    forced = apply_overrides(recipe, ["logger:wandb:project=x"])
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("logger:wandb:project=x", "logger:wandb: project needs the package wandb: pip install wandb"),
+        ("logger:use_tb_logger=true", "logger: use_tb_logger needs the package tensorboard: pip install tensorboard"),
+    ],
+)
+def test_what_records_go_to_must_be_installed(recipe, monkeypatch, entry, message):
+    forced = apply_overrides(recipe, [entry])
     monkeypatch.setattr(validation, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="logger:wandb: project needs the package wandb: pip install wandb"):
+    with pytest.raises(UserError, match=message):
         validate_options(forced, is_train=True)
     monkeypatch.setattr(validation, "find_spec", lambda name: object())
     validate_options(forced, is_train=True)
