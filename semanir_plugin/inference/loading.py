@@ -16,6 +16,7 @@ from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
 from semanir_plugin.inference.devices import choose_device
+from semanir_plugin.inference.nameable_archs import check_network
 from semanir_plugin.inference.plain_options import plain_options
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import find_weights
@@ -107,7 +108,7 @@ def _best_entry(checkpoint: Any) -> str:
 def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     options = checkpoint.get("network_g") if isinstance(checkpoint, Mapping) else None
     if isinstance(options, Mapping) and isinstance(options.get("type"), str):
-        return plain_options(options, path, "network_g")
+        return _trusted(options, path)
     if is_authors_layout(weights):
         try:
             return infer_options(weights)
@@ -118,6 +119,13 @@ def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path)
     raise UserError(f"{path}: does not say what network it is of; name the option file it was trained with: -opt")
 
 
+def _trusted(options: Mapping[Any, Any], path: str | Path) -> dict[str, Any]:
+    """Return a copy of the options of a network that came with its weights, after checking them."""
+    plain = plain_options(options, path, "network_g")
+    check_network(plain, path)
+    return plain
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
@@ -126,7 +134,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     options = content.get("network_g", content) if isinstance(content, dict) else None
     if not isinstance(options, dict) or not isinstance(options.get("type"), str):
         raise UserError(f"{path}: has no 'type' of a network beside its options; add it")
-    return plain_options(options, path, "network_g")
+    return _trusted(options, path)
 
 
 def _only_weights(folder: Path) -> Path:
