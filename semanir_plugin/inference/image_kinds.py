@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def check_tensor(image: Tensor, channels: int) -> None:
 
 def _read(path: Path) -> Photograph:
     try:
-        return decode_photograph(path.expanduser().read_bytes())
+        return decode_photograph(Path(os.path.expanduser(path)).read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     except ValueError as error:

@@ -128,7 +128,7 @@ def _trusted(options: Mapping[Any, Any], path: str | Path) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({one_line(error)}); correct it") from error
     options = content.get("network_g", content) if isinstance(content, dict) else None

@@ -49,7 +49,7 @@ def plan_jobs(
     """
     if Path(suffix).name != suffix:
         raise UserError(f"--suffix {suffix} must be part of a name, without folders")
-    jobs = list(_name(inputs, Path(output).expanduser(), recursive, suffix))
+    jobs = list(_name(inputs, Path(os.path.expanduser(output)), recursive, suffix))
     if not jobs:
         raise UserError(f"{', '.join(inputs)}: no images ({', '.join(READABLE)}) there; --recursive also looks further")
     _check_targets(jobs)
@@ -81,7 +81,7 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
 
 def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
     """Yield each photograph that an input stands for, and its path within the output."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         yield _checked(path), Path(path.name)
     elif path.is_dir():

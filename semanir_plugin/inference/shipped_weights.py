@@ -23,7 +23,7 @@ def find_weights(name: str | Path) -> Path:
     Raises:
         UserError: There is neither; the message lists the names.
     """
-    path, shipped = Path(name).expanduser(), shipped_weights()
+    path, shipped = Path(os.path.expanduser(name)), shipped_weights()
     if _is_there(path) or _is_there(path / "config.json"):
         return path
     if str(name) in shipped:

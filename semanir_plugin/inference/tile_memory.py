@@ -191,13 +191,18 @@ def _left_by_cgroups() -> Iterator[int]:
 
 def _give_back_unused() -> None:
     """Return freed memory that glibc keeps to the system, or a call that reuses it would seem to need none."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library; Windows knows none of the process itself
+        return
+    trim(0)
 
 
 def _kib(path: str, key: str) -> int:
-    return int(Path(path).read_text().partition(f"{key}:")[2].split()[0])
+    value = Path(path).read_text().partition(f"{key}:")[2]
+    if not value:
+        raise OSError(f"{path} has no {key}")
+    return int(value.split()[0])
 
 
 def _bytes(image: Tensor) -> int:

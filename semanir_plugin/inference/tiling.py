@@ -234,7 +234,7 @@ class _Canvas:
         dtype = torch.promote_types(tile.dtype, torch.float32)
         self.pixels = tile.new_zeros(*tile.shape[:2], height, self.columns.size * self.scale, dtype=dtype)
         self.row_shares, self.column_shares = (
-            [share.to(self.pixels) for share in axis.shares(self.scale)] for axis in (self.rows, self.columns)
+            [share.to(dtype).to(tile.device) for share in axis.shares(self.scale)] for axis in (self.rows, self.columns)
         )
 
 

@@ -171,6 +171,21 @@ def test_a_limit_of_the_container_counts(tmp_path, monkeypatch, line, folder, li
     assert free_memory(CPU) > 7 * MIB
 
 
+@pytest.mark.parametrize("error", [TypeError("LoadLibrary() argument 1 must be str, not None"), OSError("no dlopen")])
+def test_a_system_without_a_library_of_the_process_itself(monkeypatch, error):
+    def refuse(name):
+        raise error
+
+    monkeypatch.setattr(tile_memory.ctypes, "CDLL", refuse)
+    tile_memory._give_back_unused()
+
+
+def test_a_sandbox_that_tells_only_some(tmp_path, monkeypatch):
+    (tmp_path / "status").write_text("Name: python\n")
+    with pytest.raises(OSError, match="has no VmHWM"):
+        tile_memory._kib(str(tmp_path / "status"), "VmHWM")
+
+
 def test_a_system_that_does_not_tell(monkeypatch):
     def refuse(*args):
         raise FileNotFoundError(2, "No such file", "/proc/meminfo")

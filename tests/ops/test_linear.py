@@ -108,3 +108,13 @@ def test_layers_are_pytorchs_to_everyone_else(amd):
     assert "mkldnn" not in str(traced.inlined_graph)
     per_row = torch.vmap(torch.func.grad(lambda row: layer(row).sum()))(x.detach().flatten(0, 1))
     torch.testing.assert_close(per_row, layer.weight.sum(0).expand(15, 6))
+
+
+def test_amds_processors_are_known_where_there_is_no_proc(monkeypatch):
+    def refuse(path):
+        raise FileNotFoundError(2, "No such file", str(path))
+
+    monkeypatch.setattr(module.Path, "read_text", refuse)
+    for name in ("AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", "AMD64 Family 6 Model 85, GenuineIntel", "arm"):
+        monkeypatch.setattr(module.platform, "processor", lambda name=name: name)
+        assert module._is_amd.__wrapped__() == ("AuthenticAMD" in name)

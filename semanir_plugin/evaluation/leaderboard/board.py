@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ def read_board(file: OptionFile, root: Path) -> Board:
         published=published,
         cost=cost,
         save_images=options.save_images,
-        folder=(Path(path.results_root).expanduser() if path.results_root else root / "results") / options.name,
+        folder=(Path(os.path.expanduser(path.results_root)) if path.results_root else root / "results") / options.name,
     )
 
 

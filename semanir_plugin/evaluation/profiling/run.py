@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def _measure(network: torch.nn.Module, size: tuple[int, int], channels: int, rep
 
 
 def _make_folder(name: str) -> Path:
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

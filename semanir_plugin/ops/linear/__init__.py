@@ -7,6 +7,7 @@ in PyTorch too and has its half-precision products and convolutions, takes their
 from __future__ import annotations
 
 import functools
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _is_amd() -> bool:
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return "AuthenticAMD" in platform.processor()  # as Windows says it
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
