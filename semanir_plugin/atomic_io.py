@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import threading
 from collections.abc import Iterator
@@ -80,7 +81,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_unfinished(folder: str | Path) -> None:
-    """Remove the partial files that a killed process left in a folder; nothing may be writing there."""
-    for path in Path(folder).glob(".*.tmp"):
+def remove_unfinished(folder: str | Path, name: str | None = None) -> None:
+    """Remove partial files, of one name or all, that a killed process left in a folder; nobody may be writing them."""
+    start = f".{glob.escape(name)}." if name else "."
+    for path in Path(folder).glob(f"{start}*.tmp"):
         path.unlink(missing_ok=True)

@@ -133,5 +133,8 @@ def test_a_file_whose_parts_do_not_all_come_is_not_there(tmp_path):
 def test_halves_of_files_are_removed_and_nothing_else(tmp_path):
     save_atomic(CONTENT, tmp_path / "a.pth")
     (tmp_path / ".b.pth.123.456.tmp").write_bytes(b"half")
+    (tmp_path / ".[c].png.1.2.tmp").write_bytes(b"half")
+    remove_unfinished(tmp_path, "[c].png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.pth.123.456.tmp", "a.pth"]
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]

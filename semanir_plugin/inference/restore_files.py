@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from semanir_plugin.atomic_io import open_atomic
+from semanir_plugin.atomic_io import open_atomic, remove_unfinished
 from semanir_plugin.errors import UserError, one_line, printable
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photograph_reading import decode_photograph
@@ -135,6 +135,7 @@ def _tell_what_is_lost(job: Job, photograph: Photograph) -> None:
 
 def _write(photograph: PhotographInBands, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(target.parent, target.name)
     with open_atomic(target) as file:
         write_photograph(file, photograph, target.suffix.lower())
 

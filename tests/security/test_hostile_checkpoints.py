@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,10 @@ def test_who_trusts_an_old_pickle_names_it_and_is_warned(witness, hostile, photo
     assert "WARNING: hostile.pth: SEMANIR_UNPICKLE names it, so the code in it is executed" in capsys.readouterr().err
     assert witness.exists()
     witness.unlink()
+
+
+def test_no_older_torch_is_installed_with_it():
+    assert "torch>=2.6" in requires("semanir-plugin")
 
 
 def test_weights_of_ours_still_load(sr_data):

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.atomic_io import remove_unfinished, write_atomic
 from semanir_plugin.basicsr_host.engine.run import Run
 from semanir_plugin.errors import UserError
 
@@ -55,6 +55,7 @@ def _acquire(folder: Path, file: Path, holder: Path, run: Run) -> Any:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file, timeout=PATIENCE)
         lock.acquire()
+        remove_unfinished(holder.parent, holder.name)
         write_atomic(json.dumps(_about_this_process()).encode(), holder)
         return lock
     except Timeout as error:

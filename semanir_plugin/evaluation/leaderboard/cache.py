@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 
-from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.atomic_io import remove_unfinished, write_atomic
 from semanir_plugin.errors import UserError
 from semanir_plugin.path_safety import check_inside
 from semanir_plugin.pixels import Image
@@ -100,4 +100,5 @@ class Cache:
     @staticmethod
     def _write(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(path.parent, path.name)
         write_atomic(content, path)

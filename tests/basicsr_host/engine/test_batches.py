@@ -94,6 +94,7 @@ def test_others_take_the_place_of_dead_workers(sr_data, straight, capsys, monkey
 
 
 def test_too_many_deaths_end_the_training_with_all_before_saved(sr_data, straight, capsys, killing, monkeypatch):
+    assert (batches.MOST, batches.WITHIN) == (5, 1000)
     monkeypatch.setattr(batches, "MOST", 2)
     killing(2, 14)
     assert train(sr_data) == 2

@@ -48,6 +48,17 @@ class Started:
         self.opt = {"is_train": True, "rank": rank, "path": {"experiments_root": f"experiments/{name}"}}
 
 
+def children(parent):
+    """Processes that one has started, but for those that share no memory with it."""
+    return [int(each) for path in Path(f"/proc/{parent}/task").glob("*/children") for each in path.read_text().split()]
+
+
+def is_alive(pid):
+    """Whether a process runs; one that has ended may wait for someone to ask how."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def test_a_second_run_of_the_name_is_refused_with_who_holds_it():
     with run_locked(Started("a")), run_locked(Started("b")), run_locked(Started("a", rank=1)):
         holder = rf"process {os.getpid()} on {re.escape(platform.node())}, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d"
@@ -65,7 +76,8 @@ def test_a_finished_run_holds_nothing(sr_data):
 
 
 def test_a_killed_run_holds_nothing(sr_data):
-    command = [sys.executable, "-m", "semanir_plugin.cli", *arguments(sr_data, train__total_iter=100_000)]
+    more = {"train__total_iter": 100_000, "datasets__train__num_worker_per_gpu": 1}
+    command = [sys.executable, "-m", "semanir_plugin.cli", *arguments(sr_data, **more)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     holder = Path("experiments/.locks", f"{NAME}.json")
     try:
@@ -77,9 +89,16 @@ def test_a_killed_run_holds_nothing(sr_data):
         assert main(arguments(sr_data)) == 2
         assert main(arguments(sr_data, "--auto_resume")) == 2
         assert set(before) <= set(Path("experiments").rglob("*")), "nothing was set aside"
+        while not (workers := children(process.pid)):
+            time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+    for _ in range(200):
+        if not any(map(is_alive, workers)):
+            break
+        time.sleep(0.1)
+    assert not any(map(is_alive, workers)), "they end with the process they serve"
     assert holder.exists()
     assert main(arguments(sr_data)) == 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from semanir_plugin.basicsr_host.engine import run as run_module
 from semanir_plugin.basicsr_host.engine import stopping
@@ -98,6 +99,35 @@ def test_an_echo_of_a_signal_is_the_same_request(sr_data, signalled):
     signalled(signal.SIGINT, signal.SIGINT, signal.SIGTERM)
     assert train(sr_data) == 75
     assert states() == ["3.state"]
+
+
+def test_an_iteration_is_validated_before_a_signal_ends_the_run(sr_data, signalled):
+    signalled(signal.SIGTERM)
+    assert train(sr_data, val__val_freq=3) == 75
+    assert torch.load(RUN / "training_states" / "3.state", weights_only=True)["validated"]
+    assert sum(log.read_text().count("Validation Set5") for log in RUN.glob("*.log")) == 1
+
+
+def ask_after_a_signal_to(told, rank, rendezvous):
+    """In one of two processes: ask twice whether to stop, before and after one of them is told."""
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    with StopSignals(distributed=True) as signals:
+        assert not signals.requested()
+        if rank == told:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.requested()
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_all_processes_stop_whichever_is_told(tmp_path, told):
+    context = multiprocessing.get_context("fork")
+    rendezvous = tmp_path / "rendezvous"
+    processes = [context.Process(target=ask_after_a_signal_to, args=(told, rank, rendezvous)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
 
 
 def test_a_second_signal_ends_at_once(sr_data, signalled, monkeypatch, capsys):

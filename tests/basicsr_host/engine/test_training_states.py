@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +59,21 @@ def test_the_last_ones_are_kept_beside_best_and_latest(sr_data):
     options = {"train__total_iter": 5, "logger__keep_checkpoints": 2, "val__val_freq": 1}
     assert train(sr_data, **options) == 0
     assert saved() == (["4.state", "5.state"], [f"net_g_{name}.pth" for name in ("4", "5", "best", "latest")])
+
+
+def test_a_checkpoint_may_be_due_by_time_and_its_state_comes_last(sr_data, monkeypatch):
+    clock = SimpleNamespace(monotonic=itertools.count(0, 5).__next__, time=time.time)
+    monkeypatch.setattr("semanir_plugin.basicsr_host.engine.train.time", clock)
+    assert train(sr_data, "--auto_resume", logger__save_checkpoint_freq=100, logger__save_checkpoint_seconds=5) == 0
+    assert saved()[0] == ["1.state", "2.state", "3.state"]
+    for iteration in (1, 2, 3):
+        weights, state = RUN / "models" / f"net_g_{iteration}.pth", RUN / "training_states" / f"{iteration}.state"
+        assert weights.stat().st_mtime_ns < state.stat().st_mtime_ns
+
+
+def test_what_an_error_saves_is_left_to_those_who_train_alone():
+    several = SimpleNamespace(opt={"dist": True}, saved_iter=1)
+    TrainingLoop._save_before_the_end(several, 3)  # which has nothing to save with
 
 
 def test_safetensors_lie_beside_and_are_read_back(sr_data, photos, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -197,6 +198,13 @@ def test_a_report_that_is_none(folders, straight, capsys):
     REPORT.write_text("[{}]")
     assert train(folders, "--auto_resume", train__total_iter=7) == 2
     assert f"{REPORT.absolute()}: not the list of unreadable images" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_each_process_writes_its_own_report(tmp_path):
+    opt = {"name": "x", "rank": 1, "train": {"total_iter": 1}, "path": {"experiments_root": str(tmp_path)}}
+    opt["logger"] = {"print_freq": 1, "use_tb_logger": False}
+    run = SimpleNamespace(opt=opt, logger=None)
+    assert TrainingLoop(run, None, [], None, 0).unreadable.report == tmp_path / "unreadable_images_1.json"
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import multiprocessing
 import re
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from basicsr.losses.basic_loss import L1Loss
 
+from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from tests.basicsr_host.models.test_semanir_model import batch, build_model, options
@@ -70,6 +73,20 @@ def test_gradients_that_are_not_finite_are_seen_too(tmp_path):
     assert model.finite_steps.left_out == 1
 
 
+def test_what_the_loss_scale_leaves_out_does_not_count(tmp_path):
+    model = build_model(options(tmp_path, train={"ema_decay": 0.5}))
+    wrapper, scaler = model.optim_wrapper, torch.amp.GradScaler("cpu")  # on CUDA it is the wrapper's own
+    wrapper.loss_scaler = scaler
+    wrapper.backward = lambda loss: scaler.scale(loss).backward()
+    wrapper.step = lambda: (scaler.step(wrapper.optimizer), scaler.update())
+    before, scale = snapshot(model), scaler.get_scale()
+    model.cri_pix = lambda output, gt: (output - output).abs().sum().sqrt()  # 0, with an infinite slope
+    step(model, 1)
+    assert same(snapshot(model)[:1], before[:1])
+    assert scaler.get_scale() == scale / 2
+    assert model.finite_steps.left_out == 0
+
+
 def test_too_many_in_a_row_end_the_training_and_name_their_images(tmp_path):
     model = build_model(options(tmp_path, train={"max_nan_steps": 3}))
     for iteration, value in enumerate([float("nan"), float("nan"), None, float("inf"), float("nan")], start=1):
@@ -84,6 +101,35 @@ def test_too_many_in_a_row_end_the_training_and_name_their_images(tmp_path):
     assert [each["iteration"] for each in told] == [4, 5, 6]
     assert [each["losses"]["l_pix"] for each in told] == ["inf", "nan", "nan"]
     assert told[0]["images"] == {"gt_path": ["a.png", "b.png", "c.png", "d.png"], "lq_path": list("efgh")}
+
+
+def test_ten_in_a_row_are_allowed_where_nothing_is_said(tmp_path):
+    model = build_model(options(tmp_path))
+    for iteration in range(1, 10):
+        step(model, iteration, float("nan"))
+    with pytest.raises(UserError, match=r"^10 steps in a row"):
+        step(model, 10, float("nan"))
+
+
+def of_two(rank, folder):
+    """In one of two processes: a step that only the second cannot take, ten times."""
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    steps = FiniteSteps(most_in_a_row=1, report=folder / f"{rank}.json", distributed=True)
+    assert steps.allow([torch.ones(())], [torch.ones(3)])
+    assert not steps.allow([torch.tensor(float("nan") if rank else 1.0)], [torch.ones(3)])
+
+
+def test_all_processes_leave_out_what_one_cannot_take(tmp_path):
+    processes = [multiprocessing.get_context("fork").Process(target=of_two, args=(rank, tmp_path)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def test_each_process_writes_its_own_report(tmp_path):
+    assert build_model({**options(tmp_path), "rank": 1}).finite_steps.report.name == "nonfinite_steps_1.json"
 
 
 def test_a_resumed_run_goes_on_counting(tmp_path):
