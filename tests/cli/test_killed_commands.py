@@ -85,7 +85,7 @@ def results(folder: Path = Path("results")) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("command", "files"),
-    [(restore, 1), (score, 0), (score, 2), (compare, 1)],
+    [(restore, 1), (score, 0), (compare, 1)],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_killed_command_ends_as_one_that_nobody_touched(sr_data, tmp_path, monkeypatch, command, files):

@@ -73,12 +73,35 @@ def test_gradients_that_are_not_finite_are_seen_too(tmp_path):
     assert model.finite_steps.left_out == 1
 
 
-def test_what_the_loss_scale_leaves_out_does_not_count(tmp_path):
+def scaled(tmp_path):
+    """Return a model whose loss is scaled, on a CPU, and the scaler; on CUDA it is the wrapper's own."""
     model = build_model(options(tmp_path, train={"ema_decay": 0.5}))
-    wrapper, scaler = model.optim_wrapper, torch.amp.GradScaler("cpu")  # on CUDA it is the wrapper's own
+    wrapper, scaler = model.optim_wrapper, torch.amp.GradScaler("cpu")
     wrapper.loss_scaler = scaler
     wrapper.backward = lambda loss: scaler.scale(loss).backward()
     wrapper.step = lambda: (scaler.step(wrapper.optimizer), scaler.update())
+    return model, scaler
+
+
+def test_the_loss_scale_is_resumed(tmp_path):
+    (first, scaler), (second, fresh) = scaled(tmp_path), scaled(tmp_path)
+    step(first, 1)
+    scaler.update(3.0)
+    first.save(0, 1)
+    second.resume_training(torch.load(tmp_path / "1.state", weights_only=True))
+    assert fresh.state_dict() == scaler.state_dict()
+
+
+def test_the_check_waits_for_the_device_once(tmp_path, monkeypatch):
+    asked, item = [], torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: asked.append(self) or item(self))
+    steps = FiniteSteps(most_in_a_row=1, report=tmp_path / "x.json")
+    assert steps.allow([torch.ones(()), torch.ones(())], [torch.ones(3), torch.ones(2, 5)])
+    assert len(asked) == 1
+
+
+def test_what_the_loss_scale_leaves_out_does_not_count(tmp_path):
+    model, scaler = scaled(tmp_path)
     before, scale = snapshot(model), scaler.get_scale()
     model.cri_pix = lambda output, gt: (output - output).abs().sum().sqrt()  # 0, with an infinite slope
     step(model, 1)
