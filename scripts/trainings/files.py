@@ -98,11 +98,16 @@ def list_parts(folder: Path) -> dict[int, list[Path]]:
     return {number: list(paths) for number, paths in groupby(ordered, key=lambda path: int(found[path]["set"]))}
 
 
+def list_whole_sets(folder: Path) -> list[list[Path]]:
+    """Return the sets of parts, rising, of which no part is missing."""
+    return [parts for parts in list_parts(folder).values() if parts[-1].name.endswith(f"_{len(parts)}_of_{len(parts)}")]
+
+
 def unpack(folder: Path) -> None:
     """Unpack the files of `pack` under the working directory; of several sets, the last that is whole."""
     from semanir_plugin.errors import UserError
 
-    sets = [parts for parts in list_parts(folder).values() if parts[-1].name.endswith(f"_{len(parts)}_of_{len(parts)}")]
+    sets = list_whole_sets(folder)
     if not sets:
         raise UserError(f"{folder}: no whole set of parts of a training; bring them here anew")
     content = b"".join(path.read_bytes() for path in sets[-1])

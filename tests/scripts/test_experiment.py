@@ -113,7 +113,7 @@ def test_what_was_killed_goes_on_elsewhere_and_ends_in_weights(recipe, data, tmp
     process = start_in_a_process(recipe, data, tmp_path)
     try:
         wait_for(lambda: len(list((tmp_path / "experiments").glob("tiny/training_states/*.state"))) > 1, process)
-        wait_for(lambda: (tmp_path / "parts").is_dir(), process)
+        wait_for(lambda: files.list_whole_sets(tmp_path / "parts"), process)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
