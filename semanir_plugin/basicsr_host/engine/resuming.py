@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch.optim import Optimizer
+from torch import Tensor
 
-from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers
+from semanir_plugin.basicsr_host.engine.moments import check_moments, kind_problems
 from semanir_plugin.basicsr_host.engine.run import Run
+from semanir_plugin.basicsr_host.engine.training_states import TrainingState
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["resume"]
@@ -21,7 +23,7 @@ __all__ = ["resume"]
 ABSENT = object()
 
 
-def resume(model: Any, state: dict[str, Any], run: Run) -> None:
+def resume(model: Any, state: TrainingState, run: Run) -> None:
     """Give a model what a training state holds, and log the options of `train` that are others since.
 
     Optimisers and schedulers take what the state says of their options, and not the option file. So where one of these
@@ -30,33 +32,48 @@ def resume(model: Any, state: dict[str, Any], run: Run) -> None:
     Raises:
         UserError: The state is of another model or optimiser, or lacks what the options need.
     """
-    saved = state.get("train_options")  # other programs write none
+    saved = state.content.get("train_options")  # other programs write none
     changes = [] if saved is None else list(_differences("train", saved, run.train_options))
-    wanted = _Schedule.at(model, state["iter"], run) if changes or saved is None else None
+    fresh = _Schedule.of(model)
+    wanted = _Schedule.at(model, state.iteration, run) if changes or saved is None else None
     _load(model, state, run, changes)
     if wanted and saved is None:
         changes = list(_Schedule.of(model).differences(wanted))
     for change in changes:
-        run.logger.info(f"Changed since iteration {state['iter']:,} was saved: {change}")
+        run.logger.info(f"Changed since iteration {state.iteration:,} was saved: {change}")
     if wanted and changes:
         wanted.apply(model)
-        for optimizer in model.optimizers:
-            _check_moments(optimizer)
-    model.run_state |= {"epoch": state.get("epoch", 0)}
+    fresh.check_kinds(_Schedule.of(model), state.path)
+    for optimizer in model.optimizers:
+        check_moments(optimizer, state.path)
+    model.run_state |= {"epoch": state.content.get("epoch", 0)}
 
 
-def _load(model: Any, state: dict[str, Any], run: Run, changes: list[str]) -> None:
+def _load(model: Any, state: TrainingState, run: Run, changes: list[str]) -> None:
     before = [group.keys() for group in _groups(model)]
     try:
-        model.resume_training(state)
+        _check_attributes(model.schedulers, state.content["schedulers"])
+        model.resume_training(state.content)
         if [group.keys() for group in _groups(model)] != before:
             others = [change for change in changes if change.startswith("train:optim")]
             raise ValueError("it is of another optimiser" + (f" ({'; '.join(others)})" if others else ""))
     except Exception as error:
         raise UserError(
-            f"the training state of iteration {state['iter']:,} is not of this model and optimiser: {one_line(error)}; "
-            f"correct {run.file.path}, or start again without resuming"
+            f"{state.path}: the training state is not of this model and optimiser: {one_line(error)}; correct "
+            f"{run.file.path}, or start again without resuming"
         ) from error
+
+
+def _check_attributes(schedulers: list[Any], states: list[Mapping[str, Any]]) -> None:
+    """Refuse states of schedulers with what a scheduler has, but does not save: its methods, its optimiser.
+
+    Raises:
+        ValueError: One has.
+    """
+    for index, (scheduler, state) in enumerate(zip(schedulers, states, strict=False)):
+        for key in state.keys() - scheduler.state_dict().keys():
+            if not isinstance(key, str) or hasattr(scheduler, key):
+                raise ValueError(f"schedulers:{index} has '{key}', which no scheduler saves")
 
 
 @dataclass(frozen=True)
@@ -92,33 +109,24 @@ class _Schedule:
         for index, (group, another) in enumerate(zip(self.groups, other.groups, strict=True)):
             yield from _differences(f"group {index} of the optimisers", group, another)
 
+    def check_kinds(self, other: _Schedule, path: Path) -> None:
+        """Refuse another one that has values of other kinds.
+
+        Raises:
+            UserError: It has.
+        """
+        problems = chain(
+            kind_problems(self.groups, other.groups, "param_groups"),
+            kind_problems(self.schedulers, other.schedulers, "schedulers"),
+        )
+        for problem in problems:
+            raise UserError(f"{path}: {problem}; name another training state, or start again without resuming")
+
     def apply(self, model: Any) -> None:
         for group, options in zip(_groups(model), self.groups, strict=True):
             group.update(options)
         for scheduler, state in zip(model.schedulers, self.schedulers, strict=True):
             scheduler.load_state_dict(state)
-
-
-def _check_moments(optimizer: Optimizer) -> None:
-    """Refuse options that need more than the state has: optimisers look for it, and do not begin it.
-
-    Raises:
-        UserError: They do, as RMSprop does with a momentum where it had none.
-    """
-    kept = {key for entries in optimizer.state.values() for key in entries}
-    if not kept or type(optimizer) not in known_optimizers().values():
-        return
-    weight = torch.nn.Parameter(torch.zeros(2, 2))
-    weight.grad = torch.zeros(2, 2)
-    kind: Any = type(optimizer)
-    fresh = kind([weight])
-    fresh.param_groups[0].update({key: each for key, each in optimizer.param_groups[0].items() if key != "params"})
-    fresh.step()
-    if missing := fresh.state[weight].keys() - kept:
-        raise UserError(
-            f"the training state has no {', '.join(sorted(missing))}, which {type(optimizer).__name__} needs with its "
-            "new options: take them back, or train from the weights alone, by path.pretrain_network_g"
-        )
 
 
 def _groups(model: Any) -> list[dict[str, Any]]:
@@ -139,6 +147,8 @@ def _alike(old: Any, new: Any) -> bool:
         return math.isclose(old, new, rel_tol=1e-9)
     if isinstance(old, list | tuple) and isinstance(new, list | tuple):
         return len(old) == len(new) and all(map(_alike, old, new))
+    if isinstance(old, Tensor) or isinstance(new, Tensor):
+        return False  # options are none
     return bool(old == new)
 
 

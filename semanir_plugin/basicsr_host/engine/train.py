@@ -65,7 +65,7 @@ def train(args: RunArguments) -> bool:
     """
     run = start_run(args, is_train=True)
     state = load_resume_state(run)
-    start_iter = state["iter"] if state else 0
+    start_iter = state.iteration if state else 0
     if start_iter > run.opt["train"]["total_iter"] or is_finished(run.opt, start_iter):
         run.logger.info("Nothing is left to train; raise train.total_iter to go on.")
         return True
@@ -88,7 +88,9 @@ def train(args: RunArguments) -> bool:
     with run_locked(run):
         open_run_folder(run, resumed=state is not None)
         clear_unfinished(run.opt)
-        validated = state is None or state.get("validated", True)  # those without the entry were saved after validating
+        validated = state is None or state.content.get(
+            "validated", True
+        )  # those without the entry were saved after validating
         validations = Validations(run, model, val_loaders, done_at=start_iter if validated else -1)
         with quiet_threads():
             with reporting_write_errors(run.opt):

@@ -4,27 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from basicsr.utils.dist_util import master_only
 
 from semanir_plugin.atomic_io import remove_unfinished
+from semanir_plugin.basicsr_host.compat.state_form import check_state
 from semanir_plugin.basicsr_host.engine.run import Run
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.safe_loading import load_checkpoint
 
 __all__ = [
+    "TrainingState",
     "clear_unfinished",
     "is_finished",
     "load_resume_state",
+    "read_state",
     "reporting_write_errors",
     "save_checkpoint",
     "save_validated",
 ]
 
 
-def load_resume_state(run: Run) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class TrainingState:
+    """A training state whose entries have the form that they should.
+
+    Attributes:
+        path: The file.
+        content: Its entries.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def iteration(self) -> int:
+        """How many iterations are done."""
+        iteration: int = self.content["iter"]
+        return iteration
+
+
+def load_resume_state(run: Run) -> TrainingState | None:
     """Return the training state to continue from, and point the model at the weights that belong to it.
 
     `--auto_resume` takes the newest complete checkpoint, and reports damaged ones.
@@ -36,9 +59,9 @@ def load_resume_state(run: Run) -> dict[str, Any] | None:
     path = _newest_whole(run) if opt["auto_resume"] else opt["path"].get("resume_state")
     if path is None:
         return None
-    state = _read_state(path)
-    _point_at_networks(opt, state["iter"], Path(path))
-    run.logger.info(f"Resuming from {path}, iteration {state['iter']:,}.")
+    state = read_state(Path(path))
+    _point_at_networks(opt, state.iteration, state.path)
+    run.logger.info(f"Resuming from {path}, iteration {state.iteration:,}.")
     return state
 
 
@@ -48,7 +71,7 @@ def _newest_whole(run: Run) -> Path | None:
     for iteration in reversed(_saved_iterations(run.opt)):
         try:
             path = _states(run.opt) / f"{iteration}.state"
-            _read_state(path)
+            read_state(path)
             for network in _networks(run.opt, iteration, path).values():
                 load_checkpoint(network)
             return path
@@ -62,11 +85,13 @@ def _newest_whole(run: Run) -> Path | None:
     return None
 
 
-def _read_state(path: str | Path) -> dict[str, Any]:
-    state = load_checkpoint(path)
-    if not isinstance(state, dict) or not isinstance(state.get("iter"), int) or "optimizers" not in state:
-        raise UserError(f"{path} is not a training state; name a file of a training_states folder")
-    return state
+def read_state(path: Path) -> TrainingState:
+    """Read a training state.
+
+    Raises:
+        UserError: It cannot be read, or an entry has not the form that it should.
+    """
+    return TrainingState(path, check_state(load_checkpoint(path), path))
 
 
 def _networks(opt: dict[str, Any], iteration: int, state: Path) -> dict[str, Path]:

@@ -13,6 +13,8 @@ from basicsr.utils.dist_util import get_dist_info
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.basicsr_host.data.tolerant_dataset import UNREADABLE
 from semanir_plugin.errors import UserError
+from semanir_plugin.schema.forms import form_problem
+from semanir_plugin.schema.values import FromZero
 
 __all__ = ["UnreadableImages"]
 
@@ -75,6 +77,9 @@ def _read(report: Path) -> dict[str, Mapping[str, Any]]:
     if not report.exists():
         return {}
     try:
-        return {each["image"]: each for each in json.loads(report.read_bytes())}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        images = json.loads(report.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{report}: not the list of unreadable images that it was; remove it") from error
+    if problem := form_problem(images, [{"image": str, "iteration": FromZero, "reason": str}]):
+        raise UserError(f"{report}: not the list of unreadable images that it was, as {problem}; remove it")
+    return {each["image"]: each for each in images}

@@ -14,9 +14,9 @@ from basicsr.models.base_model import BaseModel
 from semanir_plugin.atomic_io import save_atomic
 from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.engine import resuming
+from semanir_plugin.basicsr_host.engine.training_states import read_state
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference.safe_loading import load_checkpoint
 from tests.conftest import ROOT, tiny_overrides
 
 SAVED, END = 5, 12
@@ -82,7 +82,7 @@ def state_of(model, options, path):
         **({} if options is None else {"train_options": options}),
     }
     save_atomic(state, path)
-    return load_checkpoint(path)
+    return read_state(path)
 
 
 def run_of(train):

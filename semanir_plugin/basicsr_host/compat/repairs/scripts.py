@@ -9,6 +9,7 @@ from typing import Any
 from basicsr.utils import check_resume
 
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+from semanir_plugin.basicsr_host.compat.state_form import check_state
 from semanir_plugin.inference.safe_loading import load_checkpoint
 
 __all__ = ["REPAIRS"]
@@ -25,7 +26,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
         opt["path"]["resume_state"] = None if newest is None else str(newest)
     if not opt["path"].get("resume_state"):
         return None
-    state: dict[str, Any] = load_checkpoint(opt["path"]["resume_state"])
+    path = opt["path"]["resume_state"]
+    state = check_state(load_checkpoint(path), path)
     check_resume(opt, state["iter"])
     return state
 

@@ -1,0 +1,87 @@
+"""What a training state gave to optimisers and schedulers, compared with what they need to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers
+from semanir_plugin.errors import UserError
+from semanir_plugin.schema.values import describe_hint
+
+__all__ = ["check_moments", "kind_problems"]
+
+
+def kind_problems(fresh: Any, given: Any, name: str) -> Iterator[str]:
+    """Yield, by their keys, the values that are of another kind than there were, or lack parts of theirs."""
+    if isinstance(fresh, Mapping) and isinstance(given, Mapping):
+        for key, value in fresh.items():
+            yield from kind_problems(value, given[key], f"{name}:{key}") if key in given else [f"{name} has no '{key}'"]
+    elif isinstance(fresh, list | tuple) and isinstance(given, list | tuple):
+        if len(fresh) != len(given):
+            yield f"{name} must have {len(fresh)} elements, not {len(given)}"
+        for index, (value, another) in enumerate(zip(fresh, given, strict=False)):
+            yield from kind_problems(value, another, f"{name}:{index}")
+    elif fresh is not None and given is not None and _kind(fresh) is not _kind(given):
+        yield f"{name} must be {describe_hint(_kind(fresh))}, not a {type(given).__name__}"
+
+
+def _kind(value: Any) -> type:
+    return float if type(value) is int else type(value)
+
+
+def check_moments(optimizer: Optimizer, path: Path) -> None:
+    """Refuse a state of weights that is not what the optimiser needs: it looks for that, and does not begin it.
+
+    Raises:
+        UserError: Something is missing, as for RMSprop with a momentum where it had none, or of another shape.
+    """
+    if type(optimizer) not in known_optimizers().values():
+        return
+    for group in optimizer.param_groups:
+        needed: dict[int, dict[str, Any]] = {}
+        for weight in group["params"]:
+            if kept := optimizer.state.get(weight):
+                if weight.ndim not in needed:
+                    needed[weight.ndim] = _moments_like(optimizer, group, weight)
+                _compare(needed[weight.ndim], kept, weight, f"{path}: the training state", type(optimizer).__name__)
+
+
+def _moments_like(optimizer: Optimizer, group: Mapping[str, Any], weight: Tensor) -> dict[str, Any]:
+    """Return the state that a small weight, of as many dimensions, has after a step."""
+    small = torch.nn.Parameter(weight.new_zeros((2,) * weight.ndim))
+    small.grad = torch.zeros_like(small)
+    kind: Any = type(optimizer)
+    fresh = kind([small])
+    fresh.param_groups[0].update({key: each for key, each in group.items() if key != "params"})
+    fresh.step()
+    return {**fresh.state[small]}
+
+
+def _compare(needed: dict[str, Any], kept: Mapping[str, Any], weight: Tensor, place: str, optimizer: str) -> None:
+    if missing := needed.keys() - kept.keys():
+        raise UserError(
+            f"{place} has no {', '.join(sorted(missing))}, which {optimizer} needs with its new options: take them "
+            "back, or train from the weights alone, by path.pretrain_network_g"
+        )
+    for key, value in needed.items():
+        if not _fits(value, kept[key], weight):
+            raise UserError(
+                f"{place} has for a weight of shape {tuple(weight.shape)} another {key} than {optimizer} needs; name "
+                "another one, or train from the weights alone, by path.pretrain_network_g"
+            )
+
+
+def _fits(needed: Any, kept: Any, weight: Tensor) -> bool:
+    """Return whether a part of a weight's state is of its shape where that of a small weight is, or else one number."""
+    if not isinstance(needed, Tensor | float | int):
+        return True
+    if isinstance(needed, Tensor) and needed.ndim > 0:
+        alike = needed.shape == (2,) * weight.ndim
+        return isinstance(kept, Tensor) and (kept.shape == weight.shape if alike else kept.ndim == needed.ndim)
+    return kept.numel() == 1 if isinstance(kept, Tensor) else isinstance(kept, float | int)
