@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
+
+from semanir_plugin.inference.pickle_calls import Calls, Value, check_change
 
 __all__ = ["check_pickle"]
 
@@ -19,35 +20,33 @@ MOST_BITS = 4_096  # of an integer; Python prints no more than 14,000
 TEXT_UNIT = 16  # characters that count as one value
 
 
-@dataclass(eq=False)
-class _Value:
-    """A value of a pickle: the parts that it is made of, and in how many units its own text is."""
-
-    units: int = 1
-    parts: list[_Value] = field(default_factory=list)
-
-
-_MARK = _Value()
+_MARK = Value()
 _NEEDS_MARK = ("APPENDS", "SETITEMS", "ADDITEMS")
 _INTO = {"APPEND": 1, "SETITEM": 2, "BUILD": 1, **dict.fromkeys(_NEEDS_MARK)}
 """Instructions that put values into the one below them: how many; None: all above the last mark."""
 
 
-def check_pickle(file: BinaryIO) -> None:
+def check_pickle(file: BinaryIO, calls: Calls) -> None:
     """Read a pickle's instructions up to its end, and compare what they describe with the limits.
+
+    Args:
+        file: Where the pickle begins.
+        calls: Check of the calls of all pickles of the file.
 
     Raises:
         OverflowError: It describes too much, or something that contains itself.
         Exception: It is none; of arbitrary bytes `pickletools` raises many kinds.
     """
-    stack: list[_Value] = []
-    memo: dict[int, _Value] = {}
+    stack: list[Value] = []
+    memo: dict[int, Value] = {}
     for operation, argument, _ in pickletools.genops(file):
-        _follow(operation, argument, stack, memo)
+        _follow(operation, argument, stack, memo, calls)
     _measure([*stack, *memo.values()])
 
 
-def _follow(operation: pickletools.OpcodeInfo, argument: Any, stack: list[_Value], memo: dict[int, _Value]) -> None:
+def _follow(
+    operation: pickletools.OpcodeInfo, argument: Any, stack: list[Value], memo: dict[int, Value], calls: Calls
+) -> None:
     """Do to a stack of values what an instruction does."""
     name = operation.name
     if name == "MARK":
@@ -58,15 +57,19 @@ def _follow(operation: pickletools.OpcodeInfo, argument: Any, stack: list[_Value
         memo[len(memo) if argument is None else int(argument)] = stack[-1]
     elif name in _INTO:
         parts = list(_pop(stack, _INTO[name]))
+        if name == "BUILD":
+            check_change(stack[-1])
         stack[-1].parts += parts
     elif operation.stack_after:
         takes = None if pickletools.markobject in operation.stack_before else len(operation.stack_before)
-        stack.append(_Value(_units(argument), list(_pop(stack, takes))))
+        parts = list(_pop(stack, takes))[::-1]
+        stack.append(Value(name, argument, _units(argument), parts))
+        calls.check(stack[-1])
     elif name != "STOP" and operation.stack_before:
         list(_pop(stack, 1))
 
 
-def _pop(stack: list[_Value], count: int | None) -> Iterator[_Value]:
+def _pop(stack: list[Value], count: int | None) -> Iterator[Value]:
     """Take values from a stack: some, or all above the last mark, and that one too."""
     while count is None or count > 0:
         value = stack.pop()
@@ -87,14 +90,14 @@ def _units(argument: Any) -> int:
     return 1 + (len(argument) // TEXT_UNIT if isinstance(argument, str | bytes) else 0)
 
 
-def _measure(roots: list[_Value]) -> None:
+def _measure(roots: list[Value]) -> None:
     """Compare the sizes and depths of values, all that they share counted each time, with the limits.
 
     Raises:
         OverflowError: One is beyond them, or contains itself.
     """
-    measured: dict[_Value, tuple[int, int]] = {}
-    open_ones: set[_Value] = set()
+    measured: dict[Value, tuple[int, int]] = {}
+    open_ones: set[Value] = set()
     waiting = list(roots)
     while waiting:
         value = waiting[-1]
@@ -110,7 +113,7 @@ def _measure(roots: list[_Value]) -> None:
             waiting += inner
 
 
-def _sum_up(value: _Value, measured: dict[_Value, tuple[int, int]]) -> tuple[int, int]:
+def _sum_up(value: Value, measured: dict[Value, tuple[int, int]]) -> tuple[int, int]:
     """Return a value's size and depth, from those of its parts."""
     size = value.units + sum(measured[each][0] for each in value.parts)
     depth = 1 + max((measured[each][1] for each in value.parts), default=0)
