@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layou
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
+from semanir_plugin.inference.construction_limits import no_larger_than
 from semanir_plugin.inference.devices import choose_device
 from semanir_plugin.inference.nameable_archs import check_network
 from semanir_plugin.inference.plain_options import plain_options
@@ -46,7 +48,8 @@ def load(
     """
     path, place = find_weights(name), choose_device(None if device is None else str(device))
     chosen, _, _, weights = _read(path, options)
-    net = build_network(chosen, path)
+    with contextlib.nullcontext() if options else no_larger_than(weights):
+        net = build_network(chosen, path)
     translate = getattr(net, "translate_state", None)
     if translate is not None:
         weights = translate(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import yaml
 from semanir_plugin.archs import SemanIR
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
+from semanir_plugin.inference.construction_limits import no_larger_than
+from semanir_plugin.inference.loading import build_network
 from semanir_plugin.inference.safe_loading import load_checkpoint
 from tests.conftest import ROOT, TINY_NETWORK, tiny_overrides
 from tests.security.attacks import (
@@ -217,3 +220,35 @@ def test_an_old_file_with_a_new_one_behind_it_is_taken_for_what_torch_takes_it(p
     Path("x.pth").write_bytes(as_legacy({"params": doubled()}) + tail)
     code = main(["restore", photo, "-o", "out.png", "--model", "x.pth"])
     assert_refused(capsys, code, "x.pth: refused, since it describes more than")
+
+
+COMPACT = {"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2}
+SWINIR = {"type": "SwinIR", "embed_dim": 2, "depths": [1], "num_heads": [1]}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param({**COMPACT, "num_feat": 100_000}, id="wide"),
+        pytest.param({**COMPACT, "num_conv": 10**9}, id="deep"),
+        pytest.param(
+            {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 0, "num_block": 10**9}, id="empty"
+        ),
+        pytest.param({**SWINIR, "depths": [2], "img_size": 10**6}, id="masks"),
+        pytest.param({**SWINIR, "window_size": 200, "img_size": 200}, id="pairs"),
+        pytest.param({**NETWORK, "window_size": 20_000}, id="places"),
+        pytest.param({"type": "SwinIR", "embed_dim": 2, "depths": [10**9], "num_heads": [1]}, id="rates"),
+    ],
+)
+def test_a_network_much_larger_than_its_weights_is_not_built(photo, network, capsys):
+    Path("x.pth").write_bytes(as_zip({"params": build_network(COMPACT, "").state_dict(), "network_g": network}))
+    began = time.process_time()
+    code = main(["restore", photo, "-o", "out.png", "--model", "x.pth"])
+    assert time.process_time() - began < 10
+    assert_refused(capsys, code, "x.pth: ", "they ask for ", "than the file has; correct its network_g")
+
+
+def test_any_network_fits_its_own_weights():
+    large = {"type": "SwinIR", "img_size": 256, "window_size": 16, "depths": [1], "num_heads": [6], "embed_dim": 180}
+    with no_larger_than(build_network(large, "").state_dict()):
+        build_network(large, "")

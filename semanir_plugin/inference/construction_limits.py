@@ -1,0 +1,89 @@
+"""Networks that are built of options which came with weights: no larger than the weights that are there."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["no_larger_than"]
+
+SPARE = 1_000_000
+"""Values by which a network may exceed its weights: for what does not fit them to be told as such."""
+
+SPARE_TENSORS = 1_000
+
+LARGEST_BUFFER = 16_000_000
+"""Values of a tensor that is no weight, such as places in a window or a mask for images of a usual size."""
+
+
+@contextlib.contextmanager
+def no_larger_than(weights: Mapping[str, Any]) -> Iterator[None]:
+    """Stop the construction of a network, before it takes memory or time, where it becomes larger than its weights.
+
+    Args:
+        weights: That it is to hold.
+
+    Raises:
+        ValueError: It has many more parameters, or larger tensors.
+    """
+    tensors = [value for value in weights.values() if isinstance(value, Tensor)]
+    budget = _Budget(SPARE + sum(each.numel() for each in tensors), SPARE_TENSORS + 2 * len(tensors))
+    hook = register_module_parameter_registration_hook(budget.take)
+    try:
+        with _Limited(max(budget.values, LARGEST_BUFFER)):
+            yield
+    finally:
+        hook.remove()
+
+
+class _Budget:
+    """Values and tensors that the parameters of a network may still have."""
+
+    def __init__(self, values: int, tensors: int) -> None:
+        self.values, self.tensors = values, tensors
+
+    def take(self, module: nn.Module, name: str, parameter: Any) -> None:
+        if isinstance(parameter, Tensor):
+            self.values -= parameter.numel()
+            self.tensors -= 1
+        if min(self.values, self.tensors) < 0:
+            raise ValueError("they ask for more weights than the file has")
+
+
+class _Limited(TorchFunctionMode):
+    """Mode in which no tensor of more than so many values is made: from numbers, or as a table of pairs."""
+
+    FACTORIES: ClassVar = {
+        *(torch.arange, torch.empty, torch.full, torch.linspace, torch.ones, torch.rand, torch.randn, torch.zeros)
+    }
+    PAIRING: ClassVar = {Tensor.add, Tensor.mul, Tensor.sub, torch.add, torch.mul, torch.sub}
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._count_values(func, args, kwargs) > self.most:
+            raise ValueError("they ask for larger tensors than the file has")
+        return func(*args, **kwargs)
+
+    def _count_values(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """Return the number of values that what a function returns will have; 0 of a function that is not bounded."""
+        if func in self.FACTORIES:
+            return int(func(*args, **{**kwargs, "device": "meta"}).numel())
+        tensors = [each for each in args if isinstance(each, Tensor)]
+        if func in self.PAIRING and len(tensors) == 2:
+            return math.prod(torch.broadcast_shapes(*(each.shape for each in tensors)))
+        if func is torch.meshgrid:
+            return math.prod(each.numel() for each in (tensors or args[0]))
+        return 0

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from semanir_plugin.basicsr_host.engine.network_sketches import find_refusal
+
+
+class Network(nn.Module):
+    def __init__(self, *, layers: int = 1, width: int = 8, table: int = 8, positive: bool = True) -> None:
+        super().__init__()
+        if not positive:
+            raise ValueError("positive must be true")
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.layers[0].bias.data.add_(torch.linspace(0, 1, table))
+
+
+def test_what_a_constructor_refuses_is_returned():
+    assert find_refusal(Network, {}) is None
+    assert str(find_refusal(Network, {"positive": False})) == "positive must be true"
+    assert isinstance(find_refusal(Network, {"unknown": 1}), TypeError)
+
+
+def test_shapes_that_do_not_fit_are_seen():
+    assert isinstance(find_refusal(Network, {"table": 7}), RuntimeError)
+
+
+@pytest.mark.parametrize("options", [{"width": 2**16, "table": 2**16}, {"layers": 10**12}])
+def test_a_network_that_no_memory_holds_takes_neither_memory_nor_long(options):
+    began = time.process_time()
+    assert find_refusal(Network, options) is None
+    assert time.process_time() - began < 30
+
+
+def test_a_run_draws_what_it_would_have_drawn():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    find_refusal(Network, {})
+    assert torch.equal(torch.get_rng_state(), before)
