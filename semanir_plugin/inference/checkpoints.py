@@ -23,6 +23,8 @@ from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.safe_loading import load_checkpoint
 from semanir_plugin.inference.weight_names import unwrap_names
+from semanir_plugin.schema.forms import IfThere, form_problem
+from semanir_plugin.schema.values import Count
 
 __all__ = [
     "FORMAT",
@@ -38,6 +40,9 @@ FORMAT = 1
 """Counts up when a file is written that an older plugin would misread."""
 
 OWNER = "semanir_plugin"
+
+_ABOUT = {OWNER: {"format": Count, "version": IfThere(str)}}
+_LONGEST_VERSION = 40  # characters in a message
 
 _logger = logging.getLogger(__name__)
 
@@ -55,16 +60,23 @@ def read_checkpoint(path: str | Path) -> Any:
     """Load the content of a checkpoint to the CPU; weights of a `.safetensors` file lie under `params`.
 
     Raises:
-        UserError: It is not there, cannot be read, would run code, or is of a later format.
+        UserError: It is not there, cannot be read, would run code, or is of a later format or does not tell it.
     """
     content = _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_checkpoint(path)
-    about = content.get(OWNER) if isinstance(content, Mapping) else None
-    if isinstance(about, Mapping) and about.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: of format {about.get('format')}, written by semanir_plugin {about.get('version')}; "
-            f"{__version__} reads format {FORMAT}, so update it"
-        )
+    if isinstance(content, Mapping) and OWNER in content:
+        _check_format(content[OWNER], path)
     return content
+
+
+def _check_format(about: Any, path: str | Path) -> None:
+    if problem := form_problem({OWNER: about}, _ABOUT):
+        raise UserError(f"{path}: {problem}; download or save it again")
+    if about["format"] != FORMAT:
+        version = about.get("version", "of a later version")[:_LONGEST_VERSION]
+        raise UserError(
+            f"{path}: of format {about['format']}, written by semanir_plugin {version}; {__version__} reads format "
+            f"{FORMAT}, so update it"
+        )
 
 
 def save_weights(path: str | Path, network: nn.Module, options: Mapping[str, Any]) -> None:
@@ -160,7 +172,7 @@ def fit_weights(
         cure: Advice where they do not fit.
 
     Raises:
-        UserError: They do not fit, or are complex where the network's are real.
+        UserError: They do not fit, are complex where the network's are real, or have what is no number.
     """
     own = net.state_dict()
     for name in own.keys() & state.keys():
@@ -173,6 +185,9 @@ def fit_weights(
     except RuntimeError as error:
         differences = _differences(net.state_dict(), state)
         raise UserError(f"{path} does not fit {type(net).__name__}: {differences}; {cure}") from error
+    for name, value in net.state_dict().items():
+        if name in state and value.is_floating_point() and value.isnan().any():
+            raise UserError(f"{path}: its '{name}' has values that are no numbers (NaN); download or save it again")
 
 
 def _are_weights(checkpoint: Any) -> bool:

@@ -28,6 +28,9 @@ __all__ = ["PhotographRestoration", "is_out_of_memory", "restore_photograph"]
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # what torch's allocators say
 
+FULL_PRECISION = "give --precision fp32"
+OTHER_WEIGHTS = "take other weights, those of a training that went well"
+
 WHOLE = 4  # bytes of a pixel of a result that is written as a whole
 
 
@@ -61,7 +64,8 @@ class PhotographRestoration:
             restore = self.restoration.restore_in_rows
             return restore(self.network, source, device=self.device, held=held, progress=progress)
 
-        return restore_photograph(photograph, run, self.restoration.descriptor.in_channels)
+        cure = OTHER_WEIGHTS if self.restoration.precision is None else FULL_PRECISION
+        return restore_photograph(photograph, run, self.restoration.descriptor.in_channels, cure=cure)
 
     def restore_for_file(
         self, photograph: Photograph, suffix: str, progress: Progress | None = None
@@ -135,7 +139,11 @@ def _free_on_host() -> float:
 
 
 def restore_photograph(
-    photograph: Photograph, restore: Callable[[TileSource], Iterator[Tensor]], channels: int
+    photograph: Photograph,
+    restore: Callable[[TileSource], Iterator[Tensor]],
+    channels: int,
+    *,
+    cure: str = FULL_PRECISION,
 ) -> PhotographInBands:
     """Restore a photograph in its own depth; its transparency is only enlarged, and colours are bled under it before.
 
@@ -146,6 +154,7 @@ def restore_photograph(
         photograph: Photograph to restore.
         restore: Yields (1, C, h, s * W) in [0, 1] from top to bottom, of an image of (1, C, H, W).
         channels: C, 1 or 3.
+        cure: Advice where the network makes what is no number.
 
     Raises:
         ValueError: It has colours and the network has none, or the network made of it what is no number; of bands but
@@ -155,7 +164,7 @@ def restore_photograph(
     if channels == 1 and colours > 1:
         raise ValueError("is in colour, but the network restores gray; convert it, or take a network for colour")
     pixels = photograph.pixels if photograph.alpha is None else bleed_colours(photograph.pixels, photograph.alpha)
-    bands = _round_bands(restore(PixelSource(pixels, channels)), photograph)
+    bands = _round_bands(restore(PixelSource(pixels, channels)), photograph, cure)
     first = next(bands)
     scale = first.shape[1] // width
     return PhotographInBands(
@@ -166,12 +175,12 @@ def restore_photograph(
     )
 
 
-def _round_bands(bands: Iterator[Tensor], photograph: Photograph) -> Iterator[NDArray[Any]]:
+def _round_bands(bands: Iterator[Tensor], photograph: Photograph, cure: str) -> Iterator[NDArray[Any]]:
     """Yield (h, W, C) bands of a photograph's depth, with its transparency where it has some."""
     top, (_, width, colours), dtype = 0, photograph.pixels.shape, photograph.pixels.dtype
     while (band := next(bands, None)) is not None:
         if not band.isfinite().all():
-            raise ValueError("the network made infinite values of it; give --precision fp32")
+            raise ValueError(f"the network made infinite values of it; {cure}")
         colour = band[0].float()
         pixels = _round((colour.mean(0, keepdim=True) if colours == 1 else colour).permute(1, 2, 0).numpy(), dtype)
         del band, colour  # before the next one is made

@@ -342,6 +342,8 @@ def test_values_that_are_no_numbers_are_told(models, monkeypatch, capsys):
     replace_forward(monkeypatch, lambda self, x: x * torch.nan)
     assert run(models, "--precision", "fp16") == 1
     assert "infinite values of it; give --precision fp32" in capsys.readouterr().err
+    assert run(models) == 1
+    assert "infinite values of it; take other weights" in capsys.readouterr().err
 
 
 def test_a_failing_network_is_one_line_and_with_debug_a_traceback(models, monkeypatch, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
 
 import numpy as np
@@ -216,6 +218,53 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path, write, told):
     with pytest.raises(UserError, match=rf"net\.pth:? {told}") as caught:
         load(path)
     assert "\n" not in str(caught.value)
+
+
+ABOUT = [
+    (5, "semanir_plugin must be a section, not 5"),
+    (None, "semanir_plugin must be a section, not ~"),
+    ([1], "semanir_plugin must be a section, not a list"),
+    ({}, "semanir_plugin:format is missing"),
+    ({"format": "1"}, "semanir_plugin:format must be a whole number of at least 1, not '1'"),
+    ({"format": 1.5, "version": "0"}, "semanir_plugin:format must be"),
+    ({"format": True}, "semanir_plugin:format must be"),
+    ({"format": -1}, "semanir_plugin:format must be"),
+    ({"format": [[1]] * 1000}, "semanir_plugin:format must be a whole number of at least 1, not a list"),
+    ({"format": 1, "version": 5}, "semanir_plugin:version must be a string, not 5"),
+    ({"format": 1, "version": ["x"]}, "semanir_plugin:version must be a string, not a list"),
+]
+
+
+@pytest.mark.parametrize(("about", "told"), ABOUT)
+def test_a_format_that_is_none(tmp_path, about, told):
+    path = tmp_path / "net.pth"
+    resave(path, lambda content: content.update(semanir_plugin=about))
+    safe = tmp_path / "net.safetensors"
+    save_file(network().state_dict(), safe, {"network_g": json.dumps(OPTIONS), "semanir_plugin": json.dumps(about)})
+    for each in (path, safe):
+        with pytest.raises(UserError, match=re.escape(f"{each}: {told}")):
+            load(each)
+
+
+def test_of_a_long_version_the_beginning_is_told(tmp_path):
+    path = tmp_path / "net.pth"
+    resave(path, lambda content: content.update(semanir_plugin={"format": 2, "version": "9" * 3000}))
+    with pytest.raises(UserError, match=r"of format 2, written by semanir_plugin 9{40}; "):
+        load(path)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_that_are_no_numbers_are_named(tmp_path, suffix):
+    path, net = tmp_path / f"net.{suffix}", network()
+    net.conv_first.bias.data[2] = torch.nan
+    if suffix == "pth":
+        resave(path, lambda content: content.update(params=net.state_dict()))
+    else:
+        save_weights(path, net, OPTIONS)
+    with pytest.raises(
+        UserError, match=r"its 'conv_first.bias' has values that are no numbers \(NaN\); download or save"
+    ):
+        load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x08\0\0\0\0\0\0\0{}      ", b"\x08\0\0\0\0\0\0\0{oops"])
