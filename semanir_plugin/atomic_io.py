@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import os
-import threading
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where a file that is open cannot be removed either
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["open_atomic", "remove_unfinished", "save_atomic", "write_atomic"]
+
+_LONGEST_START = 100  # bytes; encrypted file systems take names of 143, others of 255
+_DAY = 24 * 60 * 60  # seconds
 
 
 def save_atomic(obj: Any, path: str | Path) -> None:
@@ -51,20 +61,58 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
         OSError: The file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = None
     try:
-        with temporary.open("wb") as file:
+        temporary, opened = _open_held(path)
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            if fcntl is not None:
+                temporary.replace(path)  # while it is held
+        if fcntl is None:
+            temporary.replace(path)  # Windows renames no open files
         _sync_folder(path.parent)
     except OSError as error:
         if error.errno is not None:
             error.filename = str(path)  # a failing write does not say of what
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _open_held(path: Path) -> tuple[Path, BinaryIO]:
+    """Open a temporary file for another, locked until it is closed, so that nobody takes it for what a killed one left.
+
+    The lock is the system's and ends with the process, however that ends.
+    """
+    while True:
+        temporary = path.with_name(f"{_start(path.name)}{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        file = temporary.open("xb")
+        if _lock(file) is not False and temporary.exists():
+            return temporary, file
+        file.close()  # between the two calls it was found without a lock, and removed
+
+
+def _start(name: str) -> str:
+    """Return how the temporary files for a name begin; they are within the limit of file systems where that is."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_START:
+        return f".{name}."
+    beginning = encoded[: _LONGEST_START - 17].decode(errors="ignore")
+    return f".{beginning}-{hashlib.sha256(encoded).hexdigest()[:16]}."
+
+
+def _lock(file: BinaryIO) -> bool | None:
+    """Lock a file for this process; return whether it is, and None where nothing can be locked."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -82,7 +130,24 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_unfinished(folder: str | Path, name: str | None = None) -> None:
-    """Remove partial files, of one name or all, that a killed process left in a folder; nobody may be writing them."""
-    start = f".{glob.escape(name)}." if name else "."
+    """Remove partial files, of one name or all, that a killed process left in a folder.
+
+    Those that a process still writes are left alone, on any host that shares the folder and its locks. Where nothing
+    can be locked, those are removed that nobody has written to for a day.
+    """
+    start = "." if name is None else glob.escape(_start(name))
     for path in Path(folder).glob(f"{start}*.tmp"):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is another user's, or, on Windows, in use
+            _remove_if_left(path)
+
+
+def _remove_if_left(path: Path) -> None:
+    if path.is_symlink():
+        return  # nothing here makes those
+    with path.open("r+b") as file:
+        locked = _lock(file)
+        left = time.time() - os.fstat(file.fileno()).st_mtime > _DAY if locked is None else locked
+        if left and fcntl is not None:
+            path.unlink()
+    if left and fcntl is None:
+        path.unlink()

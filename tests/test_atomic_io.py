@@ -5,15 +5,20 @@ import os
 import random
 import re
 import resource
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
+from semanir_plugin import atomic_io
 from semanir_plugin.atomic_io import open_atomic, remove_unfinished, save_atomic, write_atomic
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.safe_loading import load_checkpoint
+from tests.conftest import ROOT
 
 CONTENT = {"weight": torch.arange(35.0).reshape(5, 7), "iter": 12, "names": ["a", "b"]}
 
@@ -138,3 +143,96 @@ def test_halves_of_files_are_removed_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".b.pth.123.456.tmp", "a.pth"]
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+WRITING = """
+import sys, time
+from semanir_plugin import atomic_io
+from semanir_plugin.atomic_io import open_atomic
+with open_atomic(sys.argv[1]) as file:
+    file.write(b"whole")
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def writing(path):
+    """Another process that is writing a file until it is told to go on."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout.readline() == b"writing\n"
+    with process:
+        yield process
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    path = tmp_path / "a.pth"
+    with writing(path) as process:
+        write_atomic(b"mine", path)
+        remove_unfinished(tmp_path, "a.pth")
+        remove_unfinished(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 2
+        process.communicate(b"\n")
+    assert process.returncode == 0
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+    with writing(tmp_path / "a.pth") as process:
+        process.kill()
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_unfinished(tmp_path, "a.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_this_process_is_writing_stays(tmp_path):
+    with open_atomic(tmp_path / "a.pth") as file:
+        file.write(b"whole")
+        remove_unfinished(tmp_path)
+    assert (tmp_path / "a.pth").read_bytes() == b"whole"
+
+
+def test_where_nothing_can_be_locked_what_is_old_goes(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    for name, age in (("old", 100_000), ("new", 1000)):
+        path = tmp_path / f".{name}.1.2.tmp"
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age, time.time() - age))
+    write_atomic(b"whole", tmp_path / "a.pth")
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new.1.2.tmp", "a.pth"]
+
+
+def test_a_file_that_is_found_before_it_is_locked_is_opened_again(tmp_path, monkeypatch):
+    lock, tries = atomic_io._lock, []
+
+    def late(file):
+        tries.append(file.name)
+        if len(tries) == 1:
+            Path(file.name).unlink()
+        return lock(file)
+
+    monkeypatch.setattr(atomic_io, "_lock", late)
+    write_atomic(b"whole", tmp_path / "a.pth")
+    assert (tmp_path / "a.pth").read_bytes() == b"whole"
+    assert len(set(tries)) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 251 + ".pth", "\u00e4" * 125 + ".pth", "\udcff" * 251 + ".pth", "a" * 96 + ".pth"]
+)
+def test_a_name_of_any_length_that_fits_is_written_and_cleared(tmp_path, name):
+    path = tmp_path / name
+    with open_atomic(path):
+        [temporary] = tmp_path.iterdir()
+    assert len(os.fsencode(temporary.name)) <= 143
+    temporary.write_bytes(b"half")
+    (tmp_path / f".{'a' * 80}.1.2.tmp").write_bytes(b"of another name")
+    remove_unfinished(tmp_path, name)
+    assert len(list(tmp_path.iterdir())) == 2
