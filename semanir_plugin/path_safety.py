@@ -1,12 +1,14 @@
-"""Validation of untrusted names: which can name a file, and whether a path stays in its folder."""
+"""Validation of untrusted names: which can name a file, whether a path stays in its folder, and what is too long."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["can_name_file", "check_inside"]
+__all__ = ["can_name_file", "check_fits", "check_folder", "check_inside"]
 
 _LONGEST_NAME = 200  # bytes; file systems take 255, of which endings and temporary names need some
 
@@ -26,3 +28,37 @@ def check_inside(path: Path, folder: Path) -> None:
     """
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{path}: a link there leads out of {folder}; remove it, or choose another folder")
+
+
+def check_fits(path: Path, cure: str = "choose a shorter name") -> None:
+    """Refuse a path that is too long for its file system, or has a part that is, whether its folders are there or not.
+
+    Raises:
+        UserError: It is.
+    """
+    whole = path.absolute()
+    folder = next(each for each in whole.parents if os.path.exists(each))
+    if any(map(_is_too_long, (whole, *(folder / part for part in whole.relative_to(folder).parts)))):
+        raise UserError(f"{path}: {os.strerror(errno.ENAMETOOLONG)}; {cure}")
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder, before any work, that something is to be written to.
+
+    Raises:
+        UserError: It cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write there: {error.strerror}; choose another folder") from error

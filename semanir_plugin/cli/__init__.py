@@ -6,6 +6,7 @@ Nothing here imports torch before a subcommand has been chosen and its arguments
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -29,7 +30,7 @@ from semanir_plugin.cli import (
 from semanir_plugin.cli import list as list_command
 from semanir_plugin.cli.messages import warnings_on_terminal
 from semanir_plugin.cli.parser import OneLineParser, add_import_arguments, pop_imports
-from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.errors import UserError, one_line, printable, shorten
 
 __all__ = ["main"]
 
@@ -47,6 +48,10 @@ SUBCOMMANDS = (
     list_command,
     options,
 )
+
+
+OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES)
+"""Errors of the system that are about a path, not about what is done there."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report_to_torchrun(error)
         if getattr(args, "debug", False):
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in OF_NAMES and error.filename:
+            told = shorten(printable(f"{error.filename}: {error.strerror}; correct the name, or choose another"))
+            return _print_error(f"basicsr {args.subcommand}: {told}", 2)
         return _print_error(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
 
 

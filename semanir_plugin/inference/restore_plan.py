@@ -11,7 +11,7 @@ from pathlib import Path
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.photograph_reading import READABLE
 from semanir_plugin.inference.photograph_writing import FORMATS
-from semanir_plugin.path_safety import check_inside
+from semanir_plugin.path_safety import check_fits, check_inside
 
 __all__ = ["Job", "plan_jobs"]
 
@@ -44,8 +44,9 @@ def plan_jobs(
         skip_existing: Whether photographs whose results are there are left out.
 
     Raises:
-        UserError: There is nothing to restore, two results would have one name, one would replace a photograph of the
-            input, or is there and neither flag says what to do, or a link leads out of the output.
+        UserError: There is nothing to restore, two results would have one name, or one too long a name, one would
+            replace a photograph of the input, or is there and neither flag says what to do, or a link leads out of the
+            output.
     """
     if Path(suffix).name != suffix:
         raise UserError(f"--suffix {suffix} must be part of a name, without folders")
@@ -112,6 +113,7 @@ def _check_targets(jobs: Sequence[Job]) -> None:
     sources = {os.path.realpath(job.source) for job in jobs}
     taken: dict[str, Path] = {}
     for job in jobs:
+        check_fits(job.target, "choose a shorter name, or restore it apart")
         target = os.path.realpath(job.target)
         if target in sources:
             raise UserError(f"{job.target} is itself to be restored; name another folder, or give a --suffix")

@@ -57,7 +57,7 @@ def test_an_architecture_of_basicsr(capsys):
         ("network_g: {type: EDSR, num_in_ch: 1, num_out_ch: 1}", [], "--size 128x128: the network does not take it: "),
         ("network_g: {type: AST}", ["--device", "tpu9"], "--device tpu9: "),
         ("network_g: {type: AST}", ["--repeats", "0"], "--repeats must be at least 1"),
-        ("network_g: {type: AST}", ["-o", "mine.yml/x"], "mine.yml/x: cannot be made"),
+        ("network_g: {type: AST}", ["-o", "mine.yml/x"], "mine.yml/x: cannot write there"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(capsys, content, arguments, told):

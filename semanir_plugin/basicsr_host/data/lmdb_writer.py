@@ -186,7 +186,9 @@ class _Plan:
         for entry in self.entries:
             path = self.found[entry.image].paths[-1]
             if not can_name_file(entry.key) or not entry.key.isascii() or "." in entry.key:
-                raise UserError(f"{path}: '{entry.key}' cannot be a key; rename it to ASCII without dots")
+                raise UserError(
+                    f"{path}: '{entry.key}' cannot be a key; rename it to ASCII without dots, of 200 characters at most"
+                )
             if entry.key in seen:
                 raise UserError(f"{path} and {self.found[seen[entry.key]].paths[-1]}: both would be '{entry.key}'")
             seen[entry.key] = entry.image

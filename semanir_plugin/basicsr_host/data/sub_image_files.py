@@ -15,6 +15,7 @@ from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.images import decode_pixels
+from semanir_plugin.path_safety import check_fits
 
 __all__ = ["write_sub_images"]
 
@@ -38,6 +39,8 @@ def write_sub_images(found: Sequence[Found], folder: Path, grid: SubImages, work
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; remove it or choose another folder")
+    for each in found:
+        check_fits(folder / _name(each, 1), f"rename {each.paths[0]}, or choose another folder")
     with publishing([folder]) as (draft,):
         draft.mkdir()
         counts = in_order(partial(_cut, folder=draft, grid=grid), found, workers)
@@ -52,5 +55,9 @@ def _cut(each: Found, folder: Path, grid: SubImages) -> int:
     corners = grid.corners(*pixels.shape[:2])
     for number, (top, left) in enumerate(corners, 1):
         part = pixels[top : top + grid.side, left : left + grid.side]
-        cv2.imencode(".png", part)[1].tofile(folder / f"{each.name}_s{number:03d}.png")
+        cv2.imencode(".png", part)[1].tofile(folder / _name(each, number))
     return len(corners)
+
+
+def _name(each: Found, number: int) -> str:
+    return f"{each.name}_s{number:03d}.png"

@@ -8,12 +8,13 @@ from typing import Any
 
 from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
 from semanir_plugin.errors import UserError
+from semanir_plugin.path_safety import check_fits
 
 __all__ = ["check_result_names"]
 
 
 def check_result_names(opt: Mapping[str, Any], model: Any, datasets: Iterable[Any]) -> None:
-    """Refuse images that would be saved under one name, where `val.save_img` asks for them.
+    """Refuse images that would be saved under one name, or too long a name, where `val.save_img` asks for them.
 
     BasicSR names a result by its input, without folder and suffix; in training, whatever the set.
 
@@ -23,7 +24,7 @@ def check_result_names(opt: Mapping[str, Any], model: Any, datasets: Iterable[An
         datasets: Sets to score; those that do not list one input per sample are left alone.
 
     Raises:
-        UserError: Two images of a set, or of two sets, would be one file.
+        UserError: Two images of a set, or of two sets, would be one file, or one would have too long a name.
     """
     if not (opt.get("val") or {}).get("save_img"):
         return
@@ -33,9 +34,22 @@ def check_result_names(opt: Mapping[str, Any], model: Any, datasets: Iterable[An
         name = dataset.opt["name"]
         for path in dataset.inputs():
             key = (name if by_set else "", Path(path).stem)
+            _check_length(opt, name if by_set else "", path)
             other = taken.setdefault(key, (name, path))
             if other != (name, path):
                 raise UserError(_describe(other, (name, path)))
+
+
+def _check_length(opt: Mapping[str, Any], name: str, path: str) -> None:
+    """Refuse an image whose result would have too long a name: with the iteration in training, else with the suffix."""
+    several = opt["is_train"] and len([phase for phase in opt["datasets"] if phase.startswith("val")]) > 1
+    end = opt["train"]["total_iter"] if opt["is_train"] else opt["val"].get("suffix") or opt["name"]
+    result = "_".join([Path(path).stem, *([name] if several and name else []), str(end)])
+    folder = Path(opt["path"]["visualization"])
+    check_fits(
+        folder, "choose another path.experiments_root" if opt["is_train"] else "choose another path.results_root"
+    )
+    check_fits(folder / f"{result}.png", f"rename {path}, or set val.save_img: false")
 
 
 def _describe(first: tuple[str, str], second: tuple[str, str]) -> str:

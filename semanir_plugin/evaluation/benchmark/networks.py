@@ -25,6 +25,7 @@ from semanir_plugin.evaluation.profiling.attention_inputs import read_photo
 from semanir_plugin.inference.images import decode_image
 from semanir_plugin.inference.loading import build_network
 from semanir_plugin.option_files import read_network, read_option_file
+from semanir_plugin.path_safety import check_folder
 from semanir_plugin.pixels import to_float
 
 __all__ = ["BenchmarkArguments", "benchmark_option_files"]
@@ -99,13 +100,13 @@ def benchmark_option_files(args: BenchmarkArguments, configurations: Sequence[Co
         UserError: A file is not right, of the data no such patches can be made, or the folder cannot be written.
     """
     setups = {Path(file).stem.removeprefix("train_"): make_setup(file, args) for file in args.files}
+    check_folder(output)
     kind = "steps of training" if args.training else "restorations"
     print(
         f"{kind} in {'bf16' if args.bf16 else 'fp32'}{', compiled' if args.compile else ''}; ratio: of processor times"
     )
     rows = [row for each in configurations for row in each.run(measure, setups, args.repeats, args.device)]
     try:
-        output.mkdir(parents=True, exist_ok=True)
         path = output / "benchmark.json"
         write_atomic(f"{json.dumps({'command': ' '.join(sys.argv), 'rows': rows}, indent=2)}\n".encode(), path)
     except OSError as error:

@@ -19,6 +19,8 @@ from semanir_plugin.schema.values import Range
 
 __all__ = ["Sample", "TestSet", "TestSetOptions", "hash_files", "read_image", "slugify"]
 
+_LONGEST_SLUG = 200  # bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class TestSetOptions:
@@ -179,8 +181,12 @@ def hash_files(paths: list[Path], head: str = "") -> str:
 
 
 def slugify(name: str) -> str:
-    """Return a name as a folder's."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-._") or "unnamed"
+    """Return a name as a folder's; of a long one the beginning, and a hash of it all."""
+    slug = re.sub(r"[^\w.+-]+", "-", name).strip("-._") or "unnamed"
+    if len(slug.encode()) <= _LONGEST_SLUG:
+        return slug
+    beginning = slug.encode()[: _LONGEST_SLUG - 13].decode(errors="ignore")
+    return f"{beginning}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _format(size: Size) -> str:

@@ -18,6 +18,7 @@ from semanir_plugin.evaluation.profiling.profile import Profile, format_profile,
 from semanir_plugin.inference.devices import choose_device
 from semanir_plugin.inference.loading import build_network
 from semanir_plugin.option_files import read_network
+from semanir_plugin.path_safety import check_folder
 
 __all__ = ["profile_option_file"]
 
@@ -62,10 +63,7 @@ def _measure(network: torch.nn.Module, size: tuple[int, int], channels: int, rep
 
 def _make_folder(name: str) -> Path:
     folder = Path(os.path.expanduser(name))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); name another folder") from error
+    check_folder(folder)
     return folder
 
 
