@@ -36,12 +36,13 @@ def main() -> int:
 
     from semanir_plugin.errors import UserError
     from semanir_plugin.evaluation.benchmark.configurations import read_configurations
+    from semanir_plugin.path_safety import check_folder
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    args.out.mkdir(parents=True, exist_ok=True)
     lines = args.out / "benchmark_archs.jsonl"
-    lines.write_text("")
     try:
+        check_folder(args.out)
+        lines.write_text("")
         for each in read_configurations(args):
             each.run(measure_all, chosen(args), args.turns, device, args.data, lines)
     except UserError as error:

@@ -83,14 +83,17 @@ def main() -> int:
     """Measure, print tables, write lines of JSON, ratios and a plot; return the exit code."""
     run_in_venv()
     args = parse_arguments()
-    from semanir_plugin.errors import UserError
+    from semanir_plugin.errors import UserError, require_package
     from semanir_plugin.evaluation.benchmark.configurations import read_configurations
+    from semanir_plugin.path_safety import check_folder
 
     device = args.device or default_device()
-    args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"benchmark_ops_{device}.jsonl"
-    path.write_text("")
     try:
+        if "attention" in args.ops:
+            require_package("matplotlib", "the plot of attention")
+        check_folder(args.out)
+        path.write_text("")
         for each in read_configurations(args):
             each.run(measure_all, args, device, path)
     except UserError as error:

@@ -142,6 +142,9 @@ def train_weights(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Train all networks of an experiment for each seed, then score them."""
+    from semanir_plugin.errors import require_package
+
+    require_package("matplotlib", "a plot of the trainings")
     for group in args.groups(args):
         trained: dict[str, list[Training]] = {row.key: [] for row in group.rows}
         for seed in args.seeds:

@@ -96,11 +96,11 @@ def shorten(text: str) -> str:
     return f"{text[:_BEGINNING]} [{len(text) - _BEGINNING - _END:,} characters left out] {text[-_END:]}"
 
 
-def require_package(name: str, purpose: str) -> None:
-    """Refuse, before any work, what needs a package that is not installed.
+def require_package(name: str, purpose: str, distribution: str | None = None) -> None:
+    """Refuse, before any work, what needs a package that is not installed; a distribution may have another name.
 
     Raises:
         UserError: It is not installed.
     """
     if find_spec(name) is None:
-        raise UserError(f"{purpose} needs the package {name}: pip install {name}")
+        raise UserError(f"{purpose} needs the package {name}: pip install {distribution or name}")

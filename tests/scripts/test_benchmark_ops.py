@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+from semanir_plugin import errors
 from semanir_plugin.evaluation.benchmark import measuring as benchmark_measuring
 from semanir_plugin.ops.common.native_support import why_not
 from semanir_plugin.ops.key_semantic_attention import native_backend
@@ -112,6 +113,24 @@ def test_everything_is_written(tmp_path, monkeypatch, capsys):
     )
     assert "commit" in table
     assert table in capsys.readouterr().out
+
+
+def test_a_package_or_a_folder_that_is_missing_is_told_before_measuring(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark_ops, "measure_all", lambda *_: pytest.fail("it is measured"))
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, tmp_path / "file" / "out") == 2
+    assert "out: cannot write there: Not a directory; choose another folder" in capsys.readouterr().err
+    monkeypatch.setattr(errors, "find_spec", lambda _: None)
+    assert run(monkeypatch, tmp_path) == 2
+    assert capsys.readouterr().err == (
+        "benchmark_ops: the plot of attention needs the package matplotlib: pip install matplotlib\n"
+    )
+
+
+def test_without_attention_nothing_is_plotted(tmp_path, monkeypatch):
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "matplotlib" else object())
+    assert run(monkeypatch, tmp_path, "--ops", "dictionary", "--features", "raw", "--quick") == 0
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_what_cannot_be_measured_is_told(tmp_path, monkeypatch, capsys):

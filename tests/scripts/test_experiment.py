@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from semanir_plugin import errors
 from semanir_plugin.basicsr_host.engine.run import read_run_options
 from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.cli import main as basicsr
@@ -309,6 +310,14 @@ def test_wrong_arguments_are_one_line(words, message, run, capsys):
         code, said = ended.code, capsys.readouterr()
     assert code == 2
     assert message in said.err.splitlines()[-1]
+
+
+def test_a_plot_that_cannot_be_drawn_is_told_before_any_training(run, monkeypatch):
+    monkeypatch.setattr(errors, "find_spec", lambda _: None)
+    monkeypatch.setattr(Training, "train", lambda *_: pytest.fail("it is trained"))
+    code, said = run("recipes", MINI, "--iterations", 1)
+    assert code == 2
+    assert said.err == ("experiment: a plot of the trainings needs the package matplotlib: pip install matplotlib\n")
 
 
 def test_the_former_name_and_data_that_are_missing_are_told(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from semanir_plugin.blocks import KeySemanticAttention, KeySemanticLayer, KeySemanticStage
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, require_package
 from semanir_plugin.inference.loading import build_network, load
 from semanir_plugin.inference.shipped_weights import find_weights
 
@@ -89,8 +89,9 @@ def read_photo(height: int, width: int, data: Path | None = None) -> Tensor:
         data: A folder of images, of which the first is taken; None: a photograph of scikit-image's.
 
     Raises:
-        UserError: There is none, or it is smaller.
+        UserError: There is none, or it is smaller; or scikit-image, which reads it, is not installed.
     """
+    require_package("skimage", "reading the photograph", "scikit-image")
     from skimage import data as photographs
     from skimage.io import imread
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from semanir_plugin import errors
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.profiling.attention_inputs import attention_inputs, read_photo
 from semanir_plugin.inference.loading import load
@@ -44,3 +45,9 @@ def test_a_folder_of_photographs(photos, tmp_path):
     for folder, message in ((tmp_path / "empty", "has no PNG or JPEG"), (tmp_path, "has no 5000 x 5000 pixels")):
         with pytest.raises(UserError, match=message):
             read_photo(5000, 5000, folder)
+
+
+def test_without_scikit_image_it_is_told(monkeypatch):
+    monkeypatch.setattr(errors, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="needs the package skimage: pip install scikit-image"):
+        read_photo(20, 30)
