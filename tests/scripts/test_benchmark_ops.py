@@ -129,7 +129,7 @@ def test_a_package_or_a_folder_that_is_missing_is_told_before_measuring(tmp_path
 
 def test_without_attention_nothing_is_plotted(tmp_path, monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "matplotlib" else object())
-    assert run(monkeypatch, tmp_path, "--ops", "dictionary", "--features", "raw", "--quick") == 0
+    assert run(monkeypatch, tmp_path, "--ops", "dictionary", "--features", "raw") == 0
     assert not list(tmp_path.glob("*.png"))
 
 
