@@ -21,7 +21,7 @@ from compared_networks import COMPARISONS, Comparison, Contestant
 TINY_AST = {"token_mlp": "frfn", "embed_dim": 4, "depths": [1] * 9, "num_heads": [1] * 9}
 SWINIR = {**compared_networks.SWINIR, "embed_dim": 6, "depths": [1], "num_heads": [1]}
 PAIR = {
-    "slow": Contestant(partial(compared_networks.random_weights, {**SWINIR, "depths": [4]})),
+    "slow": Contestant(partial(compared_networks.random_weights, {**SWINIR, "depths": [12]})),
     "quick": Contestant(partial(compared_networks.random_weights, SWINIR)),
 }
 
