@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import mutation_test
-from mutations import containers, samples
+from mutations import containers, image_formats, samples
 from mutations.commands import find_problem
 from mutations.pickles import split
 from mutations.pool import run_cases
@@ -121,7 +121,7 @@ def test_checksums_and_lengths_of_changed_parts_are_right():
     tensors = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     tensors = len(tensors).to_bytes(8, "little") + tensors + bytes(4)
     for seed in range(20):
-        changed, where = containers.change_png(Random(seed), png), 8
+        changed, where = image_formats.change_png(Random(seed), png), 8
         while where < len(changed):
             length = int.from_bytes(changed[where : where + 4], "big")
             body = changed[where + 4 : where + 8 + length]
