@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 __all__ = ["bleed_colours"]
 
 REACH = 64  # pixels; what lies further away from anything visible hardly reaches it through a network
+BARELY = 0.01  # opacity; lossy formats and rounding leave some of it, with any colour
 ROWS = 256  # that are filled at once, so that distances and labels of the whole image are never in memory
 
 
 def bleed_colours(pixels: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
-    """Return pixels whose colours under full transparency are those of the nearest visible ones, up to `REACH` away.
+    """Return pixels whose colours that can hardly be seen are those of the nearest visible ones, up to `REACH` away.
 
-    An editor leaves any colour there, often black, which a network would mix into edges: a dark rim.
+    An editor leaves any colour under full transparency, often black, which a network would mix into edges: a dark rim.
+    So it is under an opacity below `BARELY`, unless there is no other.
 
     Args:
         pixels: (H, W, C).
@@ -26,7 +28,7 @@ def bleed_colours(pixels: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     Returns:
         (H, W, C); `pixels` itself where all of it is visible.
     """
-    hidden = alpha == 0
+    hidden = _hardly_seen(alpha)
     if not hidden.any() or hidden.all():
         return pixels
     filled = pixels.copy()
@@ -35,6 +37,12 @@ def bleed_colours(pixels: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
         part = slice(top - first, min(top + ROWS, len(pixels)) - first)
         _fill(filled[first:last][part], pixels[first:last], hidden[first:last], part)
     return filled
+
+
+def _hardly_seen(alpha: NDArray[Any]) -> NDArray[np.bool_]:
+    most = 1.0 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    hidden: NDArray[np.bool_] = alpha < BARELY * most
+    return alpha == 0 if hidden.all() else hidden
 
 
 def _fill(target: NDArray[Any], pixels: NDArray[Any], hidden: NDArray[np.bool_], part: slice) -> None:

@@ -48,3 +48,13 @@ def test_the_given_pixels_are_left_alone():
     alpha[1, 1] = 1
     assert (bleed_colours(pixels, alpha) == 7).all()
     assert pixels.sum() == 7
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_colours_that_can_hardly_be_seen_are_hidden_too(dtype):
+    most = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    pixels = np.zeros((4, 5, 1), np.uint8)
+    pixels[1, 1] = 7
+    alpha = np.zeros((4, 5), dtype)
+    alpha[1, 1], alpha[1, 2] = most, dtype(most / 250)
+    assert (bleed_colours(pixels, alpha) == 7).all()
