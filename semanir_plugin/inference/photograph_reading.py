@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +17,8 @@ from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import ORIENTATION, orientation_of, turn_upright
 from semanir_plugin.inference.photographs import Metadata, Photograph
 from semanir_plugin.inference.png_chunks import PNG, kept_chunks, read_chunks
-from semanir_plugin.inference.tiff_samples import TIFF, read_tiff_samples
+from semanir_plugin.inference.tiff_samples import read_tiff_samples
+from semanir_plugin.inference.tiff_tags import TIFF, read_tiff_metadata
 
 __all__ = ["READABLE", "decode_photograph"]
 
@@ -31,6 +33,7 @@ _PLUGINS = {  # their suffixes, and what has to be called of them
 }
 
 _ROWS = 2**18  # pixels that are converted at once: Pillow's conversions make copies
+_UNKEPT = {"xmp": "XMP", "comment": "comment", "photoshop": "IPTC"}  # by Pillow's names
 _GRAY_WITH_ALPHA = 4  # a colour type of PNG
 
 
@@ -51,7 +54,7 @@ def decode_photograph(content: bytes) -> Photograph:
     with large_metadata():
         image = _open(content)
         if image is None:
-            return _split(read_tiff_samples(content), Metadata())
+            return _split(read_tiff_samples(content), _checked(read_tiff_metadata(content)))
         samples = _read_samples(image, content)  # first: it needs the orientation, which metadata are freed of
         return _split(samples, _read_metadata(image, content))
 
@@ -102,33 +105,40 @@ def _read_samples(image: Image.Image, content: bytes) -> NDArray[Any]:
 
 def _needs_tifffile(image: Any) -> bool:
     bits, formats = image.tag_v2.get(258, (1,)), image.tag_v2.get(339, (1,))
-    return max(bits) > 8 or max(formats) != 1
+    planes_apart = image.tag_v2.get(284, 1) == 2 and 338 in image.tag_v2  # the latter tells of opacity
+    return max(bits) > 8 or max(formats) != 1 or planes_apart or image.mode == "La"
 
 
 def _read_metadata(image: Image.Image, content: bytes) -> Metadata:
+    if image.format == "TIFF":
+        return _checked(read_tiff_metadata(content))
     exif, info = image.getexif(), image.info
     exif.pop(ORIENTATION, None)
     colours, texts = kept_chunks(content) if content.startswith(PNG) else ((), ())
     return Metadata(
         icc=info.get("icc_profile") or None,
-        exif=_keep(exif, image),
-        dpi=_read_dpi(info),
+        exif=_keep(exif),
+        dpi=_plausible(info.get("dpi")),
         png_colours=colours,
         png_texts=texts,
-        xmp=bool(info.get("xmp")) and not texts,
+        unkept=tuple(name for key, name in _UNKEPT.items() if info.get(key) and not texts),
     )
 
 
-def _read_dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
+def _checked(metadata: Metadata) -> Metadata:
+    return replace(metadata, dpi=_plausible(metadata.dpi))
+
+
+def _plausible(dpi: Any) -> tuple[float, float] | None:
     try:
-        across, down = (float(each) for each in info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        across, down = (float(each) for each in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None
 
 
-def _keep(exif: Image.Exif, image: Image.Image) -> bytes | None:
-    if image.format == "TIFF" or not len(exif):  # of TIFF, EXIF is how the pixels are stored
+def _keep(exif: Image.Exif) -> bytes | None:
+    if not len(exif):
         return None
     try:
         return exif.tobytes()

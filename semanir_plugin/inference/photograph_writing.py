@@ -44,7 +44,7 @@ HELD = {
     "AVIF": {"icc", "exif"},
     "BMP": {"dpi"},
 }
-NAMES = {"icc": "colour profile", "exif": "EXIF", "dpi": "resolution in DPI", "png_texts": "texts", "xmp": "XMP"}
+NAMES = {"icc": "colour profile", "exif": "EXIF", "dpi": "resolution in DPI", "png_texts": "texts"}
 
 
 def is_streamed(suffix: str) -> bool:
@@ -77,7 +77,7 @@ def lost_metadata(metadata: Metadata, suffix: str) -> list[str]:
     """Return the names of what a file with this suffix does not keep of a photograph's metadata."""
     lost = [key for key in (*NAMES, "png_colours") if getattr(metadata, key) and key not in HELD[FORMATS[suffix]]]
     chunks = [kind.decode() for kind, _ in metadata.png_colours] if "png_colours" in lost else []
-    return [NAMES[key] for key in lost if key in NAMES] + chunks
+    return [*(NAMES[key] for key in lost if key in NAMES), *chunks, *metadata.unkept]
 
 
 def write_photograph(file: BinaryIO, photograph: PhotographInBands, suffix: str) -> None:

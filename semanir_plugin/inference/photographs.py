@@ -25,7 +25,7 @@ class Metadata:
         dpi: Pixels per inch, across and down.
         png_colours: Chunks of a PNG that say what its samples mean, beside a profile: gAMA, cICP and others.
         png_texts: Chunks of a PNG with texts.
-        xmp: Whether there is XMP, in other files than PNG, which is not kept.
+        unkept: Names of what is kept in no file.
     """
 
     icc: bytes | None = None
@@ -33,7 +33,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     png_colours: tuple[Chunk, ...] = ()
     png_texts: tuple[Chunk, ...] = ()
-    xmp: bool = False
+    unkept: tuple[str, ...] = ()
 
     def of_size(self, width: int, height: int) -> Metadata:
         """Return the metadata of an image of this size: EXIF tells it where it told one."""

@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 
 from semanir_plugin.inference.orientation import ORIENTATION, turn_upright
 
-__all__ = ["TIFF", "read_tiff_samples"]
-
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How TIFF files begin, of four gigabytes at most and of more."""
+__all__ = ["read_tiff_samples"]
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED = 1, 2

@@ -330,6 +330,43 @@ def test_colours_times_the_opacity_are_divided_by_it(dtype):
     np.testing.assert_array_equal(photo.alpha, stored[..., 3])
 
 
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_so_are_grays_and_planes_of_8_bit(colours, planes):
+    stored = np.full((*SIZE, colours + 1), 51, np.uint8)
+    stored[..., -1] = 128
+    laid_out = np.moveaxis(stored, 2, 0).copy() if planes == "separate" else stored
+    kind = {"photometric": "rgb" if colours == 3 else "minisblack", "planarconfig": planes}
+    photo = decode_photograph(with_tifffile(laid_out, **kind, extrasamples=["assocalpha"]))
+    assert np.abs(photo.pixels.astype(int) - 102).max() <= 1
+    assert (photo.pixels.shape[2], np.unique(photo.alpha).tolist()) == (colours, [128])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_what_tiffs_say_is_kept_or_told_at_every_depth(dtype):
+    samples = np.zeros((*SIZE, 3), dtype)
+    told = {"iccprofile": PROFILE, "resolution": (300, 150), "resolutionunit": "inch", "description": "a scan"}
+    xmp = (700, "B", 12, b"<x:xmpmeta/>", True)
+    photo = decode_photograph(with_tifffile(samples, photometric="rgb", **told, extratags=[xmp]))
+    assert photo.metadata == Metadata(icc=PROFILE, dpi=(300, 150), unkept=("texts", "XMP"))
+    assert lost_metadata(photo.metadata, ".tif") == ["texts", "XMP"]
+
+
+@pytest.mark.parametrize(("unit", "dpi"), [("inch", (2, 1)), ("centimeter", (5.08, 2.54)), ("none", None)])
+def test_units_of_resolution(unit, dpi):
+    content = with_tifffile(noise(3), photometric="rgb", resolution=(2, 1), resolutionunit=unit)
+    assert decode_photograph(content).metadata.dpi == dpi
+
+
+def test_a_tiff_without_a_resolution_has_none():
+    assert decode_photograph(with_pillow(noise(3), "TIFF")).metadata.dpi is None
+
+
+def test_comments_are_told():
+    photo = decode_photograph(with_pillow(noise(3), "JPEG", comment=b"at the sea"))
+    assert lost_metadata(photo.metadata, ".jpg") == ["comment"]
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_are_read_and_written_in_tiff(dtype):
     samples = (noise(3) / 255).astype(dtype)
