@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 from PIL import Image
+
+from semanir_plugin.inference.png_chunks import PNG
 
 __all__ = ["ORIENTATION", "orientation_of", "turn_upright", "upright_size"]
 
@@ -30,16 +33,41 @@ def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation that a file's decoded pixels still have, from 1, which is upright, to 8.
 
     TIFF is decoded upright by Pillow and OpenCV alike. Of the other formats OpenCV turns some, depending on its
-    version, unless it is told to leave them; Pillow none. Only the head of the file is read: an EXIF chunk behind the
-    pixels of a PNG does not count.
+    version, unless it is told to leave them; Pillow none. Of a PNG no pixels are read, though its EXIF may lie behind.
     """
     if image.format == "TIFF":
         return 1
     try:
-        value = Image.Image.getexif(image).get(ORIENTATION)  # a PNG's own decodes the pixels, to look behind them
+        value = _exif_of(image).get(ORIENTATION)
     except Exception:  # cameras write what they like; the picture is worth more
         return 1
     return value if value in _TURNS else 1
+
+
+def _exif_of(image: Image.Image) -> Image.Exif:
+    file = getattr(image, "fp", None)
+    if image.format == "PNG" and file is not None and "exif" not in image.info:
+        behind = _find_chunk(file, b"eXIf")
+        if behind is not None:
+            exif = Image.Exif()
+            exif.load(behind)
+            return exif
+    return Image.Image.getexif(image)  # a PNG's own decodes the pixels, to look behind them
+
+
+def _find_chunk(file: BinaryIO, kind: bytes) -> bytes | None:
+    """Return the data of the first chunk of a kind in a PNG file, by their heads; the file is left where it is."""
+    place = file.tell()
+    try:
+        file.seek(len(PNG))
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == kind:
+                return file.read(length)
+            file.seek(length + 4, os.SEEK_CUR)  # and its checksum
+        return None
+    finally:
+        file.seek(place)
 
 
 def turn_upright(samples: NDArray[Any], orientation: int) -> NDArray[Any]:

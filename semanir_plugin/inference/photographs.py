@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semanir_plugin.inference.png_chunks import Chunk
+from semanir_plugin.inference.png_texts import texts_of_size
 
 __all__ = ["Metadata", "Photograph", "PhotographInBands"]
 
@@ -36,8 +37,9 @@ class Metadata:
     unkept: tuple[str, ...] = ()
 
     def of_size(self, width: int, height: int) -> Metadata:
-        """Return the metadata of an image of this size: EXIF tells it where it told one."""
-        return self if self.exif is None else replace(self, exif=_resized(self.exif, width, height))
+        """Return the metadata of an upright image of this size: EXIF and XMP tell it where they told one."""
+        exif = None if self.exif is None else _resized(self.exif, width, height)
+        return replace(self, exif=exif, png_texts=tuple(texts_of_size(self.png_texts, width, height)))
 
 
 def _resized(exif: bytes, width: int, height: int) -> bytes:

@@ -223,6 +223,56 @@ def test_all_readers_turn_all_formats_alike(kind, orientation, tmp_path):
     assert read_size(tmp_path / "x") == upright.shape[1::-1]
 
 
+XMP = (
+    b'XML:com.adobe.xmp\0%b<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" tiff:ImageWidth="7">'
+    b"<exif:PixelYDimension>5</exif:PixelYDimension></rdf:Description>"
+    b"</rdf:RDF></x:xmpmeta>"
+)
+SHORT, LONG = XMP % b"", XMP % b"\0\0\0\0"
+RAW_EXIF = b"\nexif\n%8d\n" % len(exif_of(6).tobytes()) + exif_of(6).tobytes().hex().encode() + b"\n"
+
+
+def between_the_pixels_and_the_end(content, kind, data):
+    chunk = len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+    return content[:-12] + chunk + content[-12:]
+
+
+TURNED = {
+    "EXIF behind the pixels": (b"eXIf", exif_of(6).tobytes().removeprefix(b"Exif\0\0")),
+    "EXIF as a text": (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(RAW_EXIF)),
+    "XMP": (b"iTXt", LONG),
+    "XMP in an old text": (b"tEXt", SHORT),
+    "XMP that is packed": (b"iTXt", LONG[:18] + b"\1\0\0\0" + zlib.compress(LONG[22:])),
+}
+
+
+@pytest.mark.parametrize("kind", TURNED)
+def test_wherever_a_png_tells_its_orientation_it_is_turned_once_by_all(kind, tmp_path):
+    plain = with_pillow(noise(3))
+    if kind == "EXIF behind the pixels":
+        content = between_the_pixels_and_the_end(plain, *TURNED[kind])
+    else:
+        content = png_with(TURNED[kind])
+    upright = turn_upright(noise(3), 6)
+    photo = decode_photograph(content)
+    np.testing.assert_array_equal(photo.pixels, upright)
+    np.testing.assert_array_equal(decode_pixels(content)[..., ::-1], upright)
+    (tmp_path / "x.png").write_bytes(content)
+    assert read_size(tmp_path / "x.png") == (5, 7)
+    written = Photograph(photo.pixels, None, photo.metadata.of_size(5, 7))
+    again = ImageOps.exif_transpose(Image.open(io.BytesIO(encode_photograph(written, ".png"))))
+    np.testing.assert_array_equal(np.asarray(again), upright)
+
+
+def test_xmp_tells_the_size_of_the_result():
+    ((kind, data),) = Metadata(png_texts=((b"iTXt", LONG),)).of_size(10, 14).png_texts
+    assert kind == b"iTXt"
+    for told in (b'tiff:ImageWidth="10"', b"<exif:PixelYDimension>14<", b'tiff:Orientation="1"'):
+        assert told in data
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_16_bit_photographs_are_turned_too(dtype):
     content = encode_photograph(Photograph(noise(3, dtype=dtype), metadata=Metadata(exif=exif_of(6).tobytes())), ".png")
