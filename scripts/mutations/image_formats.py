@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -39,8 +40,9 @@ def change_png(random: Random, content: bytes) -> bytes:
     def change(random: Random, part: Part) -> bytes:
         if part.kind in ("IDAT", "iCCP") and random.random() < 0.5:
             head = part.data[: part.data.index(0) + 2] if part.kind == "iCCP" and 0 in part.data else b""
-            unpacked = zlib.decompressobj().decompress(part.data[len(head) :], 1_000_000)
-            return head + zlib.compress(change_bytes(random, unpacked))
+            with contextlib.suppress(zlib.error):  # of data that were changed before
+                unpacked = zlib.decompressobj().decompress(part.data[len(head) :], 1_000_000)
+                return head + zlib.compress(change_bytes(random, unpacked))
         return change_bytes(random, part.data, 2)
 
     def packed(part: Part) -> bytes:

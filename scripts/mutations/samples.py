@@ -37,6 +37,7 @@ SWINIR = {
 }
 
 
+AST = {"type": "AST", "img_size": 128, "embed_dim": 4, "depths": [1, 1, 1], "num_heads": [1, 2, 1], "win_size": 4}
 HEIGHT, WIDTH = 13, 17
 
 
@@ -189,6 +190,7 @@ def checkpoint_trees() -> Iterator[dict[str, Any]]:
     """Yield contents of checkpoints: of this package, averaged weights too, and of others with weights alone."""
     import torch
 
+    from semanir_plugin.archs.ast_checkpoints import to_authors_layout
     from semanir_plugin.inference.loading import build_network
 
     torch.manual_seed(0)
@@ -200,6 +202,7 @@ def checkpoint_trees() -> Iterator[dict[str, Any]]:
     yield {"params": swinir}
     yield swinir
     yield {"state_dict": {f"module.{key}": value for key, value in swinir.items()}, "epoch": 3}
+    yield {"state_dict": to_authors_layout(build_network(AST, "").state_dict()), "optimizer": {}}
 
 
 def saved(tree: Any, *, zipped: bool = True) -> bytes:

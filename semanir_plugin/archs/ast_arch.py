@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors_layout
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.staged_network import StagedNetwork, Topk, check_positive
+from semanir_plugin.archs.staged_network import Depth, StagedNetwork, Topk, check_depths, check_positive
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
@@ -74,7 +74,7 @@ class AST(StagedNetwork):
         in_chans: Count = 3,
         dd_in: Count | None = None,
         embed_dim: Count = 32,
-        depths: Sequence[Count] = (1, 2, 8, 8, 2, 8, 8, 2, 1),
+        depths: Sequence[Depth] = (1, 2, 8, 8, 2, 8, 8, 2, 1),
         num_heads: Sequence[Count] = (1, 2, 4, 8, 16, 16, 8, 4, 2),
         win_size: Count = 8,
         mlp_ratio: Positive = 4.0,
@@ -92,6 +92,7 @@ class AST(StagedNetwork):
         dd_in = in_chans if dd_in is None else dd_in
         check_positive(in_chans=in_chans, dd_in=dd_in, embed_dim=embed_dim, win_size=win_size, mlp_ratio=mlp_ratio)
         _check(img_size, depths, num_heads, drop_path_rate)
+        check_depths(*depths)
         levels = len(depths) // 2
         self.img_size = img_size
         self.dd_in = dd_in

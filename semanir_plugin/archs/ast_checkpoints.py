@@ -6,6 +6,7 @@ the position table is flat, and the index into it is stored.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,21 +65,32 @@ def is_authors_layout(state: Mapping[str, Tensor]) -> bool:
 def from_authors_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of an authors' checkpoint under the names and in the shapes of `AST`.
 
-    What is none of theirs keeps its name, so that strict loading finds it.
+    What is none of theirs keeps its name, and its shape where that is none of theirs, so that strict loading finds it.
     """
     theirs = {key.removeprefix("module."): value for key, value in state.items()}
+    joint = {key for key in theirs if QUERIES in key and _are_joinable(theirs, key)}
     ours = {}
     for key, value in theirs.items():
-        if key.endswith(INDEX) or (KEYS_AND_VALUES in key and key.replace(KEYS_AND_VALUES, QUERIES) in theirs):
+        if key.endswith(INDEX) or (KEYS_AND_VALUES in key and key.replace(KEYS_AND_VALUES, QUERIES) in joint):
             continue
         name = _rename(key, TO_OURS)
-        if QUERIES in key and (others := key.replace(QUERIES, KEYS_AND_VALUES)) in theirs:
-            name, value = name.replace(QUERIES, JOINT), torch.cat([value, theirs[others]])
-        elif name.endswith(".position_table"):
-            side = round(len(value) ** 0.5)
+        if key in joint:
+            name = name.replace(QUERIES, JOINT)
+            value = torch.cat([value, theirs[key.replace(QUERIES, KEYS_AND_VALUES)]])
+        elif name.endswith(".position_table") and value.ndim == 2 and math.isqrt(len(value)) ** 2 == len(value):
+            side = math.isqrt(len(value))
             value = value.T.reshape(-1, side, side)
         ours[name] = value
     return ours
+
+
+def _are_joinable(state: Mapping[str, Tensor], queries: str) -> bool:
+    """Return whether there are keys and values for queries, of a shape that goes with theirs."""
+    others = state.get(queries.replace(QUERIES, KEYS_AND_VALUES))
+    if others is None:
+        return False
+    value = state[queries]
+    return value.ndim > 0 and value.ndim == others.ndim and value.shape[1:] == others.shape[1:]
 
 
 def to_authors_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,6 +131,10 @@ def infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
         in_chans = shapes["output_proj.proj.0.weight"][0]
     except KeyError as error:
         raise ValueError(f"an AST of its authors without {error}") from error
+    except (IndexError, ValueError) as error:
+        raise ValueError("an AST of its authors with weights of other shapes") from error
+    if any(len(table) != 2 for table in tables):
+        raise ValueError("an AST of its authors with tables of biases of another shape")
     return {
         "type": "AST",
         "img_size": AUTHORS_IMG_SIZE,

@@ -10,7 +10,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.staged_network import Shift, StagedNetwork, Topk, check_positive, shift_pattern
+from semanir_plugin.archs.staged_network import (
+    Depth,
+    Shift,
+    StagedNetwork,
+    Topk,
+    check_depths,
+    check_positive,
+    shift_pattern,
+)
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
@@ -78,7 +86,7 @@ class SemanIR(StagedNetwork):
         upscale: Literal[2, 3, 4, 8] = 4,
         in_chans: Count = 3,
         embed_dim: Count = 180,
-        depths: Sequence[Count] = (6, 6, 6, 6, 6, 6),
+        depths: Sequence[Depth] = (6, 6, 6, 6, 6, 6),
         num_heads: Sequence[Count] = (6, 6, 6, 6, 6, 6),
         window_size: Count = 32,
         mlp_ratio: Positive = 2.0,
@@ -96,6 +104,7 @@ class SemanIR(StagedNetwork):
         compile_backend: str | None = None,
     ) -> None:
         super().__init__(attn, topk)
+        check_depths(*depths)
         check_positive(
             in_chans=in_chans, embed_dim=embed_dim, window_size=window_size, mlp_ratio=mlp_ratio, img_range=img_range
         )

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.staged_network import Shift, StagedNetwork, Topk, check_positive, shift_pattern
+from semanir_plugin.archs.staged_network import (
+    MOST_LAYERS,
+    Depth,
+    Shift,
+    StagedNetwork,
+    Topk,
+    check_depths,
+    check_positive,
+    shift_pattern,
+)
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
@@ -18,7 +28,7 @@ from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.resampling import Downsample, Upsample
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
-from semanir_plugin.schema.values import Count, FromZero, Positive
+from semanir_plugin.schema.values import Count, Positive, Range
 
 __all__ = ["SemanIRUNet"]
 
@@ -61,8 +71,8 @@ class SemanIRUNet(StagedNetwork):
         *,
         in_chans: Count = 3,
         embed_dim: Count = 64,
-        depths: Sequence[Count] = (4, 4, 4, 4),
-        refinement_depth: FromZero = 4,
+        depths: Sequence[Depth] = (4, 4, 4, 4),
+        refinement_depth: Annotated[int, Range(least=0, most=MOST_LAYERS)] = 4,
         head_dim: Count = 32,
         window_sizes: Sequence[Count] = (32, 32, 16, 8),
         mlp_ratio: Positive = 2.0,
@@ -76,6 +86,7 @@ class SemanIRUNet(StagedNetwork):
         compile_backend: str | None = None,
     ) -> None:
         super().__init__(attn, topk)
+        check_depths(*depths, refinement_depth)
         check_positive(in_chans=in_chans, embed_dim=embed_dim, head_dim=head_dim, mlp_ratio=mlp_ratio)
         if len(depths) != len(window_sizes) or len(depths) < 2:
             raise ValueError(

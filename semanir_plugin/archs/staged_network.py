@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from types import FunctionType, MethodType
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
@@ -13,11 +13,15 @@ from torch import nn
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.blocks.attention import get_attention
 from semanir_plugin.blocks.feed_forward import init_linear
-from semanir_plugin.schema.values import Count
+from semanir_plugin.schema.values import Count, Range
 
-__all__ = ["Shift", "StagedNetwork", "Topk", "check_positive", "shift_pattern"]
+__all__ = ["MOST_LAYERS", "Depth", "Shift", "StagedNetwork", "Topk", "check_depths", "check_positive", "shift_pattern"]
 
 Shift = Literal["stage", "layer", "none"]
+MOST_LAYERS = 1_000
+"""Of a stage."""
+
+Depth = Annotated[int, Range(least=1, most=MOST_LAYERS)]
 Topk = Count | Sequence[Count]
 
 
@@ -81,6 +85,12 @@ def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:
     if shift == "none":
         return [[False] * depth for depth in depths]
     raise ValueError(f"shift must be 'stage', 'layer' or 'none', got {shift!r}")
+
+
+def check_depths(*depths: int) -> None:
+    """Raise a ValueError if a stage has more layers than `MOST_LAYERS`: lists of as many would fill the memory."""
+    if max(depths, default=0) > MOST_LAYERS:
+        raise ValueError(f"a stage may have {MOST_LAYERS:,} layers at most, got {max(depths):,}")
 
 
 def check_positive(**sizes: float) -> None:

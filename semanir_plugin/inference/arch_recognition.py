@@ -28,7 +28,7 @@ def recognize(state: State) -> Options | None:
         if all(mark in state for mark in marks):
             try:
                 return infer(state)
-            except (KeyError, IndexError, ValueError, ZeroDivisionError):  # it has the names, but not the shapes
+            except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):  # the names, but not the shapes
                 return None
     return None
 

@@ -12,15 +12,19 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["no_larger_than"]
+__all__ = ["LimitedTensors", "TooLargeError", "no_larger_than"]
 
 SPARE = 1_000_000
 """Values by which a network may exceed its weights: for what does not fit them to be told as such."""
 
 SPARE_TENSORS = 1_000
 
-LARGEST_BUFFER = 16_000_000
-"""Values of a tensor that is no weight, such as places in a window or a mask for images of a usual size."""
+LARGEST_TABLE = 2**26
+"""Values of a tensor that is computed, such as the distances of all pairs of places in a window."""
+
+
+class TooLargeError(ValueError):
+    """Error that options ask for a network that would fill the memory."""
 
 
 @contextlib.contextmanager
@@ -31,13 +35,13 @@ def no_larger_than(weights: Mapping[str, Any]) -> Iterator[None]:
         weights: That it is to hold.
 
     Raises:
-        ValueError: It has many more parameters, or larger tensors.
+        TooLargeError: It has many more parameters, or larger tensors.
     """
     tensors = [value for value in weights.values() if isinstance(value, Tensor)]
     budget = _Budget(SPARE + sum(each.numel() for each in tensors), SPARE_TENSORS + 2 * len(tensors))
     hook = register_module_parameter_registration_hook(budget.take)
     try:
-        with _Limited(max(budget.values, LARGEST_BUFFER)):
+        with LimitedTensors(made=max(budget.values, LARGEST_TABLE)):
             yield
     finally:
         hook.remove()
@@ -54,35 +58,43 @@ class _Budget:
             self.values -= parameter.numel()
             self.tensors -= 1
         if min(self.values, self.tensors) < 0:
-            raise ValueError("they ask for more weights than the file has")
+            raise TooLargeError("they ask for more weights than the file has")
 
 
-class _Limited(TorchFunctionMode):
-    """Mode in which no tensor of more than so many values is made: from numbers, or as a table of pairs."""
+class LimitedTensors(TorchFunctionMode):
+    """Mode in which a tensor of too many values is refused before it is made.
 
-    FACTORIES: ClassVar = {
-        *(torch.arange, torch.empty, torch.full, torch.linspace, torch.ones, torch.rand, torch.randn, torch.zeros)
-    }
-    PAIRING: ClassVar = {Tensor.add, Tensor.mul, Tensor.sub, torch.add, torch.mul, torch.sub}
+    Args:
+        made: Values of one that is filled, as weights are before they are loaded; None: any number.
+        computed: Values of one that is counted up, or that has a value for each pair of others.
 
-    def __init__(self, most: int) -> None:
+    Raises:
+        TooLargeError: A tensor would have more.
+    """
+
+    MADE: ClassVar = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
+    COUNTED: ClassVar = {torch.arange, torch.linspace}
+    PAIRED: ClassVar = {Tensor.add, Tensor.mul, Tensor.sub, torch.add, torch.mul, torch.sub}
+
+    def __init__(self, *, made: int | None, computed: int = LARGEST_TABLE) -> None:
         super().__init__()
-        self.most = most
+        self.made, self.computed = made, computed
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._count_values(func, args, kwargs) > self.most:
-            raise ValueError("they ask for larger tensors than the file has")
+        most = self.made if func in self.MADE else self.computed
+        if most is not None and (count := self._count_values(func, args, kwargs)) > most:
+            raise TooLargeError(f"they ask for a tensor of {count:,} values, which may have {most:,}")
         return func(*args, **kwargs)
 
     def _count_values(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """Return the number of values that what a function returns will have; 0 of a function that is not bounded."""
-        if func in self.FACTORIES:
+        if func in self.MADE | self.COUNTED:
             return int(func(*args, **{**kwargs, "device": "meta"}).numel())
         tensors = [each for each in args if isinstance(each, Tensor)]
-        if func in self.PAIRING and len(tensors) == 2:
+        if func in self.PAIRED and len(tensors) == 2:
             return math.prod(torch.broadcast_shapes(*(each.shape for each in tensors)))
         if func is torch.meshgrid:
             return math.prod(each.numel() for each in (tensors or args[0]))

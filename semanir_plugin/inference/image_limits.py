@@ -11,6 +11,8 @@ from PIL import Image, PngImagePlugin
 
 from semanir_plugin.inference.orientation import orientation_of
 from semanir_plugin.inference.png_chunks import PNG, read_chunks
+from semanir_plugin.inference.tiff_samples import check_tiff_data
+from semanir_plugin.inference.tiff_tags import TIFF
 
 __all__ = ["check_pixels", "large_metadata"]
 
@@ -48,17 +50,22 @@ def check_pixels(content: bytes) -> int:
     """Refuse an image of more pixels than Pillow decodes, by its header; what Pillow does not know is left to others.
 
     OpenCV decodes six times as many, and takes the memory for them before it looks at the data; so it does for parts of
-    a PNG, whose lengths are compared with what there is.
+    a PNG, whose lengths are compared with what there is, and what a TIFF lacks it makes black.
 
     Returns:
         The orientation, as of `orientation_of`.
 
     Raises:
-        ValueError: It has too many, or is a PNG that ends within a part.
+        ValueError: It has too many, is a PNG that ends within a part, or a TIFF with fewer than its header says.
     """
     if content.startswith(PNG):
         for _ in read_chunks(content):
             pass
+    if content.startswith(TIFF):
+        try:
+            check_tiff_data(content)
+        except ValueError as error:
+            raise ValueError(f"the image {error}; replace it") from error
     try:
         with large_metadata(), Image.open(io.BytesIO(content)) as image:
             return orientation_of(image)

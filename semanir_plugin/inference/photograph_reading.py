@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import ORIENTATION, orientation_of, turn_upright
 from semanir_plugin.inference.photographs import Metadata, Photograph
-from semanir_plugin.inference.png_chunks import PNG, kept_chunks, read_chunks
-from semanir_plugin.inference.tiff_samples import read_tiff_samples
+from semanir_plugin.inference.png_chunks import PNG, check_pixel_data, kept_chunks, read_chunks
+from semanir_plugin.inference.tiff_samples import check_tiff_data, read_tiff_samples
 from semanir_plugin.inference.tiff_tags import TIFF, read_tiff_metadata
 
 __all__ = ["READABLE", "decode_photograph"]
@@ -31,6 +31,8 @@ _PLUGINS = {  # their suffixes, and what has to be called of them
     "pillow_heif": ((".heic", ".heif"), "register_heif_opener"),
     "pillow_jxl": ((".jxl",), None),
 }
+
+_CHECKS = {"PNG": check_pixel_data, "TIFF": check_tiff_data}  # of what Pillow lets pass
 
 _ROWS = 2**18  # pixels that are converted at once: Pillow's conversions make copies
 _UNKEPT = {"xmp": "XMP", "comment": "comment", "photoshop": "IPTC"}  # by Pillow's names
@@ -100,6 +102,8 @@ def _read_samples(image: Image.Image, content: bytes) -> NDArray[Any]:
         return read_tiff_samples(content)
     orientation = orientation_of(image)
     is_deep = image.format == "PNG" and content[24] == 16  # IHDR's bit depth
+    if image.format in _CHECKS:
+        _CHECKS[image.format](content)
     return turn_upright(_read_deep_png(content) if is_deep else _read_with_pillow(image), orientation)
 
 

@@ -5,9 +5,10 @@ PNG (Portable Network Graphics) Specification, Third Edition, W3C 2025, sections
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
-__all__ = ["PNG", "Chunk", "kept_chunks", "read_chunks", "resolution_chunk"]
+__all__ = ["PNG", "Chunk", "check_pixel_data", "kept_chunks", "read_chunks", "resolution_chunk"]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """How a PNG file begins."""
@@ -19,6 +20,10 @@ _COLOURS = (b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _HEAD, _CHECKSUM = 8, 4  # bytes before and behind a chunk's data
 _INCH = 0.0254  # metres
+_AT_ONCE = 1 << 20  # bytes that are unpacked
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type
+# Left and top of the first pixel of each pass of an interlaced image, and the steps to the next, across and down.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def read_chunks(content: bytes) -> Iterator[Chunk]:
@@ -37,6 +42,45 @@ def read_chunks(content: bytes) -> Iterator[Chunk]:
         if kind == b"IEND":
             return
         start = end + _CHECKSUM
+
+
+def check_pixel_data(content: bytes) -> None:
+    """Refuse a PNG whose data are complete, but of fewer pixels than its header says; Pillow makes the rest black.
+
+    Raises:
+        ValueError: It is one, or its data cannot be unpacked.
+    """
+    left, unpacker = _pixel_bytes(content), zlib.decompressobj()
+    for start, end in _pixel_data(content):
+        packed = content[start:end]
+        while packed and left > 0:
+            try:
+                left -= len(unpacker.decompress(packed, _AT_ONCE))
+            except zlib.error as error:
+                raise ValueError(f"cannot be decoded: {error}") from error
+            packed = unpacker.unconsumed_tail
+    if left > 0:
+        raise ValueError("is damaged: it has fewer pixels than its header says")
+
+
+def _pixel_bytes(content: bytes) -> int:
+    """Return how many bytes the pixels of a PNG unpack to: each row has one more, for its filter."""
+    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
+    depth, kind, interlaced = content[24], content[25], content[28]
+    bits = depth * _SAMPLES.get(kind, 1)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = ((-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes)
+    return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
+
+
+def _pixel_data(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where the pieces of a PNG's pixel data begin and end."""
+    start = len(PNG)
+    while start + _HEAD <= len(content):
+        length, kind = int.from_bytes(content[start : start + 4], "big"), content[start + 4 : start + _HEAD]
+        if kind == b"IDAT":
+            yield start + _HEAD, start + _HEAD + length
+        start += _HEAD + length + _CHECKSUM
 
 
 def kept_chunks(content: bytes) -> tuple[tuple[Chunk, ...], tuple[Chunk, ...]]:

@@ -6,6 +6,7 @@ TIFF 6.0 (Adobe, 1992): `ExtraSamples` (page 31), `PlanarConfiguration` (38), `P
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ from semanir_plugin.inference.orientation import ORIENTATION, turn_upright
 
 __all__ = ["read_tiff_samples"]
 
+_NO_COMPRESSION = 1
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
@@ -35,11 +37,39 @@ def read_tiff_samples(content: bytes) -> NDArray[Any]:
             if len(file.pages) > 1:
                 raise ValueError(f"has {len(file.pages)} frames or pages; save the one to restore")
             page: Any = file.pages[0]
+            _check_data(page)
             return _read_page(page, content)
     except ValueError:
         raise
     except Exception as error:  # tifffile's parser raises many kinds on damaged files
         raise ValueError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def check_tiff_data(content: bytes) -> None:
+    """Refuse a TIFF with data of fewer pixels than its header says; those who decode it make the rest black.
+
+    Raises:
+        ValueError: It is one. What tifffile does not understand is left to others.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            _check_data(file.pages[0])
+    except _ShortError:
+        raise
+    except Exception:  # tifffile's parser raises many kinds
+        return
+
+
+class _ShortError(ValueError):
+    """Error that there are data of fewer pixels than a header says."""
+
+
+def _check_data(page: Any) -> None:
+    expected, present = math.prod(page.chunked), sum(page.databytecounts)
+    if len(page.dataoffsets) < expected or (page.compression == _NO_COMPRESSION and present < page.nbytes):
+        raise _ShortError("is damaged: it has fewer pixels than its header says")
 
 
 def _read_page(page: Any, content: bytes) -> NDArray[Any]:

@@ -319,3 +319,34 @@ def test_ffn_is_another_name_of_token_mlp():
     AST(**tiny, ffn="mlp", token_mlp="mlp")
     with pytest.raises(ValueError, match="two names of one option"):
         AST(**tiny, ffn="mlp", token_mlp="frfn")
+
+
+SHAPES = {
+    "number": lambda value: torch.tensor(1.0),
+    "row": lambda value: value.flatten()[:5],
+    "deeper": lambda value: value[None],
+    "wider": lambda value: torch.zeros(*value.shape[:-1], value.shape[-1] + 1),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "conv.blocks.0.attn.relative_position_bias_table",
+            "decoderlayer_0.blocks.0.attn.relative_position_bias_table",
+        ),
+        *("decoderlayer_0.blocks.0.attn.qkv.to_q.weight", "conv.blocks.0.attn.qkv.to_kv.weight"),
+        *("input_proj.proj.0.weight", "output_proj.proj.0.weight", "encoderlayer_0.blocks.0.mlp.linear1.0.weight"),
+    ],
+)
+def test_shapes_that_an_authors_file_cannot_have_are_told(key, shape, tmp_path):
+    from semanir_plugin import load
+    from semanir_plugin.errors import UserError
+
+    state = to_authors_layout(AST(**TINY).state_dict())
+    state[key] = SHAPES[shape](state[key])
+    torch.save({"state_dict": state}, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"model.pth(: an AST of its authors with|: AST refuses| does not fit AST)"):
+        load(tmp_path / "model.pth")

@@ -53,6 +53,8 @@ def test_damaged_shapes_are_none_of_them():
     state = build_network({**RRDB, "scale": 4}).state_dict()
     state["conv_first.weight"] = torch.zeros(8, 7, 3, 3)
     assert recognize(state) is None
+    state["conv_last.weight"] = torch.tensor(1.0)
+    assert recognize(state) is None
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1, (30, 41)), (2, (31, 42)), (4, (5, 3))])

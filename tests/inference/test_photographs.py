@@ -11,7 +11,7 @@ from basicsr.utils import imfrombytes
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from semanir_plugin.basicsr_host.data.checks import read_size
-from semanir_plugin.inference import photograph_writing
+from semanir_plugin.inference import photograph_writing, png_chunks
 from semanir_plugin.inference.images import decode_pixels
 from semanir_plugin.inference.orientation import turn_upright
 from semanir_plugin.inference.photograph_reading import decode_photograph
@@ -524,3 +524,49 @@ def test_avif_is_read_and_written():
 def test_gray_ppm_of_16_bit():
     content = b"P5\n7 5\n65535\n" + noise(dtype=np.uint16).astype(">u2").tobytes()
     np.testing.assert_array_equal(decode_photograph(content).pixels[..., 0], noise(dtype=np.uint16))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def gray_png(rows: int, *, interlaced: bool = False) -> bytes:
+    """A PNG of 30 x 20 pixels, of which some rows have data; interlaced, of some bytes of a row's length."""
+    head = (30).to_bytes(4, "big") + (20).to_bytes(4, "big") + bytes([8, 0, 0, 0, interlaced])
+    data = zlib.compress((b"\0" + bytes([0] * 30)) * rows)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_of_fewer_pixels_than_it_says_is_damaged(interlaced):
+    assert decode_photograph(gray_png(22, interlaced=interlaced)).pixels.shape == (20, 30, 1)
+    with pytest.raises(ValueError, match="damaged: it has fewer pixels than its header says"):
+        decode_photograph(gray_png(19, interlaced=interlaced))
+
+
+def test_the_bytes_of_a_png_are_counted_as_its_writer_does():
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        for size in ((1, 1), (7, 3), (33, 5)):
+            file = io.BytesIO()
+            Image.new(mode, size).save(file, "PNG")
+            content = file.getvalue()
+            (data,) = (content[start:end] for start, end in png_chunks._pixel_data(content))
+            assert png_chunks._pixel_bytes(content) == len(zlib.decompress(data)), (mode, size)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "options", [{}, {"rowsperstrip": 2}, {"compression": "zlib", "rowsperstrip": 4}, {"tile": (16, 16)}]
+)
+def test_a_tiff_of_fewer_pixels_than_it_says_is_damaged(dtype, options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.full((20, 30, 3), 200, dtype), photometric="rgb", **options)
+    content = bytearray(file.getvalue())
+    assert decode_photograph(bytes(content)).pixels.min() == 200
+    with tifffile.TiffFile(io.BytesIO(content)) as parsed:
+        place = parsed.pages[0].tags["ImageLength"].valueoffset
+    content[place : place + 4] = (2000).to_bytes(4, "little")
+    with pytest.raises(ValueError, match="damaged: it has fewer pixels than its header says"):
+        decode_photograph(bytes(content))
+    with pytest.raises(ValueError, match="the image is damaged: it has fewer pixels than its header says; replace it"):
+        decode_pixels(bytes(content))

@@ -237,7 +237,10 @@ SWINIR = {"type": "SwinIR", "embed_dim": 2, "depths": [1], "num_heads": [1]}
         pytest.param({**SWINIR, "depths": [2], "img_size": 10**6}, id="masks"),
         pytest.param({**SWINIR, "window_size": 200, "img_size": 200}, id="pairs"),
         pytest.param({**NETWORK, "window_size": 20_000}, id="places"),
-        pytest.param({"type": "SwinIR", "embed_dim": 2, "depths": [10**9], "num_heads": [1]}, id="rates"),
+        pytest.param({**SWINIR, "depths": [10**9]}, id="rates"),
+        pytest.param({"type": "AST", "depths": [1, 2**31, 1], "num_heads": [1, 1, 1]}, id="layers"),
+        pytest.param({**NETWORK, "depths": [2**31] * len(NETWORK["num_heads"])}, id="shifts"),
+        pytest.param({"type": "SemanIRUNet", "refinement_depth": 2**31}, id="refinement"),
     ],
 )
 def test_a_network_much_larger_than_its_weights_is_not_built(photo, network, capsys):
@@ -245,7 +248,7 @@ def test_a_network_much_larger_than_its_weights_is_not_built(photo, network, cap
     began = time.process_time()
     code = main(["restore", photo, "-o", "out.png", "--model", "x.pth"])
     assert time.process_time() - began < 10
-    assert_refused(capsys, code, "x.pth: ", "they ask for ", "than the file has; correct its network_g")
+    assert_refused(capsys, code, "x.pth: ", " refuses its options: ", "; correct its network_g")
 
 
 def test_any_network_fits_its_own_weights():

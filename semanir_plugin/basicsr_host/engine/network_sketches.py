@@ -8,41 +8,44 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from semanir_plugin.inference.construction_limits import LimitedTensors, TooLargeError
+
 __all__ = ["find_refusal"]
+
+MOST_TENSORS = 50_000
+LARGEST = 2**28
+"""Values of a network that is built with memory where it cannot be without."""
 
 
 def find_refusal(target: Callable[..., Any], options: Mapping[str, Any]) -> Exception | None:
     """Return what a network's constructor raises of options that are right one by one; None where it raises nothing.
 
     Files that are missing are no refusal: they are told where they are read. A network of more tensors than any that
-    is trained is not built to its end: that would take as long as to train it a while.
+    is trained is one, and so are tables that fill the memory.
 
     Args:
         target: The constructor.
         options: Its arguments.
     """
-    error = _try(target, options, _WithoutWeights())
-    if error is not None:  # of what weights without memory cannot do, perhaps
-        error = _try(target, options, contextlib.nullcontext())
+    sketch = _WithoutWeights()
+    error = _try(target, options, sketch)
+    if error is not None and not isinstance(error, TooLargeError):  # of what weights without memory cannot do, perhaps
+        error = _try(target, options, contextlib.nullcontext()) if sketch.values < LARGEST else None
     return None if isinstance(error, OSError) else error
 
 
 def _try(target: Callable[..., Any], options: Mapping[str, Any], mode: Any) -> Exception | None:
     try:
         # Constructors draw and print; a run draws what it would have drawn.
-        with mode, torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with LimitedTensors(made=None), mode, torch.random.fork_rng(devices=[]), quiet:
             target(**options)
-    except _EnoughError:
-        return None
     except Exception as error:
         return error
     return None
-
-
-class _EnoughError(Exception):
-    """Error that ends the construction of a network that is larger than any."""
 
 
 class _WithoutWeights(TorchFunctionMode):
@@ -57,11 +60,9 @@ class _WithoutWeights(TorchFunctionMode):
         for name in ("add_", "clamp_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_")
     }
 
-    MOST = 20_000  # tensors
-
     def __init__(self) -> None:
         super().__init__()
-        self.made = 0
+        self.tensors = self.values = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -70,8 +71,12 @@ class _WithoutWeights(TorchFunctionMode):
         if func in self.FILLS and args[0].is_meta and not any(isinstance(each, torch.Tensor) for each in args[1:]):
             return args[0]
         if func in self.FACTORIES and kwargs.get("device") is None:
-            kwargs = {**kwargs, "device": "meta"}
-            self.made += 1
-            if self.made > self.MOST:
-                raise _EnoughError
+            return self._count(func(*args, **{**kwargs, "device": "meta"}))
         return func(*args, **kwargs)
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        self.tensors += 1
+        self.values += tensor.numel()
+        if self.tensors > MOST_TENSORS:
+            raise TooLargeError(f"they ask for more than {MOST_TENSORS:,} tensors of weights")
+        return tensor

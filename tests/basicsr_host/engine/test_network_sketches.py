@@ -28,11 +28,28 @@ def test_shapes_that_do_not_fit_are_seen():
     assert isinstance(find_refusal(Network, {"table": 7}), RuntimeError)
 
 
-@pytest.mark.parametrize("options", [{"width": 2**16, "table": 2**16}, {"layers": 10**12}])
-def test_a_network_that_no_memory_holds_takes_neither_memory_nor_long(options):
+def test_a_network_that_no_memory_holds_takes_none():
+    assert find_refusal(Network, {"width": 2**16, "table": 2**16}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"layers": 10**12}, "more than 50,000 tensors"), ({"table": 10**12}, "1,000,000,000,000 values")],
+)
+def test_what_would_never_end_or_fill_the_memory_is_refused(options, reason):
     began = time.process_time()
-    assert find_refusal(Network, options) is None
+    assert reason in str(find_refusal(Network, options))
     assert time.process_time() - began < 30
+
+
+def test_what_can_be_built_with_memory_alone_is_not_where_it_is_large():
+    class Computing(Network):
+        def __init__(self, **options: int) -> None:
+            super().__init__(**options)
+            self.scale = float(self.layers[0].weight.abs().max())
+
+    assert find_refusal(Computing, {}) is None
+    assert find_refusal(Computing, {"width": 2**16, "table": 2**16}) is None
 
 
 def test_a_run_draws_what_it_would_have_drawn():
