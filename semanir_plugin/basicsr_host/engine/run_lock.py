@@ -39,7 +39,8 @@ def run_locked(run: Run) -> Iterator[None]:
     if run.opt["rank"] != 0:
         yield
         return
-    file, holder = (folder.parent / LOCKS / f"{folder.name}.{suffix}" for suffix in ("lock", "json"))
+    place = Path(os.path.realpath(folder))  # whatever links lead there
+    file, holder = (place.parent / LOCKS / f"{place.name}.{suffix}" for suffix in ("lock", "json"))
     lock = _acquire(folder, file, holder, run)
     try:
         yield

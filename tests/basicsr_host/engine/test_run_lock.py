@@ -69,6 +69,17 @@ def test_a_second_run_of_the_name_is_refused_with_who_holds_it():
         pass
 
 
+def test_links_lead_to_the_same_run():
+    Path("experiments/a").mkdir(parents=True)
+    Path("other").mkdir()
+    Path("other/b").symlink_to(Path("experiments/a").absolute())
+    Path("third").symlink_to("experiments")
+    with run_locked(Started("a")):
+        for name in ("../other/b", "../third/a"):
+            with pytest.raises(UserError, match=f"^experiments/{name} is written by process"), run_locked(Started(name)):
+                pass
+
+
 def test_a_finished_run_holds_nothing(sr_data):
     assert main(arguments(sr_data)) == 0
     assert main(arguments(sr_data)) == 0
