@@ -22,7 +22,7 @@ from semanir_plugin import __version__
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.safe_loading import load_checkpoint
-from semanir_plugin.inference.weight_names import unwrap_names
+from semanir_plugin.inference.weight_names import take_network, unwrap_names
 from semanir_plugin.schema.forms import IfThere, form_problem
 from semanir_plugin.schema.values import Count
 
@@ -137,7 +137,7 @@ def select_weights(
 ) -> dict[str, Any]:
     """Return the weights under `param_key`, or a checkpoint of bare weights whole, by names as of `unwrap_names`.
 
-    'params' does for a missing 'params_ema', and 'state_dict' for either.
+    'params' does for a missing 'params_ema'; for either 'state_dict', or the only entry that has weights.
 
     Raises:
         UserError: There are none, for which `cure` is the advice, or they are no weights by name.
@@ -147,9 +147,11 @@ def select_weights(
         if key == "params_ema" and key not in checkpoint:
             _logger.warning(f"{path} has no params_ema; its params are used.")
             key = "params"
-        if key not in checkpoint and _are_weights(checkpoint.get("state_dict", {})):  # of other training codes
-            key = "state_dict"
+        if key not in checkpoint and key.startswith("params"):  # of other training codes
+            key = _only_entry(checkpoint) or key
         state = checkpoint.get(key)
+        if state is None and _are_bare(checkpoint):
+            state = checkpoint  # bare weights, beside what `unwrap_names` refuses
     if not isinstance(state, Mapping):
         names = [str(each) for each in checkpoint] if isinstance(checkpoint, Mapping) else []
         held = first_names(names) if names else f"a {type(checkpoint).__name__}"
@@ -172,12 +174,12 @@ def fit_weights(
         cure: Advice where they do not fit.
 
     Raises:
-        UserError: They do not fit, are complex where the network's are real, or have what is no number.
+        UserError: They do not fit, are of another kind of numbers than the network's, or have what is no number.
     """
     own = net.state_dict()
-    for name in own.keys() & state.keys():
-        if state[name].is_complex() and not own[name].is_complex():
-            raise UserError(f"{path}: its '{name}' is complex; save plain weights")
+    state = take_network(state, own.keys(), path)
+    for name in sorted(own.keys() & state.keys()):
+        _check_numbers(name, own[name], state[name], path)
     if not strict and own and not any(name in own and own[name].shape == state[name].shape for name in state):
         raise UserError(f"{path}: none of its weights fits {type(net).__name__} ({first_names(sorted(state))}); {cure}")
     try:
@@ -188,6 +190,26 @@ def fit_weights(
     for name, value in net.state_dict().items():
         if name in state and value.is_floating_point() and value.isnan().any():
             raise UserError(f"{path}: its '{name}' has values that are no numbers (NaN); download or save it again")
+
+
+def _check_numbers(name: str, own: torch.Tensor, loaded: torch.Tensor, path: str | Path) -> None:
+    """Refuse numbers that torch would convert without a word."""
+    if loaded.is_complex() and not own.is_complex():
+        raise UserError(f"{path}: its '{name}' is complex; save plain weights")
+    if own.is_floating_point() and not loaded.is_floating_point():
+        kind = str(loaded.dtype).removeprefix("torch.")
+        raise UserError(f"{path}: its '{name}' is of {kind}, no fractions; save plain weights")
+
+
+def _are_bare(checkpoint: Mapping[Any, Any]) -> bool:
+    values = list(checkpoint.values())
+    return any(isinstance(each, torch.Tensor) for each in values) and not any(isinstance(each, dict) for each in values)
+
+
+def _only_entry(checkpoint: Mapping[Any, Any]) -> str | None:
+    """Return the key of the weights in a checkpoint of other training codes; None where it has several, or none."""
+    found = [key for key, value in checkpoint.items() if isinstance(key, str) and _are_weights(value)]
+    return "state_dict" if "state_dict" in found else found[0] if len(found) == 1 else None
 
 
 def _are_weights(checkpoint: Any) -> bool:

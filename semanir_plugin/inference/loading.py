@@ -22,6 +22,7 @@ from semanir_plugin.inference.nameable_archs import check_network
 from semanir_plugin.inference.plain_options import plain_options
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import find_weights
+from semanir_plugin.inference.weight_names import wrapped_networks
 from semanir_plugin.registry import ARCHS
 
 __all__ = ["build_network", "describe_weights", "load"]
@@ -117,8 +118,9 @@ def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path)
             return infer_options(weights)
         except ValueError as error:
             raise UserError(f"{path}: {error}; download it again") from error
-    if recognized := recognize(weights):
-        return recognized
+    for each in (weights, *(inner for _, inner in wrapped_networks(weights, path))):
+        if recognized := recognize(each):
+            return recognized
     raise UserError(f"{path}: does not say what network it is of; name the option file it was trained with: -opt")
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import torch
 
 from semanir_plugin.errors import UserError, first_names
 
-__all__ = ["unwrap_names"]
+__all__ = ["take_network", "unwrap_names", "wrapped_networks"]
 
 _PARALLEL = "module."  # of DataParallel, DistributedDataParallel and AveragedModel, perhaps one around the other
 _COMPILED = "_orig_mod."  # of torch.compile, of the whole or of a part
 _AVERAGES = "n_averaged"  # of AveragedModel: how many
-_GENERATORS = ("net_g", "netG", "generator", "network", "net", "model")  # attributes of LightningModules
+# What LightningModules and other wrappers call the network; what is averaged comes last, as it may be no whole one.
+_GENERATORS = ("net_g", "netG", "generator", "network", "net", "model", "ema_model", "generator_ema", "ema")
 
 _logger = logging.getLogger(__name__)
 
@@ -38,17 +39,41 @@ def unwrap_names(state: Mapping[Any, Any], path: object, *, lightning: bool = Fa
             raise UserError(f"{path}: its '{name}' is a {type(value).__name__}, no tensor; save a state_dict")
         if kind := _strange_kind(value):
             raise UserError(f"{path}: its '{name}' is {kind}; save plain weights")
-    chosen = _of_generator(state, path) if lightning or any(name.startswith("net_g.") for name in state) else state
+    unwrapped = _unwrap_all(state, path)
+    if lightning or any(name.startswith("net_g.") for name in unwrapped):
+        unwrapped = _unwrap_all(_of_generator(unwrapped, path), path)
+    if any(_COMPILED in name for name in state):
+        _logger.info(f"{path} is of a network compiled by torch.compile; its names are taken without '{_COMPILED}'.")
+    return unwrapped
+
+
+def wrapped_networks(state: Mapping[str, Any], path: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what could be the network within a wrapper: its attribute there, and its weights under their own names."""
+    for attribute in _GENERATORS:
+        if inner := _part(state, f"{attribute}."):
+            yield attribute, _unwrap_all(inner, path)
+
+
+def take_network(state: Mapping[str, Any], names: Set[str], path: object) -> Mapping[str, Any]:
+    """Return weights under a network's own names; where none of them has one, those that a wrapper has under them."""
+    if names & state.keys():
+        return state
+    for attribute, inner in wrapped_networks(state, path):
+        if names & inner.keys():
+            _logger.info(f"{path} is of a module that wraps the network; its '{attribute}' is taken.")
+            return inner
+    return state
+
+
+def _unwrap_all(state: Mapping[str, Any], path: object) -> dict[str, Any]:
     unwrapped: dict[str, Any] = {}
-    for name, value in chosen.items():
+    for name, value in state.items():
         bare = _unwrap(name)
         if bare in unwrapped:
             raise UserError(f"{path}: '{name}' and another weight are both '{bare}'; save the network alone")
         unwrapped[bare] = value
-    if _AVERAGES in chosen and any(name.startswith(_PARALLEL) for name in chosen):
+    if _AVERAGES in state and any(name.startswith(_PARALLEL) for name in state):
         del unwrapped[_AVERAGES]
-    if any(_COMPILED in name for name in chosen):
-        _logger.info(f"{path} is of a network compiled by torch.compile; its names are taken without '{_COMPILED}'.")
     return unwrapped
 
 
@@ -73,6 +98,10 @@ def _of_generator(state: Mapping[str, Any], path: object) -> dict[str, Any]:
             f"{path}: of a LightningModule, none of whose parts ({found}) is called {', '.join(_GENERATORS)}"
         )
     _logger.info(f"{path} is of a LightningModule; its '{prefix[:-1]}' is taken.")
+    return _part(state, prefix)
+
+
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 

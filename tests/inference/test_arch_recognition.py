@@ -71,3 +71,10 @@ def test_rrdbnets_restore_sizes_that_they_do_not_take(scale, size):
         assert restored.shape == (1, 3, scale * size[0], scale * size[1])
         if scale == 1:  # the others are padded by less, which reaches as far as the network sees
             torch.testing.assert_close(restored, expected)
+
+
+def test_a_network_within_a_wrapper_is_recognised(tmp_path):
+    network = build_network({**EDSR, "upscale": 2})
+    torch.save({"model": {f"generator.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "x.pth")
+    loaded = load(tmp_path / "x.pth", device="cpu").module
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())

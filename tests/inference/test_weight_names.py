@@ -40,6 +40,8 @@ def compiled(net):
     return {f"_orig_mod.{name}": value for name, value in net.state_dict().items()}
 
 
+NAMES = ["model", "netG", "generator", "network", "net", "ema_model"]
+
 WRAPPED = {
     "compiled": compiled,
     "compiled in part": lambda net: {k.replace("0.", "0._orig_mod.", 1): v for k, v in net.state_dict().items()},
@@ -49,6 +51,14 @@ WRAPPED = {
     "averaged and parallel": lambda net: AveragedModel(nn.DataParallel(net)).state_dict(),
     "lightning": lambda net: of_lightning(net_g=net, net_d=nn.Linear(2, 2)),
     "lightning with another name": lambda net: of_lightning(model=net, loss=nn.Linear(2, 2)),
+    "lightning that is compiled": lambda net: {
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {f"_orig_mod.{name}": value for name, value in Lightning(net_g=net).state_dict().items()},
+    },
+    **{f"wrapped as {name}": lambda net, name=name: Lightning(**{name: net}).state_dict() for name in NAMES},
+    "wrapped and parallel": lambda net: {f"model.module.{k}": v for k, v in net.state_dict().items()},
+    "beside others": lambda net: {"state_dict": Lightning(generator=net, discriminator=nn.Linear(2, 2)).state_dict()},
+    "another entry": lambda net: {"epoch": 3, "model_state_dict": net.state_dict(), "optimizer": {"state": {}}},
     "bare, of lightning": lambda net: Lightning(net_g=net, net_d=nn.Linear(2, 2)).state_dict(),
 }
 
@@ -64,6 +74,13 @@ W = torch.zeros(2, 2)
 REFUSED = {
     "number": ({"params": {3: W}}, "3 is no name of a weight; save a state_dict"),
     "text": ({"params": {"weight": "W"}}, "its 'weight' is a str, no tensor; save a state_dict"),
+    "text beside weights": ({"weight": W, "epoch": 3}, "its 'epoch' is a int, no tensor; save a state_dict"),
+    "whole numbers": ({"params": {"weight": W.int()}}, "its 'weight' is of int32, no fractions; save plain weights"),
+    "truths": ({"params": {"weight": W.bool()}}, "its 'weight' is of bool, no fractions; save plain weights"),
+    "several entries": (
+        {"a": {"weight": W}, "b": {"weight": W}},
+        "holds no weights under 'params', but a, b; set path",
+    ),
     "collision": (
         {"params": {"module.weight": W, "weight": W}},
         "'weight' and another weight are both 'weight'; save the network alone",
@@ -110,6 +127,6 @@ def test_weights_of_which_none_fits_are_no_weights_of_the_network(tmp_path):
 
 
 def test_restoring_advises_what_it_can_do(tmp_path):
-    torch.save({"weights": {"weight": W}}, tmp_path / "x.pth")
+    torch.save({"weights": [W]}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"but weights; name a file that has some$"):
         semanir_plugin.load(tmp_path / "x.pth", options={"type": "SemanIR", **OPTIONS})

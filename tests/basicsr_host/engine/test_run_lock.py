@@ -76,7 +76,10 @@ def test_links_lead_to_the_same_run():
     Path("third").symlink_to("experiments")
     with run_locked(Started("a")):
         for name in ("../other/b", "../third/a"):
-            with pytest.raises(UserError, match=f"^experiments/{name} is written by process"), run_locked(Started(name)):
+            with (
+                pytest.raises(UserError, match=f"^experiments/{name} is written by process"),
+                run_locked(Started(name)),
+            ):
                 pass
 
 

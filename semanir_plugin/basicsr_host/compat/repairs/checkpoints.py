@@ -21,6 +21,7 @@ from semanir_plugin.inference.checkpoints import (
     select_weights,
     write_safetensors,
 )
+from semanir_plugin.inference.weight_names import take_network
 
 __all__ = ["REPAIRS"]
 
@@ -36,6 +37,7 @@ def load_network(
     net = self.get_bare_model(net)
     checkpoint = read_checkpoint(load_path)
     state: Mapping[str, Any] = select_weights(checkpoint, param_key, load_path)
+    state = take_network(state, net.state_dict().keys(), load_path)
     translate = getattr(net, "translate_state", None)  # a network may know the layout of others' files
     if translate is not None:
         state = translate(state)
