@@ -16,6 +16,7 @@ from typing import Any
 
 from semanir_plugin.errors import UserError, near_match
 from semanir_plugin.extensions import import_for
+from semanir_plugin.foreign_files import HEAD, foreign_kind
 from semanir_plugin.plain_yaml import Keys, copy_options, dump_yaml, parse_yaml
 from semanir_plugin.shipped_recipes import Recipe, find_recipe, shipped_recipes
 
@@ -183,6 +184,7 @@ def _read_alone(path: Path) -> OptionFile:
         raise UserError(f"{path}: cannot read the option file: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file; -opt takes a YAML file") from error
+    _check_kind(text, path)
     data, lines = parse_yaml(text, lambda line: f"{path}:{line}")
     if not isinstance(data, dict):
         raise UserError(f"{path}:1: the top level must be a mapping of options, such as 'name: my_experiment'")
@@ -195,6 +197,12 @@ def _read(path: Path) -> str:
     if len(content) > _MAX_BYTES:
         raise UserError(f"{path}: has more than {_MAX_BYTES >> 10} KiB, which no option file needs; shorten it")
     return content.decode("utf-8-sig")
+
+
+def _check_kind(text: str, path: Path) -> None:
+    told = foreign_kind(text[:HEAD].encode())
+    if text and told and not text.lstrip().startswith("{"):  # JSON is YAML, too
+        raise UserError(f"{path}: {told}")
 
 
 def _hint(path: Path) -> str:

@@ -34,6 +34,7 @@ LAYERS = (
         "errors",
         "extensions",
         "markdown",
+        "foreign_files",
         "path_safety",
         "option_files",
         "pixels",

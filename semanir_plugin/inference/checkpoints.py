@@ -21,7 +21,7 @@ from torch import nn
 from semanir_plugin import __version__
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, first_names
-from semanir_plugin.inference.safe_loading import load_checkpoint
+from semanir_plugin.inference.safe_loading import check_kind, load_checkpoint
 from semanir_plugin.inference.weight_names import take_network, unwrap_names
 from semanir_plugin.schema.forms import IfThere, form_problem
 from semanir_plugin.schema.values import Count
@@ -117,6 +117,7 @@ def _in_order(file: bytes) -> bytes:
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:
     try:
+        check_kind(path)
         with safe_open(path, "pt") as file:
             metadata = (file.metadata() or {}).items()
             content = {key: json.loads(value) for key, value in metadata if key == OWNER or key.startswith("network_")}

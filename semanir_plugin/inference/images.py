@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semanir_plugin.color import luma_bgr
+from semanir_plugin.foreign_files import foreign_kind
 from semanir_plugin.inference.image_limits import check_pixels
 from semanir_plugin.inference.orientation import turn_upright
 from semanir_plugin.pixels import FloatImage, to_float
@@ -31,7 +32,8 @@ def decode_pixels(content: bytes, flag: int = cv2.IMREAD_ANYCOLOR) -> NDArray[An
     """
     pixels = decode_upright(content, flag | cv2.IMREAD_ANYDEPTH)
     if pixels is None:
-        raise ValueError("the image cannot be decoded; replace it or take it out of the dataset")
+        told = foreign_kind(content) or "cannot be decoded; replace it or take it out of the dataset"
+        raise ValueError(f"the image {told}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"the image has {pixels.dtype} pixels; 8 and 16 bit are read, so convert it")
     return pixels

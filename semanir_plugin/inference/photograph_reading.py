@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from semanir_plugin.foreign_files import foreign_kind
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import ORIENTATION, orientation_of, turn_upright
 from semanir_plugin.inference.photographs import Metadata, Photograph
@@ -79,7 +80,7 @@ def _open(content: bytes) -> Image.Image | None:
     except UnidentifiedImageError as error:
         if content.startswith(TIFF):
             return None
-        raise ValueError("is no image, or a damaged one") from error
+        raise ValueError(foreign_kind(content) or "is no image, or a damaged one") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # of Pillow's decoders
         raise ValueError(f"cannot be decoded: {error}") from error
 

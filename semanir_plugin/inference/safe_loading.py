@@ -16,13 +16,16 @@ from typing import Any, BinaryIO
 
 import torch
 
-from semanir_plugin.errors import UserError
+from semanir_plugin.errors import UserError, first_names
+from semanir_plugin.foreign_files import HEAD, foreign_kind
 from semanir_plugin.inference.pickle_calls import Calls
 from semanir_plugin.inference.pickle_limits import check_pickle
 
-__all__ = ["load_checkpoint"]
+__all__ = ["check_kind", "load_checkpoint"]
 
 TRUSTED = "SEMANIR_UNPICKLE"
+
+NAME_WEIGHTS = "name the file of weights that it was made from"
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ def load_checkpoint(path: str | Path) -> Any:
         _logger.warning(f"{path}: {TRUSTED} names it, so the code in it is executed.")
     try:
         if not trusted:  # its code may fill the memory as it likes
+            check_kind(path)
             _check_packing(path)
             _check_content(path)
         content = torch.load(path, map_location="cpu", weights_only=not trusted)
@@ -61,6 +65,45 @@ def load_checkpoint(path: str | Path) -> Any:
     if damaged:
         raise UserError(f"{path}: damaged, its {damaged} is not what was written; download or save it again")
     return content
+
+
+def check_kind(path: str | Path) -> None:
+    """Refuse what is known to be no checkpoint, saying what it is: a page of a server, an archive, a whole model.
+
+    Raises:
+        UserError: It is such.
+        OSError: It cannot be opened.
+    """
+    if not os.path.isfile(path) and os.path.exists(path):  # a pipe would be waited for, and a device has no end
+        raise UserError(f"{path}: is no ordinary file; name the file of weights")
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+    if told := _other_format(path, head):
+        raise UserError(f"{path}: {told}")
+
+
+def _other_format(path: str | Path, head: bytes) -> str | None:
+    """Return what to do about a file of weights of another format than its name says, or than torch's."""
+    named_safetensors = Path(path).suffix == ".safetensors"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < os.path.getsize(path):
+        return None if named_safetensors else "is a safetensors file; call it .safetensors"
+    if head.startswith((b"PK\3\4", b"\x80\x02")) and named_safetensors:
+        return "is a file of torch.save's; call it .pth"
+    return _other_archive(path) if head.startswith(b"PK\3\4") else foreign_kind(head)
+
+
+def _other_archive(path: str | Path) -> str | None:
+    """Return what a ZIP archive is, if not torch's, and what to do about it."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    ends = {name.partition("/")[2] or name for name in names}
+    if "constants.pkl" in ends:
+        return f"is a TorchScript program; {NAME_WEIGHTS}"
+    if "archive_format" in ends:
+        return f"is a program of torch.export's; {NAME_WEIGHTS}"
+    if names and "data.pkl" not in ends:
+        return f"is a ZIP archive without torch's data.pkl, of {first_names(names)}; unpack it, and name the file in it"
+    return None
 
 
 def _check_packing(path: str | Path) -> None:

@@ -319,7 +319,7 @@ def truncated(content):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "is no image, or a damaged one"),
+        (b"", "has 0 bytes; download or save it again"),
         (b"hello", "is no image"),
         (with_pillow(noise(3), "PDF"), "is no image"),
         (with_pillow(np.zeros((32, 32, 3), np.uint8), "ICO"), "is a ICO file; AVIF, BMP, .* are restored"),

@@ -28,6 +28,7 @@ from semanir_plugin.basicsr_host.data.meta_info import ListedImage, Size, read_m
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset, source_options
 from semanir_plugin.basicsr_host.scoring import Scorer
 from semanir_plugin.errors import UserError, first_names
+from semanir_plugin.foreign_files import HEAD, foreign_kind
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import upright_size
 
@@ -270,8 +271,15 @@ def read_size(path: Path) -> Size:
                 raise ValueError(f"truncated {image.format}")
             return upright_size(image)
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
+        if isinstance(error, UnidentifiedImageError) and (told := foreign_kind(_head_of(path))):
+            raise ValueError(f"{path} cannot be read: it {told}") from error
         reason = "not an image, or a damaged one" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason}; replace it") from error
+
+
+def _head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
 
 
 def _try_to_read_size(path: Path) -> Size | ValueError:
