@@ -50,8 +50,11 @@ SUBCOMMANDS = (
 )
 
 
-OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES)
+OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of the system that are about a path, not about what is done there."""
+
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of the system that are about where a result goes."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_anything()
     args = build_parser().parse_args(argv)
     try:
+        _check_working_directory()
         _import_extensions(pop_imports(args))
         return args.run(args) or 0
     except UserError as error:
@@ -88,10 +92,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report_to_torchrun(error)
         if getattr(args, "debug", False):
             traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in OF_NAMES and error.filename:
-            told = shorten(printable(f"{error.filename}: {error.strerror}; correct the name, or choose another"))
-            return _print_error(f"basicsr {args.subcommand}: {told}", 2)
+        if isinstance(error, OSError) and (told := _of_places(error)):
+            return _print_error(f"basicsr {args.subcommand}: {shorten(printable(told))}", 2)
         return _print_error(f"basicsr {args.subcommand}: failed with {one_line(error)} (--debug shows where)", 1)
+
+
+def _of_places(error: OSError) -> str | None:
+    """Return what to tell of an error that is about a path or a disk, which the user can mend."""
+    if error.errno in OF_NAMES and error.filename:
+        return f"{error.filename}: {error.strerror}; correct the name, or choose another"
+    if error.errno in OF_DISKS:
+        place = error.filename or "its output"
+        return f"cannot write {place}: {error.strerror}; mend that or choose another place, and run it again"
+    return None
+
+
+def _check_working_directory() -> None:
+    """Refuse to work in a folder that was removed, where libraries of torch end the process.
+
+    Raises:
+        UserError: It was.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError("the working directory was removed or cannot be read; cd to another") from error
 
 
 def _print_anything() -> None:

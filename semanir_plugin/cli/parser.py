@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from semanir_plugin.errors import near_match
@@ -17,6 +18,9 @@ __all__ = [
     "pop_imports",
     "whole_number",
 ]
+
+MAY_BE_EMPTY = ("--suffix",)
+"""Flags whose value may be empty."""
 
 Subparsers = Any  # argparse keeps the type of its sub-parser action private
 
@@ -34,12 +38,19 @@ class OneLineParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and report what is left over from within the subcommand it was given to."""
         args = sys.argv[1:] if args is None else args
+        self.check_words(args)
         known, extras = super().parse_known_args([self.spell(word) for word in args], namespace)
         if extras:
             near = near_match(extras[0].partition("=")[0], self._option_string_actions)
             hint = f", did you mean '{near}'?" if near else ""
             self.error(f"unknown argument '{extras[0]}'{hint}")
         return known, extras
+
+    def check_words(self, words: Sequence[str]) -> None:
+        """End with exit code 2 at an empty word, where a path would mean the working directory."""
+        for before, word in zip(["", *words], words, strict=False):
+            if not word and before not in MAY_BE_EMPTY:
+                self.error("an argument is empty, as where a variable of the shell is not set; fill it or leave it out")
 
     def spell(self, word: str) -> str:
         """Return a long flag as this parser spells it: in place of each dash an underscore will do, and the reverse."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -112,6 +113,62 @@ def test_a_failure_of_ours_is_one_line_and_exit_code_1(capsys, monkeypatch):
     assert main(["test", "-opt", "x.yml"]) == 1
     error = capsys.readouterr().err
     assert error == "basicsr test: failed with RuntimeError: something broke (--debug shows where)\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS])
+@pytest.mark.parametrize("name", [None, "results/a.json"])
+def test_a_full_disk_is_one_line_and_exit_code_2(capsys, monkeypatch, number, name):
+    def fail(args):
+        raise OSError(number, os.strerror(number), name)
+
+    monkeypatch.setattr("semanir_plugin.basicsr_host.engine.test.test", fail)
+    assert main(["test", "-opt", "x.yml"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"basicsr test: cannot write {name or 'its output'}: {os.strerror(number)}; mend that")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_output_that_goes_to_a_full_disk():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "semanir_plugin.cli", "options", "list"]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("basicsr options: cannot write its output: No space left on device; mend that")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no folder in which a process works")
+def test_a_working_directory_that_was_removed(capsys, monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["list", "blocks"]) == 2
+    told = "basicsr list: the working directory was removed or cannot be read; cd to another\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["restore", "", "-o", "out", "--model", "semanir-mini-x2"],
+        ["restore", "a.png", "-o", "", "--model", "semanir-mini-x2"],
+        ["restore", "a.png", "-o", "out", "--model", ""],
+        ["lmdb", "-i", "", "-o", "a.lmdb"],
+        ["options", "copy", "train_SemanIR_SRx4.yml", ""],
+    ],
+)
+def test_an_empty_argument_is_not_the_working_directory(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert "an argument is empty, as where a variable of the shell is not set; fill it or leave it out" in error
+    assert error.count("\n") == 1
+
+
+def test_a_suffix_may_be_empty(capsys):
+    assert main(["restore", "absent.png", "-o", "out", "--model", "semanir-mini-x2", "--suffix", ""]) == 2
+    assert "absent.png: no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("subcommand", ["train", "test"])
