@@ -183,7 +183,7 @@ def _read_alone(path: Path) -> OptionFile:
     except OSError as error:
         raise UserError(f"{path}: cannot read the option file: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file; -opt takes a YAML file") from error
+        raise UserError(f"{path}: not text in UTF-8; -opt takes a YAML file, saved so") from error
     _check_kind(text, path)
     data, lines = parse_yaml(text, lambda line: f"{path}:{line}")
     if not isinstance(data, dict):

@@ -23,6 +23,23 @@ _MAX_INTEGER = 2**63  # which nothing takes, and which cannot always be printed
 _YAML_1_2_FLOAT = re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 _FLOAT_STARTS = list("-+.0123456789")
 
+_CURES = {
+    r"'\\t'": "indent by spaces, not tabs",
+    "mapping values": (
+        "put a value that has ': ' in quotes, a space behind each colon, and the keys of a section one below the other"
+    ),
+    "end of stream$": "close the quotes",
+    "unknown escape": r"use single quotes, in which \ is no escape",
+    "undefined alias|second occurrence|expected alphabetic": "put a value that begins with * or & in quotes",
+    "another document": "leave one, and no line ---",
+    r"expected ('[,>]'|the node)": "close the bracket, or put the whole value in quotes",
+    "expected (<block end>|'<document start>')": (
+        "put a value that begins with a quote or a bracket in quotes as a whole, and the keys of a section one below "
+        "the other"
+    ),
+}
+"""What may mend what PyYAML's parser says, which does not tell."""
+
 
 class _PlainLoader(yaml.SafeLoader):
     """YAML's safe loader, plus YAML 1.2's floats: `1e-4` is a number, not a string."""
@@ -91,7 +108,7 @@ def parse_yaml(text: str, locate: Callable[[int], str]) -> tuple[Any, dict[Keys,
         return copy_options(loader.construct_document(node)), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{locate(line)}: {error.problem}") from error
+        raise UserError(f"{locate(line)}: {error.problem}{_cure(error)}") from error
     except yaml.reader.ReaderError as error:
         raise UserError(f"{locate(text[: error.position].count(chr(10)) + 1)}: {error.reason}") from error
 
@@ -107,6 +124,13 @@ def copy_options(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: copy_options(child) for key, child in value.items()}
     return [copy_options(child) for child in value] if isinstance(value, list) else value
+
+
+def _cure(error: yaml.MarkedYAMLError) -> str:
+    if type(error) is yaml.MarkedYAMLError:  # ours, which say it
+        return ""
+    found = (cure for problem, cure in _CURES.items() if re.search(problem, str(error.problem)))
+    return f"; {next(found, 'put the value in quotes')}"
 
 
 def _marked(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:

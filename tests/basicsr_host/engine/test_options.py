@@ -118,7 +118,7 @@ def test_unreadable_files(write, tmp_path):
         load_options(tmp_path / "absent.yml")
     with pytest.raises(UserError, match="Is a directory"):
         load_options(tmp_path)
-    with pytest.raises(UserError, match="not a text file"):
+    with pytest.raises(UserError, match="not text in UTF-8"):
         load_options(write(b"\x89PNG\r\n\xff\xd8"))
 
 
