@@ -105,10 +105,10 @@ def run_sr(args: argparse.Namespace) -> None:
     """Write the pairs."""
     import os
 
-    from semanir_plugin.basicsr_host.data.pairing import find_images
+    from semanir_plugin.basicsr_host.data.pairing import find_all_images
     from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
-    images, workers = find_images(args.images), os.cpu_count() or 1
+    images, workers = find_all_images(args.images), os.cpu_count() or 1
     options = {"bicubic": args.bicubic, "crop": args.crop, "lmdb": args.lmdb, "workers": workers}
     write_sr_pairs(images, args.out, args.scale, **options)
     print(f"{args.out}: pairs of {len(images):,} images")

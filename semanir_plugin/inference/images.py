@@ -12,11 +12,15 @@ from semanir_plugin.color import luma_bgr
 from semanir_plugin.foreign_files import foreign_kind
 from semanir_plugin.inference.image_limits import check_pixels
 from semanir_plugin.inference.orientation import turn_upright
+from semanir_plugin.inference.tiff_samples import read_tiff_samples
+from semanir_plugin.inference.tiff_tags import TIFF, read_tiff_tags
 from semanir_plugin.pixels import FloatImage, to_float
 
 __all__ = ["Channels", "decode_image", "decode_pixels", "decode_upright"]
 
 Channels = Literal["color", "gray", "y"]
+
+_SAMPLES, _PLANES, _APART = 277, 284, 2  # tags, and a value of the latter
 
 _FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "y": cv2.IMREAD_ANYCOLOR}
 
@@ -49,11 +53,30 @@ def decode_upright(content: bytes, flag: int) -> NDArray[Any] | None:
         ValueError: It has more pixels than `check_pixels` allows.
     """
     orientation = check_pixels(content)
+    if content.startswith(TIFF) and _has_planes_apart(content):  # which OpenCV mixes up at 16 bit
+        return _recolour(read_tiff_samples(content), flag)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # the content is empty
         return None
     return None if pixels is None else np.ascontiguousarray(turn_upright(pixels, orientation))
+
+
+def _has_planes_apart(content: bytes) -> bool:
+    tags = read_tiff_tags(content)
+    return tags.get(_PLANES) == _APART and tags.get(_SAMPLES, 1) > 1
+
+
+def _recolour(samples: NDArray[Any], flag: int) -> NDArray[Any]:
+    """Return (H, W, C) samples, gray or RGB, as OpenCV decodes by a flag: BGR or (H, W), without opacity."""
+    pixels = samples[..., 2::-1] if samples.shape[2] > 2 else samples[..., 0]
+    if not flag & cv2.IMREAD_ANYDEPTH and pixels.dtype != np.uint8:
+        pixels = pixels >> 8 if pixels.dtype == np.uint16 else np.round(pixels * 255)
+        pixels = pixels.astype(np.uint8)
+    pixels = np.ascontiguousarray(pixels)
+    if pixels.ndim == 3:
+        return pixels if flag & (cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR) else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if flag & cv2.IMREAD_COLOR else pixels
 
 
 def decode_image(content: bytes, channels: Channels) -> FloatImage:

@@ -21,7 +21,7 @@ from semanir_plugin.inference.png_chunks import PNG, check_pixel_data, kept_chun
 from semanir_plugin.inference.tiff_samples import check_tiff_data, read_tiff_samples
 from semanir_plugin.inference.tiff_tags import TIFF, read_tiff_metadata
 
-__all__ = ["READABLE", "decode_photograph"]
+__all__ = ["PICTURES", "READABLE", "decode_photograph", "missing_package"]
 
 # Of what Pillow reads, pictures; not documents, movies, or PostScript, which another program would run.
 _FORMATS = {
@@ -34,6 +34,7 @@ _PLUGINS = {  # their suffixes, and what has to be called of them
 }
 
 _CHECKS = {"PNG": check_pixel_data, "TIFF": check_tiff_data}  # of what Pillow lets pass
+_PACKAGES = {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"}
 
 _ROWS = 2**18  # pixels that are converted at once: Pillow's conversions make copies
 _UNKEPT = {"xmp": "XMP", "comment": "comment", "photoshop": "IPTC"}  # by Pillow's names
@@ -46,6 +47,16 @@ READABLE = (
     *(suffix for plugin, (suffixes, _) in _PLUGINS.items() if find_spec(plugin) for suffix in suffixes),
 )
 """Suffixes of the files that can be read, in small letters."""
+
+PICTURES = {*READABLE, *(suffix for suffixes, _ in _PLUGINS.values() for suffix in suffixes)}
+"""Suffixes of pictures, whether or not they can be read here."""
+
+
+def missing_package(suffix: str) -> str | None:
+    """Return the package that would read files with a suffix; None where they can be read, or are no pictures."""
+    found = (plugin for plugin, (suffixes, _) in _PLUGINS.items() if suffix.lower() in suffixes)
+    plugin = None if suffix.lower() in READABLE else next(found, None)
+    return plugin and _PACKAGES[plugin]
 
 
 def decode_photograph(content: bytes) -> Photograph:

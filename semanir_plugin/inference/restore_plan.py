@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semanir_plugin.errors import UserError
-from semanir_plugin.inference.photograph_reading import READABLE
+from semanir_plugin.errors import UserError, first_names
+from semanir_plugin.inference.photograph_reading import PICTURES, READABLE, missing_package
 from semanir_plugin.inference.photograph_writing import FORMATS
 from semanir_plugin.path_safety import check_fits, check_inside
 
 __all__ = ["Job", "plan_jobs"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path
 
 
 def _checked(path: Path) -> Path:
+    if package := missing_package(path.suffix):
+        raise UserError(f"{path}: install {package}, which reads it, or convert it")
     if path.suffix.lower() not in READABLE:
         raise UserError(f"{path}: not one of {', '.join(READABLE)}; convert it")
     return path
@@ -106,7 +111,16 @@ def _checked(path: Path) -> Path:
 
 def _images(paths: Iterable[Path]) -> list[Path]:
     shown = (path for path in paths if not path.name.startswith("."))
-    return sorted(path for path in shown if path.suffix.lower() in READABLE and path.is_file())
+    pictures = sorted(path for path in shown if path.suffix.lower() in PICTURES and path.is_file())
+    _tell_passed_over(pictures)
+    return [path for path in pictures if path.suffix.lower() in READABLE]
+
+
+def _tell_passed_over(pictures: Sequence[Path]) -> None:
+    missing = [(str(path), package) for path in pictures if (package := missing_package(path.suffix))]
+    for package in sorted({package for _, package in missing}):
+        names = first_names([name for name, each in missing if each == package])
+        _logger.warning(f"passed over: {names}; install {package}, which reads them, or convert them")
 
 
 def _check_targets(jobs: Sequence[Job]) -> None:

@@ -42,7 +42,7 @@ def read_tiff_metadata(content: bytes) -> Metadata:
     tags = read_tiff_tags(content)
     found = {
         "EXIF": any(tag in tags for tag in _EXIF),
-        "texts": any(tag in tags for tag in _TEXTS),
+        "texts": any(_tells(tags.get(tag)) for tag in _TEXTS),
         "IPTC": any(tag in tags for tag in _IPTC),
         "XMP": _XMP in tags,
     }
@@ -52,6 +52,10 @@ def read_tiff_metadata(content: bytes) -> Metadata:
         dpi=_resolution(tags),
         unkept=tuple(name for name, there in found.items() if there),
     )
+
+
+def _tells(text: Any) -> bool:
+    return bool(text) and not str(text).startswith('{"shape":')  # with which tifffile describes what it writes
 
 
 def _resolution(tags: Mapping[int, Any]) -> tuple[float, float] | None:

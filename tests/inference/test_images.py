@@ -5,11 +5,12 @@ import io
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageFile
 
 from semanir_plugin.basicsr_host.data.checks import read_size
 from semanir_plugin.inference.image_limits import check_pixels
-from semanir_plugin.inference.images import decode_image, decode_pixels
+from semanir_plugin.inference.images import decode_image, decode_pixels, decode_upright
 from semanir_plugin.pixels import to_float, to_uint8
 
 SIZE = (5, 7)
@@ -146,3 +147,32 @@ def test_limits_orientation_and_size_are_read_from_the_head(kind, tmp_path, monk
         assert check_pixels(content) == (6 if more else 1)
         assert read_size(tmp_path / name) == ((16, 32) if more else (32, 16))
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("opacity", [False, True])
+def test_tiffs_whose_planes_lie_apart_are_read_as_data(dtype, opacity, tmp_path):
+    samples = noise(3 + opacity, dtype=dtype)
+    more = {"extrasamples": ["unassalpha"]} if opacity else {}
+    tifffile.imwrite(
+        tmp_path / "x.tif", np.moveaxis(samples, 2, 0).copy(), photometric="rgb", planarconfig="separate", **more
+    )
+    content = (tmp_path / "x.tif").read_bytes()
+    bgr = samples[..., 2::-1].astype(dtype)
+    np.testing.assert_array_equal(decode_pixels(content), bgr)
+    shallow = bgr if dtype == np.uint8 else (bgr >> 8).astype(np.uint8)
+    np.testing.assert_array_equal(decode_upright(content, cv2.IMREAD_COLOR), shallow)
+    gray = decode_pixels(content, cv2.IMREAD_GRAYSCALE)
+    of_a_png = decode_pixels(encode(bgr), cv2.IMREAD_GRAYSCALE)
+    assert np.abs(gray.astype(int) - of_a_png).max() <= np.iinfo(dtype).max // 255  # it rounds in another way
+
+
+def test_a_tiff_of_floats_is_not_called_damaged(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((*SIZE, 3), np.float32), photometric="rgb")
+    with pytest.raises(
+        ValueError, match=r"x\.tif cannot be read: a TIFF of a kind that only `basicsr restore` reads; re"
+    ):
+        read_size(tmp_path / "x.tif")
+    (tmp_path / "x.tif").write_bytes(b"II*\0damaged")
+    with pytest.raises(ValueError, match=r"x\.tif cannot be read: not an image, or a damaged one; replace it"):
+        read_size(tmp_path / "x.tif")

@@ -412,6 +412,10 @@ def test_a_tiff_without_a_resolution_has_none():
     assert decode_photograph(with_pillow(noise(3), "TIFF")).metadata.dpi is None
 
 
+def test_what_tifffile_says_of_its_own_accord_is_no_text():
+    assert decode_photograph(with_tifffile(noise(3), photometric="rgb")).metadata == Metadata()
+
+
 def test_comments_are_told():
     photo = decode_photograph(with_pillow(noise(3), "JPEG", comment=b"at the sea"))
     assert lost_metadata(photo.metadata, ".jpg") == ["comment"]

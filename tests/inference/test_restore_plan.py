@@ -119,3 +119,17 @@ def test_what_is_only_read_becomes_a_png():
     Path("in/e.tga").touch()
     with pytest.raises(UserError, match=r"in/e.gif and in/e.tga would both become out/e.png; restore them apart"):
         plan_jobs(["in"], "out")
+
+
+def test_pictures_that_another_package_would_read_are_told(monkeypatch, caplog):
+    monkeypatch.setattr("semanir_plugin.inference.restore_plan.READABLE", (".png",))
+    monkeypatch.setattr("semanir_plugin.inference.photograph_reading.READABLE", (".png",))
+    for name in ("in/p.heic", "in/q.HEIC", "in/r.jxl"):
+        Path(name).touch()
+    assert names(plan_jobs(["in"], "out")) == [("in/b.png", "out/b.png")]
+    assert caplog.messages == [
+        "passed over: in/p.heic, in/q.HEIC; install pillow-heif, which reads them, or convert them",
+        "passed over: in/r.jxl; install pillow-jxl-plugin, which reads them, or convert them",
+    ]
+    with pytest.raises(UserError, match=r"^in/p\.heic: install pillow-heif, which reads it, or convert it$"):
+        plan_jobs(["in/p.heic"], "out")

@@ -31,6 +31,7 @@ from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.foreign_files import HEAD, foreign_kind
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import upright_size
+from semanir_plugin.inference.tiff_tags import read_tiff_tags
 
 __all__ = ["IMAGE_SUFFIXES", "check_datasets", "fits_cropped", "read_size"]
 
@@ -151,7 +152,10 @@ class _DatasetCheck:
         """Return the names that BasicSR will read: paths below the folder."""
         root = Path(self.opt[key])
         if key == self.first and self.listed is not None:
+            if not self.listed:
+                raise self.error("meta_info_file", f"{self.opt['meta_info_file']} lists no images; make it again")
             names = [each.name for each in self.listed]
+            self.check_there(root)
         else:
             names = sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
             stray = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
@@ -180,6 +184,11 @@ class _DatasetCheck:
             return read_meta_info(path)
         except ValueError as error:
             raise self.error("meta_info_file", str(error)) from error
+
+    def check_there(self, root: Path) -> None:
+        for each in () if self.lenient else self.listed or ():
+            if not (root / each.name).is_file():
+                raise self.error("meta_info_file", f"{each.place}: no '{each.name}' in {_locate(root)}; correct it")
 
     def check_listed(self, sizes: Mapping[str, Size]) -> None:
         """Refuse sizes in `meta_info_file` that images do not have."""
@@ -273,13 +282,18 @@ def read_size(path: Path) -> Size:
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
         if isinstance(error, UnidentifiedImageError) and (told := foreign_kind(_head_of(path))):
             raise ValueError(f"{path} cannot be read: it {told}") from error
-        reason = "not an image, or a damaged one" if isinstance(error, UnidentifiedImageError) else error
+        reason = _tell_unidentified(path) if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason}; replace it") from error
 
 
 def _head_of(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(HEAD)
+
+
+def _tell_unidentified(path: Path) -> str:
+    tags = read_tiff_tags(path.read_bytes())
+    return "a TIFF of a kind that only `basicsr restore` reads" if tags else "not an image, or a damaged one"
 
 
 def _try_to_read_size(path: Path) -> Size | ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -11,8 +12,11 @@ from pathlib import Path
 
 from semanir_plugin.basicsr_host.data.checks import IMAGE_SUFFIXES
 from semanir_plugin.errors import UserError, first_names
+from semanir_plugin.inference.photograph_reading import PICTURES
 
-__all__ = ["Found", "find_images", "find_pairs", "find_singles"]
+__all__ = ["Found", "find_all_images", "find_images", "find_pairs", "find_singles"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,16 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     images = sorted(path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise UserError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it")
+    return images
+
+
+def find_all_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the same, with a warning of the pictures that are not among them."""
+    images = find_images(folder)
+    shown = (path for path in Path(folder).iterdir() if not path.name.startswith("."))
+    others = sorted(path.name for path in shown if path.suffix.lower() in PICTURES - IMAGE_SUFFIXES)
+    if others:
+        _logger.warning(f"{folder}: passed over are {first_names(others)}, which data sets do not read; convert them")
     return images
 
 
@@ -102,7 +116,7 @@ def find_pairs(gt: str, lq: str, *, filename_tmpl: str = "{}", pair_by: str | No
 
 def _list(pattern: str) -> list[_Listed]:
     if Path(pattern).is_dir() or not glob.has_magic(pattern):
-        return [_Listed(path, ()) for path in find_images(pattern)]
+        return [_Listed(path, ()) for path in find_all_images(pattern)]
     folders = sorted(path for path in glob.glob(pattern) if Path(path).is_dir())
     if not folders:
         raise UserError(f"{pattern}: no such folders; correct the pattern")
@@ -111,7 +125,7 @@ def _list(pattern: str) -> list[_Listed]:
     for folder in folders:
         match = wildcards.fullmatch(folder)
         names = tuple(filter(None, match.groups())) if match else ()
-        listed += [_Listed(path, names) for path in find_images(folder)]
+        listed += [_Listed(path, names) for path in find_all_images(folder)]
     return listed
 
 

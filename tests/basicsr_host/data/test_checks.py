@@ -261,7 +261,9 @@ def test_meta_info_file_missing_or_naming_absent_images(options, refused, gt, tm
     meta = tmp_path / "meta.txt"
     refused(options(meta_info_file=str(meta)), "meta_info_file", f"no such file: {meta}")
     meta.write_text("z.png (16,32,3)\n")
-    refused(options(meta_info_file=str(meta)), "dataroot_gt", f"{gt}/z.png cannot be read: No such file")
+    refused(options(meta_info_file=str(meta)), "meta_info_file", f"{meta}:1: no 'z.png' in {gt}; correct it")
+    meta.write_text("")
+    refused(options(meta_info_file=str(meta)), "meta_info_file", f"{meta} lists no images; make it again")
 
 
 @pytest.fixture
@@ -515,6 +517,7 @@ def test_two_inputs_of_one_name_are_told(options, refused, lq):
             "meta.txt:2: a name ends at the first space, so it is 'my'; rename the file",
         ),
         ("a.png (16,32,3)\nb.png (99,32,3)\n", "meta.txt:2 says 32x99, but b.png is "),
+        ("a.png\nmy.best photo.png (16,32,3)\n", "meta.txt:2: no 'my.best' in "),
         ("a.png (-16,32,3)\n", "meta.txt:1: '(-16,32,3)' is not a size like '(480,480,3)'; correct it"),
         ("a.png (16,99999999,3) 1\n", "meta.txt:1: '(16,99999999,3) 1' is not a size"),
         ("a.png (16,32,7)\n", "meta.txt:1: '(16,32,7)' is not a size"),

@@ -26,6 +26,12 @@ def test_singles_are_sorted_images(make):
     assert names(find_singles(folder)) == [("1", "1.JPG"), ("2", "2.png")]
 
 
+def test_pictures_that_are_not_read_are_told(make, caplog):
+    folder = make("a", "1.png", "2.avif", "3.HEIC", "notes.txt")
+    assert names(find_singles(folder)) == [("1", "1.png")]
+    assert caplog.messages == [f"{folder}: passed over are 2.avif, 3.HEIC, which data sets do not read; convert them"]
+
+
 def test_singles_of_several_folders_are_told_apart(make, tmp_path):
     for scene in ("s2", "s1"):
         make(f"train/{scene}/sharp", "1.png")
