@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["can_name_file", "check_fits", "check_folder", "check_inside"]
+__all__ = ["can_name_file", "check_fits", "check_folder", "check_inside", "check_ordinary"]
 
 _LONGEST_NAME = 200  # bytes; file systems take 255, of which endings and temporary names need some
 
@@ -28,6 +29,22 @@ def check_inside(path: Path, folder: Path) -> None:
     """
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{path}: a link there leads out of {folder}; remove it, or choose another folder")
+
+
+def check_ordinary(path: str | os.PathLike[str], cure: str = "remove or replace it") -> None:
+    """Refuse a device, which may have no end, a pipe, which would be waited for, and a link to what is not there.
+
+    Raises:
+        UserError: It is one.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if os.path.islink(path):
+            raise UserError(f"{path}: is a link that leads to no file ({error.strerror}); {cure}") from error
+        return  # reading it says so
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: is a pipe or a device, no ordinary file; {cure}")
 
 
 def check_fits(path: Path, cure: str = "choose a shorter name") -> None:

@@ -138,7 +138,7 @@ def test_a_long_header_of_safetensors_is_not_taken_for_onnx(tmp_path):
 def test_devices_are_not_read(suffix, tmp_path):
     path = tmp_path / f"net.{suffix}"
     path.symlink_to("/dev/zero")
-    with pytest.raises(UserError, match="is no ordinary file; name the file of weights"):
+    with pytest.raises(UserError, match="is a pipe or a device, no ordinary file; name the file of weights"):
         read_checkpoint(path)
 
 

@@ -23,6 +23,7 @@ from semanir_plugin.inference.images import decode_image
 from semanir_plugin.inference.loading import load
 from semanir_plugin.ops import KeySemantics
 from semanir_plugin.option_files import read_network, read_option_file
+from semanir_plugin.path_safety import check_ordinary
 from semanir_plugin.pixels import FloatImage, to_uint8
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _build_network(args: ExplainArguments) -> nn.Module:
 
 def _read_image(path: Path, at: tuple[int, int], *, gray: bool) -> FloatImage:
     """Return (H, W, 3) in RGB order, or (H, W, 1), in which the pixel lies."""
+    check_ordinary(path)
     try:
         image = decode_image(path.read_bytes(), "gray" if gray else "color")[..., ::-1]
     except OSError as error:

@@ -15,6 +15,7 @@ from torch import Tensor
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.photograph_reading import decode_photograph
 from semanir_plugin.inference.photographs import Metadata, Photograph, PhotographInBands
+from semanir_plugin.path_safety import check_ordinary
 
 __all__ = ["check_tensor", "to_kind_of", "to_photograph"]
 
@@ -76,6 +77,7 @@ def check_tensor(image: Tensor, channels: int) -> None:
 
 
 def _read(path: Path) -> Photograph:
+    check_ordinary(os.path.expanduser(path))
     try:
         return decode_photograph(Path(os.path.expanduser(path)).read_bytes())
     except OSError as error:

@@ -20,6 +20,7 @@ from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.foreign_files import HEAD, foreign_kind
 from semanir_plugin.inference.pickle_calls import Calls
 from semanir_plugin.inference.pickle_limits import check_pickle
+from semanir_plugin.path_safety import check_ordinary
 
 __all__ = ["check_kind", "load_checkpoint"]
 
@@ -74,8 +75,7 @@ def check_kind(path: str | Path) -> None:
         UserError: It is such.
         OSError: It cannot be opened.
     """
-    if not os.path.isfile(path) and os.path.exists(path):  # a pipe would be waited for, and a device has no end
-        raise UserError(f"{path}: is no ordinary file; name the file of weights")
+    check_ordinary(path, "name the file of weights")
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if told := _other_format(path, head):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import resource
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import pytest
 import yaml
 from basicsr.utils import FileClient
 
+from semanir_plugin.basicsr_host.data.checks import read_size
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.image_kinds import to_photograph
 from semanir_plugin.inference.images import decode_pixels
 from semanir_plugin.inference.loading import build_network
 from tests.conftest import ROOT, tiny_overrides
@@ -192,3 +196,44 @@ def test_names_that_are_no_unicode(model, capsys):
     assert "\x1b" not in lines[0]
     assert r"\udcff\n\x1b[2J.png" in lines[0]
     assert json.dumps([path.name for path in Path("out").iterdir()]) == r'["\udcfe.png"]'
+
+
+def pipe(path):
+    os.mkfifo(path)
+    return "is a pipe or a device, no ordinary file"
+
+
+def device(path):
+    path.symlink_to("/dev/zero")
+    return "is a pipe or a device, no ordinary file"
+
+
+def dangling(path):
+    path.symlink_to("nowhere")
+    return "is a link that leads to no file (No such file or directory)"
+
+
+READERS = {
+    "sr": ["prepare", "sr", "in", "out", "--scale", "2"],
+    "rain": ["prepare", "rain", "in", "out"],
+    "lmdb": ["lmdb", "-i", "in", "-o", "out.lmdb"],
+    "sub-images": ["prepare", "sub-images", "in", "out", "--crop", "4"],
+    "explain": ["explain", "in/z.png", "--at", "1,1", "--model", "semanir-mini-x2", "-o", "out.png"],
+}
+
+
+@pytest.mark.parametrize("make", [pipe, device, dangling])
+@pytest.mark.parametrize("command", READERS.values(), ids=READERS)
+def test_what_is_no_ordinary_file_is_not_opened(command, make, capsys):
+    Path("in").mkdir()
+    Path("in/photo.png").write_bytes(png())
+    told_of = make(Path("in/z.png"))
+    assert_refused(capsys, main(command), "in/z.png", told_of)
+
+
+@pytest.mark.parametrize("make", [pipe, device, dangling])
+def test_nor_by_the_checks_of_a_training_or_from_python(make):
+    told_of = make(path := Path("z.png"))
+    for read in (read_size, to_photograph):
+        with pytest.raises((ValueError, UserError), match=re.escape(told_of)):
+            read(path)

@@ -32,6 +32,7 @@ from semanir_plugin.foreign_files import HEAD, foreign_kind
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import upright_size
 from semanir_plugin.inference.tiff_tags import read_tiff_tags
+from semanir_plugin.path_safety import check_ordinary
 
 __all__ = ["IMAGE_SUFFIXES", "check_datasets", "fits_cropped", "read_size"]
 
@@ -275,10 +276,13 @@ def read_size(path: Path) -> Size:
         ValueError: It cannot be read, or is a PNG or JPEG without its end.
     """
     try:
+        check_ordinary(path)
         with large_metadata(), Image.open(path) as image:
             if not _has_end(path):
                 raise ValueError(f"truncated {image.format}")
             return upright_size(image)
+    except UserError as error:
+        raise ValueError(str(error)) from error
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
         if isinstance(error, UnidentifiedImageError) and (told := foreign_kind(_head_of(path))):
             raise ValueError(f"{path} cannot be read: it {told}") from error

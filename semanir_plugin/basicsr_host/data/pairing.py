@@ -13,6 +13,7 @@ from pathlib import Path
 from semanir_plugin.basicsr_host.data.checks import IMAGE_SUFFIXES
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.photograph_reading import PICTURES
+from semanir_plugin.path_safety import check_ordinary
 
 __all__ = ["Found", "find_all_images", "find_images", "find_pairs", "find_singles"]
 
@@ -49,7 +50,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the images directly in a folder, sorted by name.
 
     Raises:
-        UserError: There is no such folder, or no image in it.
+        UserError: There is no such folder, or no image in it, or a pipe or device by the name of one.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,6 +59,8 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     images = sorted(path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise UserError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it")
+    for path in images:
+        check_ordinary(path)
     return images
 
 
