@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import io
 import os
 import sys
 import traceback
@@ -30,6 +29,7 @@ from semanir_plugin.cli import (
 from semanir_plugin.cli import list as list_command
 from semanir_plugin.cli.messages import warnings_on_terminal
 from semanir_plugin.cli.parser import OneLineParser, add_import_arguments, pop_imports
+from semanir_plugin.cli.streams import outlive_readers
 from semanir_plugin.errors import UserError, one_line, printable, shorten
 
 __all__ = ["main"]
@@ -74,18 +74,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 wrong input, 75 told to stop, 130 interrupted."""
-    _print_anything()
+    outlive_readers()
     args = build_parser().parse_args(argv)
     try:
         _check_working_directory()
         _import_extensions(pop_imports(args))
-        return args.run(args) or 0
+        code: int = args.run(args) or 0
+        print(end="", flush=True)  # a full disk is told here, and not by Python when it ends
+        return code
     except UserError as error:
         _report_to_torchrun(error)
         return _print_error("\n".join(f"basicsr {args.subcommand}: {line}" for line in str(error).splitlines()), 2)
-    except BrokenPipeError:  # whatever read the output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
-        return 1
     except KeyboardInterrupt:
         return _print_error(f"basicsr {args.subcommand}: interrupted", 130)
     except Exception as error:
@@ -117,13 +116,6 @@ def _check_working_directory() -> None:
         os.getcwd()
     except OSError as error:
         raise UserError("the working directory was removed or cannot be read; cd to another") from error
-
-
-def _print_anything() -> None:
-    """Have what a terminal's encoding lacks spelt out: a name with an accent may not end a command after its work."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _import_extensions(named: Sequence[str]) -> None:

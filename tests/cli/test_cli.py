@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from semanir_plugin.cli import build_parser, main
@@ -129,12 +131,14 @@ def test_a_full_disk_is_one_line_and_exit_code_2(capsys, monkeypatch, number, na
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-def test_output_that_goes_to_a_full_disk():
+@pytest.mark.parametrize("pattern", ["*", "train_EDSR*"])
+def test_output_that_goes_to_a_full_disk(pattern):
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "semanir_plugin.cli", "options", "list"]
+        command = [sys.executable, "-m", "semanir_plugin.cli", "options", "list", pattern]
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("basicsr options: cannot write its output: No space left on device; mend that")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no folder in which a process works")
@@ -205,3 +209,17 @@ def test_modules_that_lie_about_are_not_taken_for_pythons(tmp_path):
             text=True,
         )
         assert (done.returncode, done.stdout[:6]) == (0, "losses"), done.stderr
+
+
+@pytest.mark.parametrize("unread", ["stdout", "stderr"])
+def test_a_reader_that_goes_ends_no_work(unread, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((8, 8, 3), np.uint8))
+    arguments = ["restore", "x.png", "-o", "results", "--model", "semanir-mini-x2"]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, unread: write}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "semanir_plugin.cli", *arguments]
+    assert subprocess.run(command, env=environment, cwd=tmp_path, **streams).returncode == 0
+    os.close(write)
+    assert (tmp_path / "results" / "x.png").exists()
