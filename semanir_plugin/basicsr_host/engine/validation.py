@@ -130,7 +130,7 @@ class _Validation:
         path.read(PathOptions)
         path.check_values({key: hint for key, hint in of_networks.items() if path.values.get(key) is not None})
         for key in path.values:
-            if key.startswith(("pretrain_network", "resume_state")) and path.values[key] == "":
+            if key.startswith(("pretrain_network", "resume_state")) and not str(path.values[key]).strip():
                 path.report(f"{key} is empty: name a file, or remove it", at=key)
 
     def _check_train(self) -> None:

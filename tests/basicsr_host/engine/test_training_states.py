@@ -254,8 +254,9 @@ def test_a_state_without_its_networks_is_told(sr_data, capsys):
 
 
 @pytest.mark.parametrize("key", ["pretrain_network_g", "resume_state"])
-def test_an_empty_name_is_no_file(sr_data, key, capsys):
-    assert train(sr_data, **{f"path__{key}": "''"}) == 2
+@pytest.mark.parametrize("name", ["''", "' '"])
+def test_an_empty_name_is_no_file(sr_data, key, name, capsys):
+    assert train(sr_data, **{f"path__{key}": name}) == 2
     assert f"path: {key} is empty: name a file, or remove it" in capsys.readouterr().err
 
 
