@@ -91,11 +91,25 @@ class LimitedTensors(TorchFunctionMode):
 
     def _count_values(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """Return the number of values that what a function returns will have; 0 of a function that is not bounded."""
-        if func in self.MADE | self.COUNTED:
+        if func in self.COUNTED:
+            return _count_up(func, args, kwargs)
+        if func in self.MADE:
             return int(func(*args, **{**kwargs, "device": "meta"}).numel())
         tensors = [each for each in args if isinstance(each, Tensor)]
         if func in self.PAIRED and len(tensors) == 2:
             return math.prod(torch.broadcast_shapes(*(each.shape for each in tensors)))
         if func is torch.meshgrid:
             return math.prod(each.numel() for each in (tensors or args[0]))
+        return 0
+
+
+def _count_up(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return the number of values of `arange` and `linspace`, which on the device meta import PyTorch's compiler."""
+    if func is torch.linspace:
+        return int(args[2] if len(args) > 2 else kwargs["steps"])
+    names = ("end",) if len(args) == 1 else ("start", "end", "step")
+    given = {"start": 0, "step": 1, **dict(zip(names, args, strict=False)), **kwargs}
+    try:
+        return max(0, math.ceil((given["end"] - given["start"]) / given["step"]))
+    except (ArithmeticError, ValueError):  # a step of 0, or values that are no numbers, which torch tells
         return 0
