@@ -38,6 +38,8 @@ WRONG = [
     ("optimizers:0:state:0:exp_avg", torch.zeros(1), "another exp_avg than Adam"),
     ("optimizers:0:state:0:exp_avg", 1.0, "another exp_avg than Adam"),
     ("optimizers:0:state:0:step", torch.ones(2), "another step than Adam"),
+    ("optimizers:0:state:0:step", torch.ones((), dtype=torch.complex64), "another step than Adam"),
+    ("optimizers:0:state:0:step", torch.ones((), dtype=torch.bool), "another step than Adam"),
     (
         "optimizers:0:state:0:step",
         "x",

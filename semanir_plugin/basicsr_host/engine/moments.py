@@ -81,7 +81,15 @@ def _fits(needed: Any, kept: Any, weight: Tensor) -> bool:
     """Return whether a part of a weight's state is of its shape where that of a small weight is, or else one number."""
     if not isinstance(needed, Tensor | float | int):
         return True
+    if isinstance(kept, Tensor) and not _is_real(kept):
+        return False
     if isinstance(needed, Tensor) and needed.ndim > 0:
         alike = needed.shape == (2,) * weight.ndim
         return isinstance(kept, Tensor) and (kept.shape == weight.shape if alike else kept.ndim == needed.ndim)
     return kept.numel() == 1 if isinstance(kept, Tensor) else isinstance(kept, float | int)
+
+
+def _is_real(tensor: Tensor) -> bool:
+    """Return whether a tensor holds numbers that weights can be computed with."""
+    usual = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+    return usual and not tensor.is_complex() and tensor.dtype != torch.bool
