@@ -71,16 +71,22 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
     if single and output.suffix.lower() in FORMATS and not output.is_dir():
         if suffix:
             raise UserError(f"--suffix {suffix} is for folders; {output} names the result in full")
+        _check_folder(output.parent)
         yield Job(_checked(Path(inputs[0])), output)
         return
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; name a folder for the results")
+    _check_folder(output)
     for each in inputs:
         for source, within in _find(each, output, recursive):
             kind = source.suffix if source.suffix.lower() in FORMATS else ".png"  # what is only read
             target = output / within.with_name(f"{source.stem}{suffix}{kind}")
             check_inside(target.parent, output)
             yield Job(source, target)
+
+
+def _check_folder(folder: Path) -> None:
+    for each in (folder, *folder.parents):
+        if each.exists() and not each.is_dir():
+            raise UserError(f"{each} is a file; name a folder for the results")
 
 
 def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
@@ -111,8 +117,11 @@ def _checked(path: Path) -> Path:
 
 def _images(paths: Iterable[Path]) -> list[Path]:
     shown = (path for path in paths if not path.name.startswith("."))
-    pictures = sorted(path for path in shown if path.suffix.lower() in PICTURES and path.is_file())
+    named = sorted(path for path in shown if path.suffix.lower() in PICTURES)
+    pictures = [path for path in named if path.is_file()]
     _tell_passed_over(pictures)
+    if missing := [str(path) for path in named if path.is_symlink() and not path.exists()]:
+        _logger.warning(f"passed over: {first_names(missing)}; get the files that these links name")
     return [path for path in pictures if path.suffix.lower() in READABLE]
 
 

@@ -100,6 +100,8 @@ def test_a_photograph_is_never_replaced(overwrite):
         (["in/notes.txt"], "out", {}, "in/notes.txt: not one of .avif, .bmp, "),
         (["empty"], "out", {}, "empty: no images (.avif, .bmp"),
         (["in"], "in/notes.txt", {}, "in/notes.txt is a file; name a folder"),
+        (["in"], "in/notes.txt/out", {}, "in/notes.txt is a file; name a folder"),
+        (["in/b.png"], "in/notes.txt/out/x.png", {}, "in/notes.txt is a file; name a folder"),
         (["in/b.png"], "out", {"suffix": "a/b"}, "--suffix a/b must be part of a name"),
         (["in/b.png"], "out.png", {"suffix": "_x4"}, "--suffix _x4 is for folders; out.png names"),
     ],
@@ -133,3 +135,9 @@ def test_pictures_that_another_package_would_read_are_told(monkeypatch, caplog):
     ]
     with pytest.raises(UserError, match=r"^in/p\.heic: install pillow-heif, which reads it, or convert it$"):
         plan_jobs(["in/p.heic"], "out")
+
+
+def test_links_to_nothing_are_told(caplog):
+    Path("in/annexed.png").symlink_to("objects/absent")
+    assert names(plan_jobs(["in"], "out")) == [("in/a.JPG", "out/a.JPG"), ("in/b.png", "out/b.png")]
+    assert caplog.messages == ["passed over: in/annexed.png; get the files that these links name"]

@@ -95,8 +95,10 @@ def write_lmdbs(
         for side in sides:
             side.plan_file.unlink(missing_ok=True)
     except (OSError, lmdb.Error) as error:
-        reason = f"cannot write there: {one_line(error)}"
-        raise UserError(f"{targets[0].parent}: {reason}; mend that, and the same command goes on") from error
+        reason = str(error).rpartition(": ")[2]  # behind the path, or LMDB's function
+        raise UserError(
+            f"{targets[0].parent}: cannot write there: {reason}; mend that, and the same command goes on"
+        ) from error
     return len(plan.entries)
 
 
