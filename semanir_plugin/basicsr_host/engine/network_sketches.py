@@ -15,7 +15,8 @@ from semanir_plugin.inference.construction_limits import LimitedTensors, TooLarg
 
 __all__ = ["find_refusal"]
 
-MOST_TENSORS = 50_000
+MOST_TENSORS = 10_000
+"""Ten times as many as the largest networks of restoration have: a typing error, which would take long to build."""
 LARGEST = 2**28
 """Values of a network that is built with memory where it cannot be without."""
 
