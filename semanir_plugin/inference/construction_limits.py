@@ -22,6 +22,9 @@ SPARE_TENSORS = 1_000
 LARGEST_TABLE = 2**26
 """Values of a tensor that is computed, such as the distances of all pairs of places in a window."""
 
+LONGEST_RAMP = 2**16
+"""Values of what rises evenly, such as the rates of layers, which constructors take one by one."""
+
 
 class TooLargeError(ValueError):
     """Error that options ask for a network that would fill the memory."""
@@ -84,7 +87,7 @@ class LimitedTensors(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        most = self.made if func in self.MADE else self.computed
+        most = self.made if func in self.MADE else LONGEST_RAMP if func is torch.linspace else self.computed
         if most is not None and (count := self._count_values(func, args, kwargs)) > most:
             raise TooLargeError(f"they ask for a tensor of {count:,} values, which may have {most:,}")
         return func(*args, **kwargs)

@@ -34,7 +34,11 @@ def test_a_network_that_no_memory_holds_takes_none():
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"layers": 10**12}, "more than 10,000 tensors"), ({"table": 10**12}, "1,000,000,000,000 values")],
+    [
+        ({"layers": 10**12}, "more than 10,000 tensors"),
+        ({"table": 10**12}, "1,000,000,000,000 values"),
+        ({"table": 10**6}, "1,000,000 values"),
+    ],
 )
 def test_what_would_never_end_or_fill_the_memory_is_refused(options, reason):
     began = time.process_time()
