@@ -148,7 +148,7 @@ def select_weights(
         if key == "params_ema" and key not in checkpoint:
             _logger.warning(f"{path} has no params_ema; its params are used.")
             key = "params"
-        if key not in checkpoint and key.startswith("params"):  # of other training codes
+        if key not in checkpoint and key in ("params", "params_ema"):  # of other training codes
             key = _only_entry(checkpoint) or key
         state = checkpoint.get(key)
         if state is None and _are_bare(checkpoint):

@@ -41,9 +41,10 @@ def noise(*shape, dtype=np.uint8):
 
 
 def visible(image):
-    """Colours under full transparency do not come back."""
+    """Colours that can hardly be seen do not come back."""
     if image.shape[-1] == 4:
-        image[..., 3] = np.maximum(image[..., 3], 1e-3 if image.dtype.kind == "f" else 1)
+        most = 1 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
+        image[..., 3] = np.maximum(image[..., 3], most / 50)
     return image
 
 

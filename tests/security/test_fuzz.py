@@ -110,7 +110,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-@fuzzed(300)
+@fuzzed(100)
 @given(out_of_range())
 def test_nothing_out_of_range_is_accepted(case):
     file, is_train = case

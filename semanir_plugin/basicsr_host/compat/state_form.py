@@ -10,13 +10,16 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
-from semanir_plugin.basicsr_host.compat.repairs.resuming import REMEMBERED
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.plain_options import plain_options
 from semanir_plugin.schema.forms import Each, Form, IfThere, form_problem
 from semanir_plugin.schema.values import FromZero, Range
 
-__all__ = ["check_state"]
+__all__ = ["REMEMBERED", "check_state"]
+
+REMEMBERED = ("queue_lr", "queue_gt", "queue_ptr", "mean_path_length")
+"""Attributes in which models remember something between iterations: the pool of RealESRNet and Real-ESRGAN, and the
+mean length of paths of StyleGAN2."""
 
 _BEST: Form = {"val": Real, "iter": Annotated[int, Range(least=-1)], "better": Literal["higher", "lower"]}
 

@@ -344,6 +344,7 @@ def test_what_the_host_takes_passes(recipe, entry):
     validate_options(apply_overrides(recipe, [entry]), is_train=True)
 
 
+DEPTHS = "a list of whole numbers of at least 1 and at most 1000"
 TOPK = "a whole number of at least 1 or a list of whole numbers of at least 1"
 SEMANIR = ["model_type=SemanIRModel", "network_g={type: SemanIR, upscale: 2}"]
 
@@ -363,8 +364,8 @@ SEMANIR = ["model_type=SemanIRModel", "network_g={type: SemanIR, upscale: 2}"]
         "network_g:interpolating_init=1": "network_g: interpolating_init must be true or false, not 1",
         "network_g:similarity=foo": "network_g: similarity must be 'dot' or 'cosine', not 'foo'",
         "network_g:position_bias=mlp": "network_g: position_bias must be 'table' or 'factorised', not 'mlp'",
-        "network_g:depths=6": "network_g: depths must be a list of whole numbers of at least 1, not 6",
-        "network_g:depths=[6, 6.5]": "network_g: depths must be a list of whole numbers of at least 1, not [6, 6.5]",
+        "network_g:depths=6": f"network_g: depths must be {DEPTHS}, not 6",
+        "network_g:depths=[6, 6.5]": f"network_g: depths must be {DEPTHS}, not [6, 6.5]",
         "network_g:topk=[64, x]": f"network_g: topk must be {TOPK}, not [64, 'x']",
         "network_g:topk=~": f"network_g: topk must be {TOPK}, not ~",
         "train:optim_g:eps=small": "train:optim_g: eps must be a number above 0 or a list of numbers above 0 "

@@ -15,14 +15,11 @@ from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor
 
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+from semanir_plugin.basicsr_host.compat.state_form import REMEMBERED
 
 __all__ = ["REPAIRS", "gather_memories"]
 
 Memory = dict[str, Any]
-
-# Attributes in which models remember something between iterations: the pool of RealESRNet and Real-ESRGAN, and the
-# mean length of paths of StyleGAN2.
-REMEMBERED = ("queue_lr", "queue_gt", "queue_ptr", "mean_path_length")
 
 # Options that a model keeps as attributes: up to this iteration, parameters whose names say so are not trained.
 FROZEN_UNTIL: dict[str, Callable[[str], bool]] = {
