@@ -51,7 +51,6 @@ def noise(height: int, width: int, channels: int = 3) -> Any:
 def encoded_images() -> Iterator[tuple[str, bytes]]:
     """Yield suffixes and contents of images of all formats and of many of their kinds."""
     import numpy as np
-    import tifffile
     from PIL import Image
 
     rgb, rgba = Image.fromarray(noise(HEIGHT, WIDTH)), Image.fromarray(noise(HEIGHT, WIDTH, 4))
@@ -79,6 +78,13 @@ def encoded_images() -> Iterator[tuple[str, bytes]]:
     yield ".jpg", _encoded(rgb, ".jpg", progressive=True, quality=50)
     yield ".webp", _encoded(rgb, ".webp", lossless=True)
     yield ".png", _encoded(rgb, ".png", save_all=True, append_images=[rgb.rotate(90)])
+    yield from _encoded_tiffs()
+
+
+def _encoded_tiffs() -> Iterator[tuple[str, bytes]]:
+    import numpy as np
+    import tifffile
+
     for array in (
         noise(HEIGHT, WIDTH),
         noise(HEIGHT, WIDTH, 4),

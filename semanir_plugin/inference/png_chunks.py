@@ -32,16 +32,21 @@ def read_chunks(content: bytes) -> Iterator[Chunk]:
     Raises:
         ValueError: The file ends within a chunk.
     """
+    for kind, start, end in _places(content):
+        if end + _CHECKSUM > len(content):
+            raise ValueError("the image cannot be decoded; replace it or take it out of the dataset")
+        yield kind, b"" if kind == b"IDAT" else content[start:end]
+        if kind == b"IEND":
+            return
+
+
+def _places(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the letters of each chunk, and where its data begin and end, be that beyond the end of the file."""
     start = len(PNG)
     while start + _HEAD <= len(content):
         length, kind = int.from_bytes(content[start : start + 4], "big"), content[start + 4 : start + _HEAD]
-        end = start + _HEAD + length
-        if end + _CHECKSUM > len(content):
-            raise ValueError("the image cannot be decoded; replace it or take it out of the dataset")
-        yield kind, b"" if kind == b"IDAT" else content[start + _HEAD : end]
-        if kind == b"IEND":
-            return
-        start = end + _CHECKSUM
+        yield kind, start + _HEAD, start + _HEAD + length
+        start += _HEAD + length + _CHECKSUM
 
 
 def check_pixel_data(content: bytes) -> None:
@@ -51,8 +56,8 @@ def check_pixel_data(content: bytes) -> None:
         ValueError: It is one, or its data cannot be unpacked.
     """
     left, unpacker = _pixel_bytes(content), zlib.decompressobj()
-    for start, end in _pixel_data(content):
-        packed = content[start:end]
+    for kind, start, end in _places(content):
+        packed = content[start:end] if kind == b"IDAT" else b""
         while packed and left > 0:
             try:
                 left -= len(unpacker.decompress(packed, _AT_ONCE))
@@ -71,16 +76,6 @@ def _pixel_bytes(content: bytes) -> int:
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     sizes = ((-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes)
     return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
-
-
-def _pixel_data(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where the pieces of a PNG's pixel data begin and end."""
-    start = len(PNG)
-    while start + _HEAD <= len(content):
-        length, kind = int.from_bytes(content[start : start + 4], "big"), content[start + 4 : start + _HEAD]
-        if kind == b"IDAT":
-            yield start + _HEAD, start + _HEAD + length
-        start += _HEAD + length + _CHECKSUM
 
 
 def kept_chunks(content: bytes) -> tuple[tuple[Chunk, ...], tuple[Chunk, ...]]:

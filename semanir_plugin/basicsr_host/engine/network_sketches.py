@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from semanir_plugin.inference.construction_limits import LimitedTensors, TooLargeError
 
@@ -34,35 +33,34 @@ def find_refusal(target: Callable[..., Any], options: Mapping[str, Any]) -> Exce
     sketch = _WithoutWeights()
     error = _try(target, options, sketch)
     if error is not None and not isinstance(error, TooLargeError):  # of what weights without memory cannot do, perhaps
-        error = _try(target, options, contextlib.nullcontext()) if sketch.values < LARGEST else None
+        error = _try(target, options, LimitedTensors(made=None)) if sketch.values < LARGEST else None
     return None if isinstance(error, OSError) else error
 
 
-def _try(target: Callable[..., Any], options: Mapping[str, Any], mode: Any) -> Exception | None:
+def _try(target: Callable[..., Any], options: Mapping[str, Any], mode: LimitedTensors) -> Exception | None:
     try:
         # Constructors draw and print; a run draws what it would have drawn.
         quiet = contextlib.redirect_stdout(io.StringIO())
-        with LimitedTensors(made=None), mode, torch.random.fork_rng(devices=[]), quiet:
+        with mode, torch.random.fork_rng(devices=[]), quiet:
             target(**options)
     except Exception as error:
         return error
     return None
 
 
-class _WithoutWeights(TorchFunctionMode):
+class _WithoutWeights(LimitedTensors):
     """Mode in which new tensors have a shape and no memory, but for those that are computed from numbers.
 
     To fill or scale one that has no memory, as initialisations do, takes no time.
     """
 
-    FACTORIES: ClassVar = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
     FILLS: ClassVar = {
         getattr(torch.Tensor, name)
         for name in ("add_", "clamp_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_")
     }
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(made=None)
         self.tensors = self.values = 0
 
     def __torch_function__(
@@ -71,9 +69,9 @@ class _WithoutWeights(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in self.FILLS and args[0].is_meta and not any(isinstance(each, torch.Tensor) for each in args[1:]):
             return args[0]
-        if func in self.FACTORIES and kwargs.get("device") is None:
+        if func in self.MADE and kwargs.get("device") is None:
             return self._count(func(*args, **{**kwargs, "device": "meta"}))
-        return func(*args, **kwargs)
+        return super().__torch_function__(func, types, args, kwargs)
 
     def _count(self, tensor: Tensor) -> Tensor:
         self.tensors += 1
