@@ -23,7 +23,11 @@ __all__ = ["run_in_venv"]
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
+TEST_CONSTRAINTS = ROOT / "scripts" / "constraints-tests.txt"
 INSTALL_BASICSR = ROOT / "semanir_plugin" / "basicsr_host" / "install.py"
+
+EXTRAS = "basicsr"
+TEST_EXTRAS = "basicsr,export,hub,spandrel,video,web,docs,dev"
 
 # The first that is found makes the environment where the calling one is none of these; 3.14 is untested.
 SUPPORTED = ((3, 13), (3, 12), (3, 11), (3, 10), (3, 14))
@@ -40,7 +44,7 @@ class SetupError(Exception):
     """Error that stops the set-up: its cause and remedy, in one line."""
 
 
-def run_in_venv(torch: str | None = None) -> None:
+def run_in_venv(torch: str | None = None, tests: bool = False) -> None:
     """Install what is missing in ``.venv``, then run the calling script there with the same arguments.
 
     Returns only in a process that already runs in a complete ``.venv``, or at once if the environment variable
@@ -50,12 +54,13 @@ def run_in_venv(torch: str | None = None) -> None:
     Args:
         torch: ``"cpu"`` or ``"cuda"``. By default the environment variable ``SEMANIR_TORCH`` decides, then what is
             installed, then whether ``nvidia-smi`` runs.
+        tests: Whether what the tests need belongs to it: the optional parts of the package, and tools.
     """
     if os.environ.get("SEMANIR_VENV") == "0":
         return
     try:
         torch = torch or os.environ.get("SEMANIR_TORCH") or None
-        installed = ensure_complete(Environment(VENV), torch)
+        installed = ensure_complete(Environment(VENV, tests), torch)
     except (SetupError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -93,14 +98,25 @@ def ensure_complete(venv: Environment, torch: str | None) -> bool:
 class Environment:
     """A virtual environment as its files describe it, without starting its interpreter."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tests: bool = False) -> None:
         windows = os.name == "nt"
         self.path = path
+        self.extras = TEST_EXTRAS if tests else EXTRAS
         self.python = path / ("Scripts/python.exe" if windows else "bin/python")
         self.log = path / "install.log"
-        self.stamp = path / "installed"
-        self.pinned = ("--progress-bar", "off", "--constraint", str(CONSTRAINTS))  # what pip install takes
+        self.stamp = path / ("installed-for-tests" if tests else "installed")
+        self.constraints = (CONSTRAINTS, TEST_CONSTRAINTS) if tests else (CONSTRAINTS,)
         self._site_packages = "Lib/site-packages" if windows else "lib/python3*/site-packages"
+
+    @property
+    def pinned(self) -> tuple[str, ...]:
+        """What pip install takes, to install the tested versions."""
+        files = (CONSTRAINTS, TEST_CONSTRAINTS)
+        return ("--progress-bar", "off", *(part for each in files for part in ("--constraint", str(each))))
+
+    def pins(self, version: tuple[int, int]) -> dict[str, str]:
+        """Versions of all that belongs into it, by normalised name."""
+        return {name: pin for file in self.constraints for name, pin in read_pins(file, version).items()}
 
     def version(self) -> tuple[int, int] | None:
         """Python's version, None where there is no environment."""
@@ -129,7 +145,7 @@ class Environment:
         if version is None:
             return ["Python"]
         have = self.installed()
-        pins = read_pins(CONSTRAINTS, version)
+        pins = self.pins(version)
         missing = [f"{name}=={pin}" for name, pin in pins.items() if not is_version(have.get(name, ""), pin)]
         if "semanir-plugin" not in have:
             missing.append("semanir_plugin")
@@ -139,7 +155,8 @@ class Environment:
 
     def fingerprint(self) -> str:
         """Digest of all that an installation depends on; the editable install depends on where the repository lies."""
-        parts = (CONSTRAINTS.read_bytes(), (ROOT / "setup.cfg").read_bytes(), f"{ROOT} {self.version()}".encode())
+        pins = b"\0".join(each.read_bytes() for each in self.constraints)
+        parts = (pins, (ROOT / "setup.cfg").read_bytes(), f"{ROOT} {self.version()}".encode())
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def is_fresh(self) -> bool:
@@ -223,7 +240,7 @@ def install(venv: Environment, torch: str | None) -> None:
     with step(4, f"BasicSR {pins['basicsr']}"):
         venv.run(str(venv.python), "-I", str(INSTALL_BASICSR), "--no-build-isolation", *venv.pinned)
     with step(5, "semanir_plugin and what it needs"):
-        venv.pip_install("--no-build-isolation", "--editable", ".[basicsr,dev]")
+        venv.pip_install("--no-build-isolation", "--editable", f".[{venv.extras}]")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ LINT = ("ruff check .", "ruff format --check .", "mypy")
 def main() -> int:
     """Run every check; return the exit code of the first that failed."""
     checks = choose_checks()
-    run_in_venv()
+    run_in_venv(tests=True)
     results = [(shlex.join(check), *run(check)) for check in checks]
     print("\n== summary")
     for title, code, seconds in results:

@@ -48,6 +48,8 @@ def venv(tmp_path, monkeypatch):
     constraints = tmp_path / "constraints.txt"
     constraints.write_text(CONSTRAINTS)
     monkeypatch.setattr(bootstrap, "CONSTRAINTS", constraints)
+    monkeypatch.setattr(bootstrap, "TEST_CONSTRAINTS", tmp_path / "constraints-tests.txt")
+    bootstrap.TEST_CONSTRAINTS.write_text("pytest==9.2.0\n")
     monkeypatch.setattr(bootstrap, "VENV", tmp_path / ".venv")
     monkeypatch.delenv("SEMANIR_TORCH", raising=False)
     monkeypatch.delenv("SEMANIR_VENV", raising=False)
@@ -78,7 +80,7 @@ def calls(venv):
     """The arguments of each call of pip, less those that all of them have."""
     path = venv.path.parent / "calls"
     text = path.read_text() if path.exists() else ""
-    common = r"-I -m pip --no-input --disable-pip-version-check | --progress-bar off --constraint \S+"
+    common = r"-I -m pip --no-input --disable-pip-version-check | --progress-bar off --constraint \S+ --constraint \S+"
     return re.sub(common, "", text).splitlines()
 
 
@@ -93,16 +95,18 @@ def pretend(monkeypatch, **attributes):
 
 
 @pytest.mark.parametrize("python", bootstrap.SUPPORTED)
-def test_every_direct_dependency_is_pinned_for_every_supported_python(python, monkeypatch):
+@pytest.mark.parametrize("tests", [False, True])
+def test_every_direct_dependency_is_pinned_for_every_supported_python(python, tests, monkeypatch):
     pretend(monkeypatch)
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    extras = config["options.extras_require"]
-    requirements = config["options"]["install_requires"] + extras["basicsr"] + extras["dev"]
+    extras, environment = config["options.extras_require"], bootstrap.Environment(bootstrap.VENV, tests)
+    asked = [config["options"]["install_requires"], *(extras[each] for each in environment.extras.split(","))]
+    requirements = "\n".join(asked)
     lines = [line for line in requirements.splitlines() if line and not line.startswith("#")]
-    names = {bootstrap.normalise(re.split(r"[=<>;]", line)[0]) for line in lines}
-    assert {"torch", "triton", "pytest"} <= names
-    assert names <= set(bootstrap.read_pins(ROOT / "scripts/constraints.txt", python))
+    names = {bootstrap.normalise(re.split(r"[=<>;[]", line)[0]) for line in lines}
+    assert {"torch", "triton", *(["pytest", "gradio"] if tests else [])} <= names
+    assert names <= set(environment.pins(python))
 
 
 @pytest.mark.parametrize(("python", "numpy"), [((3, 10), "2.2.6"), ((3, 11), "2.4.6"), ((3, 14), "2.4.6")])
@@ -138,6 +142,16 @@ def test_a_constraint_that_cannot_be_checked_is_an_error(tmp_path, line):
 def test_a_complete_environment_misses_nothing(venv):
     assert venv.is_fresh()
     assert venv.missing() == []
+
+
+def test_what_tests_need_is_missed_by_tests_alone(venv):
+    for_tests = bootstrap.Environment(venv.path, tests=True)
+    assert not for_tests.is_fresh()
+    assert for_tests.missing() == ["pytest==9.2.0"]
+    for_tests.stamp.write_text(for_tests.fingerprint())
+    bootstrap.TEST_CONSTRAINTS.write_text("pytest==9.3.0\n")
+    assert not for_tests.is_fresh()
+    assert venv.is_fresh()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +244,7 @@ PLAIN = "install torch==2.13.0 torchvision==0.28.0"
     ("torch", "platform", "reject", "expected"),
     [
         ("cpu", "linux", "", LOCAL),
-        ("cpu", "linux", r"^.*constraints.txt torch==2.13.0+cpu", [LOCAL[0], INDEX]),
+        ("cpu", "linux", r"^.*constraints-tests.txt torch==2.13.0+cpu", [LOCAL[0], INDEX]),
         ("cpu", "darwin", "", [PLAIN]),
         ("cuda", "linux", "", ["uninstall --yes torch torchvision", PLAIN]),
     ],
@@ -290,7 +304,7 @@ def test_a_missing_package_is_installed_in_five_steps_then_verified(venv, monkey
         *LOCAL,
         "install wheel setuptools",
         f"-I {bootstrap.INSTALL_BASICSR} --no-build-isolation",
-        "install --no-build-isolation --editable .[basicsr,dev]",
+        "install --no-build-isolation --editable .[basicsr]",
     ]
     *steps, error = capfd.readouterr().err.splitlines()
     assert [step[:5] for step in steps] == [f"[{number}/5]" for number in range(1, 6)]
