@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-IN_REPOSITORY = (REPOSITORY / "semanir_plugin").is_dir()  # scripts/check_core.py runs a copy of this file elsewhere
+IN_REPOSITORY = (REPOSITORY / "semanir_plugin").is_dir()  # scripts/check_package.py runs a copy of this file elsewhere
 PICTURE = REPOSITORY / "docs" / "images" if IN_REPOSITORY else Path(__file__).parent
 
 # All that the core takes beside torch; PyYAML, tqdm and tifffile only where they are used.
@@ -67,14 +67,26 @@ def test_a_photograph_is_restored_in_three_lines(tmp_path, photo):
     assert difference < 3
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_every_module_of_the_core_can_be_imported(tmp_path, part):
+def test_every_module_of_the_core_can_be_imported(tmp_path):
     code = (
-        f"import importlib, pkgutil, semanir_plugin.{part} as part\n"
-        "for module in pkgutil.walk_packages(part.__path__, part.__name__ + '.'):\n"
-        "    if 'triton' not in module.name.rpartition('.')[2]: importlib.import_module(module.name)"
+        "import importlib, pkgutil\n"
+        "for name in sys.argv[1:]:\n"
+        "    part = importlib.import_module(f'semanir_plugin.{name}')\n"
+        "    for module in pkgutil.walk_packages(part.__path__, part.__name__ + '.'):\n"
+        "        if 'triton' not in module.name.rpartition('.')[2]: importlib.import_module(module.name)"
     )
-    python(ALONE + code, cwd=tmp_path)
+    python(ALONE + code, *PARTS, cwd=tmp_path)
+
+
+def test_kernels_come_with_the_wheel_or_are_compiled_here(tmp_path):
+    code = (
+        "import torch\n"
+        "from semanir_plugin.ops.common import native_support\n"
+        "from semanir_plugin.ops.key_semantics import native_backend\n"
+        "print(native_support.describe(native_backend.SOURCE))"
+    )
+    told = run(ALONE + code, cwd=tmp_path).stdout
+    assert told.startswith("compiled here: " if IN_REPOSITORY else "came with the package: ")
 
 
 @pytest.mark.parametrize(

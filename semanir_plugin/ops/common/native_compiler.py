@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from semanir_plugin.ops.common.native_prebuilt import files_of
+
 __all__ = ["CompilationError", "compile_source", "find_compiler", "fingerprint"]
 
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
@@ -46,8 +48,7 @@ def fingerprint(source: Path, compiler: str) -> str:
         platform.machine(),
         _processor(),
     ]
-    files = [*sorted(HEADERS.glob("*.h")), *sorted(source.parent.glob("*.h")), source]
-    text = "\n".join(map(str, facts)).encode() + b"".join(each.read_bytes() for each in files)
+    text = "\n".join(map(str, facts)).encode() + b"".join(each.read_bytes() for each in files_of(source))
     return hashlib.sha256(text).hexdigest()[:20]
 
 

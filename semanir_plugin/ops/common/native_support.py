@@ -1,9 +1,10 @@
-"""Native kernels for CPUs: C files compiled on first use, by the machine's own compiler for its own processor.
+"""Native kernels for CPUs: C files that came compiled, or are compiled on first use by the machine's own compiler.
 
-PyTorch's operators pass whole tensors through memory; kernels that skip most pairs of tokens cannot be made of them. A
-compiled kernel is kept in the user's cache folder (`native_cache`), else in one among the temporary files, under a name
-that its source, the compiler and the processor determine. SEMANIR_NATIVE=0 switches native kernels off; where there are
-none for another reason, one warning says so.
+PyTorch's operators pass whole tensors through memory; kernels that skip most pairs of tokens cannot be made of them. Wheels
+for a platform bring kernels (`native_prebuilt`). Where there are none, or they do not load, one is compiled for this
+processor and kept in the user's cache folder (`native_cache`), else in one among the temporary files, under a name that
+its source, the compiler and the processor determine. SEMANIR_NATIVE=0 switches native kernels off, SEMANIR_NATIVE=compile
+those that came; where there are none for another reason, one warning says so.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from semanir_plugin.ops.common import native_cache, native_compiler
+from semanir_plugin.ops.common import native_cache, native_compiler, native_prebuilt
 from semanir_plugin.ops.common.dispatch import warn_of_slow_path
 from semanir_plugin.ops.common.native_compiler import CompilationError
 
-__all__ = ["constant", "load", "why_not"]
+__all__ = ["constant", "describe", "load", "why_not"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -61,6 +62,15 @@ def load(source: Path) -> ctypes.CDLL:
     return library
 
 
+def describe(source: Path) -> str:
+    """Return in words where the kernels of a C file come from, or why there are none."""
+    library, reason = _compiled(source)
+    if library is None:
+        return str(reason)
+    place = Path(library._name)
+    return f"{'came with the package' if place.parent == native_prebuilt.FOLDER else 'compiled here'}: {place}"
+
+
 @functools.cache
 def _compiled(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
     if os.environ.get("SEMANIR_NATIVE") == "0":
@@ -83,13 +93,25 @@ def _library(source: Path) -> ctypes.CDLL:
         raise _UnavailableError(
             f"native kernels need POSIX threads, which {platform.system()} lacks; take Linux, or WSL 2"
         )
+    faults: list[str] = []
+    if os.environ.get("SEMANIR_NATIVE") != "compile" and (prebuilt := native_prebuilt.find(source)):
+        try:
+            return ctypes.CDLL(str(prebuilt))
+        except OSError as error:
+            faults.append(str(error))
+    return _library_of_this_machine(source, faults)
+
+
+def _library_of_this_machine(source: Path, faults: list[str]) -> ctypes.CDLL:
     compiler = native_compiler.find_compiler()
     if compiler is None:
         raise _UnavailableError(
             "native kernels need a C compiler, and none of cc, gcc, clang was found; install one, or name one by CC"
+            + "".join(f" ({fault})" for fault in faults)
         )
     key = f"{source.parent.name}_{native_compiler.fingerprint(source, compiler)}"
-    folders, faults = native_cache.folders()
+    folders, objections = native_cache.folders()
+    faults += objections
     kept = {folder: native_cache.find(folder, key) for folder in folders}
     ways = [functools.partial(Path, path) for path in kept.values() if path]
     ways += [functools.partial(_make, compiler, source, folder, key) for folder, path in kept.items() if not path]
