@@ -1,7 +1,7 @@
 """Build what goes to a package index: the sdist, a wheel for every system, and wheels with native kernels for Linux.
 
-The wheels for x86-64 and ARM are that for every system with kernels beside, compiled by Zig's C compiler for a C library
-as old as PyTorch's own wheels take. pip takes them where they fit, and nobody needs a compiler.
+The wheels for x86-64 and ARM are that for every system with kernels beside, compiled by Zig's C compiler for a C
+library as old as PyTorch's own wheels take. pip takes them where they fit, and nobody needs a compiler.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Build the package and use it as one gets it: a wheel, on the newest Python that is here, in an empty folder.
 
-First alone: the core must need neither BasicSR nor a compiler, nor what else scripts/test.py installs. Then with BasicSR,
-which trains two iterations. The environment is `.venv-core`. Where there is no Python 3.13 or later, it says so and ends.
+First alone: the core must need neither BasicSR nor a compiler, nor what else scripts/test.py installs. Then with
+BasicSR, which trains two iterations. The environment is `.venv-core`. Where there is no Python 3.13 or later, it says
+so and ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kernels that come with a wheel: which one is taken, what happens where none loads, and those of ARM under emulation."""
+"""Kernels that come with a wheel: which is taken, what happens where none loads, and ARM's under emulation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Kernels that were compiled before, for those without a compiler: wheels for a platform hold them.
 
-A kernel is named by its op, by the instructions that it takes, and by a digest of the C that it was made of, so that none
-is taken for that of other sources. `scripts/build_wheels.py` makes them; a checkout has none.
+A kernel is named by its op, by the instructions that it takes, and by a digest of the C that it was made of, so that
+none is taken for that of other sources. `scripts/build_wheels.py` makes them; a checkout has none.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Native kernels for CPUs: C files that came compiled, or are compiled on first use by the machine's own compiler.
 
-PyTorch's operators pass whole tensors through memory; kernels that skip most pairs of tokens cannot be made of them. Wheels
-for a platform bring kernels (`native_prebuilt`). Where there are none, or they do not load, one is compiled for this
-processor and kept in the user's cache folder (`native_cache`), else in one among the temporary files, under a name that
-its source, the compiler and the processor determine. SEMANIR_NATIVE=0 switches native kernels off, SEMANIR_NATIVE=compile
-those that came; where there are none for another reason, one warning says so.
+PyTorch's operators pass whole tensors through memory; kernels that skip most pairs of tokens cannot be made of them.
+Wheels for a platform bring kernels (`native_prebuilt`). Where there are none, or they do not load, one is compiled for
+this processor and kept in the user's cache folder (`native_cache`), else in one among the temporary files, under a name
+that its source, the compiler and the processor determine. SEMANIR_NATIVE=0 switches native kernels off,
+SEMANIR_NATIVE=compile those that came; where there are none for another reason, one warning says so.
 """
 
 from __future__ import annotations
