@@ -1,25 +1,28 @@
-"""Attach this package to BasicSR and to OpenMMLab's mmengine, at the moment they are imported.
+"""Attach this package to BasicSR, OpenMMLab's mmengine and spandrel, at the moment they are imported.
 
 `attach_to_hosts` arranges it without importing anything heavy. BasicSR is made importable on a current stack, what is
-broken in it is replaced, and its registries take up ours; mmengine's registries get a scope `semanir_plugin`. Nothing
-is changed on disk.
+broken in it is replaced, and its registries take up ours; mmengine's registries get a scope `semanir_plugin`, and
+spandrel's our architectures. torchvision, which they import, is made importable where its operators are of another
+build than torch. Nothing is changed on disk.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import NamedTuple
 
 from semanir_plugin.basicsr_host.compat.imports import host_importable, require_host
+from semanir_plugin.torchvision_repair import complete_torchvision, torchvision_importable
 
 __all__ = ["attach_to_hosts"]
 
-BASICSR, MMENGINE = "basicsr", "mmengine.registry"
+BASICSR, MMENGINE, SPANDREL, TORCHVISION = "basicsr", "mmengine.registry", "spandrel", "torchvision"
 
 
 def attach_to_hosts() -> None:
@@ -34,9 +37,9 @@ def attach_to_hosts() -> None:
         require_host(sys.modules[BASICSR].__spec__)
     if not any(isinstance(finder, HostFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, HostFinder())
-    for name, complete in HOSTS.items():
+    for name, host in HOSTS.items():
         if sys.modules.get(name) is not None:
-            complete()
+            host.complete()
 
 
 def _complete_basicsr() -> None:
@@ -54,7 +57,24 @@ def _complete_mmengine() -> None:
     importlib.import_module("semanir_plugin.openmmlab")
 
 
-HOSTS: dict[str, Callable[[], None]] = {BASICSR: _complete_basicsr, MMENGINE: _complete_mmengine}
+def _complete_spandrel() -> None:
+    """Enter our architectures in spandrel's registry."""
+    importlib.import_module("semanir_plugin.spandrel")
+
+
+class Host(NamedTuple):
+    """A package that this one attaches to: what its import runs amid, and what is done once it is imported."""
+
+    importable: Callable[[], AbstractContextManager[None]]
+    complete: Callable[[], None]
+
+
+HOSTS = {
+    TORCHVISION: Host(torchvision_importable, complete_torchvision),
+    BASICSR: Host(host_importable, _complete_basicsr),
+    MMENGINE: Host(nullcontext, _complete_mmengine),
+    SPANDREL: Host(nullcontext, _complete_spandrel),
+}
 
 
 class HostFinder(MetaPathFinder):
@@ -80,7 +100,7 @@ class HostFinder(MetaPathFinder):
 
 
 class HostLoader(Loader):
-    """Loader that runs the genuine one, for BasicSR amid the import-time repairs, then attaches this package."""
+    """Loader that runs the genuine one amid what makes the host importable, then attaches this package."""
 
     def __init__(self, genuine: Loader) -> None:
         self.genuine = genuine
@@ -94,15 +114,7 @@ class HostLoader(Loader):
         module.__loader__ = self.genuine
         if module.__spec__ is not None:
             module.__spec__.loader = self.genuine
-        with _importable(module.__name__):
+        host = HOSTS[module.__name__]
+        with host.importable():
             self.genuine.exec_module(module)
-        HOSTS[module.__name__]()
-
-
-@contextmanager
-def _importable(name: str) -> Iterator[None]:
-    if name != BASICSR:
-        yield
-        return
-    with host_importable():
-        yield
+        host.complete()

@@ -41,6 +41,7 @@ LAYERS = (
         "plain_yaml",
         "registry",
         "shipped_recipes",
+        "torchvision_repair",
     },
     {"schema"},
     {"ops"},
@@ -52,7 +53,7 @@ LAYERS = (
     {"evaluation"},
     {"cli"},
 )
-WIRING = {"__init__", "import_hooks", "openmmlab"}  # attach the package to its hosts
+WIRING = {"__init__", "import_hooks", "openmmlab", "spandrel"}  # attach the package to its hosts
 
 
 def modules_by_layer():

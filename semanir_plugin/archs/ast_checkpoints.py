@@ -53,13 +53,18 @@ def _rule(old: str, new: str) -> tuple[re.Pattern[str], str]:
 
 TO_OURS = [_rule(theirs, ours) for theirs, ours in NAMES]
 TO_THEIRS = [_rule(ours, theirs) for theirs, ours in NAMES]
+UFORMER = re.compile(r"encoderlayer_\d+\.blocks\.\d+\.attn\.")
 INDEX = ".attn.relative_position_index"
 QUERIES, KEYS_AND_VALUES, JOINT = ".attn.qkv.to_q.", ".attn.qkv.to_kv.", ".attn.qkv."
 
 
 def is_authors_layout(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether these are weights under the authors' names, with or without `module.` before them."""
-    return any(key.removeprefix("module.").startswith("input_proj.") for key in state)
+    """Tell whether these are weights under the authors' names, with or without `module.` before them.
+
+    Uformer has the same names, and attention in its encoder besides.
+    """
+    names = {key.removeprefix("module.") for key in state}
+    return any(name.startswith("input_proj.") for name in names) and not any(map(UFORMER.match, names))
 
 
 def from_authors_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

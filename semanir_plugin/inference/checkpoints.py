@@ -2,7 +2,9 @@
 
 Ours have, beside the weights, the options of their network under the key that option files have for it, `network_g`,
 and under `semanir_plugin` a format and the version that wrote them: plain values, which `torch.load` reads with
-`weights_only`. A `.safetensors` file holds one set of weights, and the rest as JSON in its metadata.
+`weights_only`. A `.safetensors` file holds one set of weights, and the rest as JSON in its metadata. The weights of our
+architectures have the options among them too, as one more tensor (`archs.network_record`), for programs that drop the
+rest.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from safetensors.torch import save
 from torch import nn
 
 from semanir_plugin import __version__
+from semanir_plugin.archs.network_record import RECORD, split_record, to_record
+from semanir_plugin.archs.portable_network import PortableNetwork
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.safe_loading import check_kind, load_checkpoint
@@ -31,7 +35,9 @@ __all__ = [
     "describe_network",
     "fit_weights",
     "read_checkpoint",
+    "record_options",
     "save_weights",
+    "select_network",
     "select_weights",
     "write_safetensors",
 ]
@@ -91,7 +97,20 @@ def save_weights(path: str | Path, network: nn.Module, options: Mapping[str, Any
         OSError: The file cannot be written.
         TypeError: An option is no plain value.
     """
-    write_safetensors(path, network.state_dict(), describe_network(options))
+    about = describe_network(options)
+    write_safetensors(path, record_options(network.state_dict(), network, about["network_g"]), about)
+
+
+def record_options(
+    state: Mapping[str, torch.Tensor], network: nn.Module, options: Mapping[str, Any] | None
+) -> dict[str, torch.Tensor]:
+    """Return a network's state with the record of its options, if it is one of ours and they are plain values.
+
+    Others' networks are loaded by programs that know no record.
+    """
+    if options is None or not isinstance(network, PortableNetwork):
+        return dict(state)
+    return {**state, RECORD: to_record(options)}
 
 
 def write_safetensors(path: str | Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
@@ -138,11 +157,19 @@ def select_weights(
 ) -> dict[str, Any]:
     """Return the weights under `param_key`, or a checkpoint of bare weights whole, by names as of `unwrap_names`.
 
-    'params' does for a missing 'params_ema'; for either 'state_dict', or the only entry that has weights.
+    'params' does for a missing 'params_ema'; for either 'state_dict', or the only entry that has weights. A record of
+    the network's options is left out.
 
     Raises:
         UserError: There are none, for which `cure` is the advice, or they are no weights by name.
     """
+    return select_network(checkpoint, param_key, path, cure=cure)[0]
+
+
+def select_network(
+    checkpoint: Any, param_key: str | None, path: str | Path, *, cure: str
+) -> tuple[dict[str, Any], torch.Tensor | None]:
+    """Return the weights as `select_weights` does, and the record that they have of their network's options, if any."""
     state, key = checkpoint, param_key
     if key is not None and isinstance(checkpoint, Mapping) and not _are_weights(checkpoint):
         if key == "params_ema" and key not in checkpoint:
@@ -159,7 +186,7 @@ def select_weights(
         raise UserError(f"{path}: holds no weights under '{param_key}', but {held}; {cure}")
     _logger.info(f"Loading {path}, param key: [{key}].")
     lightning = key == "state_dict" and "pytorch-lightning_version" in checkpoint
-    return unwrap_names(state, path, lightning=lightning)
+    return split_record(unwrap_names(state, path, lightning=lightning))
 
 
 def fit_weights(

@@ -13,9 +13,10 @@ from torch import nn
 
 from semanir_plugin.archs import describe
 from semanir_plugin.archs.ast_checkpoints import infer_options, is_authors_layout
+from semanir_plugin.archs.network_record import RECORD, options_of_record
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.inference.arch_recognition import recognize
-from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_weights
+from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_network
 from semanir_plugin.inference.construction_limits import no_larger_than
 from semanir_plugin.inference.devices import choose_device
 from semanir_plugin.inference.nameable_archs import check_network
@@ -25,7 +26,7 @@ from semanir_plugin.inference.shipped_weights import find_weights
 from semanir_plugin.inference.weight_names import wrapped_networks
 from semanir_plugin.registry import ARCHS
 
-__all__ = ["build_network", "describe_weights", "load"]
+__all__ = ["build_network", "describe_weights", "load", "load_state"]
 
 
 def load(
@@ -49,16 +50,38 @@ def load(
     """
     path, place = find_weights(name), choose_device(None if device is None else str(device))
     chosen, _, _, weights = _read(path, options)
-    with contextlib.nullcontext() if options else no_larger_than(weights):
-        net = build_network(chosen, path)
+    return _restorer(chosen, weights, path, place, given=bool(options))
+
+
+def load_state(state: Mapping[str, Any], told: str, *, device: torch.device | str = "cpu") -> Restorer:
+    """Return the network of weights that are in memory already, as `load` does of those in a file.
+
+    Args:
+        state: Weights by name.
+        told: What messages call them.
+        device: Where the network goes.
+
+    Raises:
+        UserError: They say nothing of their network, or do not fit it.
+    """
+    weights, record = select_network(state, None, told, cure="hand over a state_dict")
+    return _restorer(_find_options({}, weights, record, told), weights, told, torch.device(device), given=False)
+
+
+def _restorer(
+    options: dict[str, Any], weights: Mapping[str, Any], path: str | Path, place: torch.device, *, given: bool
+) -> Restorer:
+    """Return a network with its weights; `given` says whether its options are the user's own, and not of a file."""
+    with contextlib.nullcontext() if given else no_larger_than(weights):
+        net = build_network(options, path)
     translate = getattr(net, "translate_state", None)
     if translate is not None:
         weights = translate(weights)
-    cure = "name another option file or checkpoint" if options else "name the option file it was trained with: -opt"
+    cure = "name another option file or checkpoint" if given else "name the option file it was trained with: -opt"
     fit_weights(net, weights, path, cure=cure)
     net = net.eval().to(place)
     try:
-        return Restorer(net, chosen, describe(net, chosen), place)
+        return Restorer(net, options, describe(net, options), place)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -101,18 +124,22 @@ def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[dict[str, Any]
         path = _only_weights(path)
     checkpoint = read_checkpoint(path)
     entry = _best_entry(checkpoint)
-    weights = select_weights(checkpoint, entry, path, cure="name a file that has some")
-    return dict(options) if options else _find_options(checkpoint, weights, path), path, entry, weights
+    weights, record = select_network(checkpoint, entry, path, cure="name a file that has some")
+    return dict(options) if options else _find_options(checkpoint, weights, record, path), path, entry, weights
 
 
 def _best_entry(checkpoint: Any) -> str:
     return "params_ema" if isinstance(checkpoint, Mapping) and "params_ema" in checkpoint else "params"
 
 
-def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+def _find_options(
+    checkpoint: Any, weights: Mapping[str, Any], record: torch.Tensor | None, path: str | Path
+) -> dict[str, Any]:
     options = checkpoint.get("network_g") if isinstance(checkpoint, Mapping) else None
     if isinstance(options, Mapping) and isinstance(options.get("type"), str):
         return _trusted(options, path)
+    if record is not None:
+        return _trusted(_recorded(record, path), path)
     if is_authors_layout(weights):
         try:
             return infer_options(weights)
@@ -122,6 +149,13 @@ def _find_options(checkpoint: Any, weights: Mapping[str, Any], path: str | Path)
         if recognized := recognize(each):
             return recognized
     raise UserError(f"{path}: does not say what network it is of; name the option file it was trained with: -opt")
+
+
+def _recorded(record: torch.Tensor, path: str | Path) -> dict[str, Any]:
+    try:
+        return options_of_record(record)
+    except ValueError as error:
+        raise UserError(f"{path}: its {RECORD} is {one_line(error)}; name the option file: -opt") from error
 
 
 def _trusted(options: Mapping[Any, Any], path: str | Path) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 import semanir_plugin
 from semanir_plugin.archs import AST, SemanIR
 from semanir_plugin.archs.ast_checkpoints import infer_options, to_authors_layout
+from semanir_plugin.archs.network_record import RECORD, to_record
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference import shipped_weights
-from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.checkpoints import read_checkpoint, save_weights
 from semanir_plugin.inference.loading import build_network, load
 from semanir_plugin.inference.shipped_weights import find_weights
 from tests.conftest import TINY_NETWORK
@@ -136,7 +137,7 @@ def test_safetensors_hold_weights_and_options(tmp_path, model, position_bias):
     path, net = tmp_path / "net.safetensors", network(5, position_bias=position_bias)
     options = {**OPTIONS, "position_bias": position_bias}
     save_weights(path, net, options)
-    assert load_file(path).keys() == net.state_dict().keys()
+    assert load_file(path).keys() == {*net.state_dict(), RECORD}
     built = load(path)
     assert same(built.module, net)
     assert built.options == options
@@ -294,6 +295,57 @@ def test_safetensors_of_others_need_an_option_file(tmp_path):
     with pytest.raises(UserError, match="does not say what network it is of"):
         load(path)
     assert same(load(path, options=OPTIONS).module, network())
+
+
+def test_converted_files_keep_the_options(trained, tmp_path):
+    """What converts checkpoints keeps the tensors alone, often in half precision."""
+    halved = {key: value.bfloat16() for key, value in torch.load(trained[0], weights_only=True)["params_ema"].items()}
+    save_file(halved, tmp_path / "half.safetensors")
+    assert load(tmp_path / "half.safetensors").options == OPTIONS
+    torch.save({"state_dict": {f"net_g.{key}": value for key, value in halved.items()}}, tmp_path / "wrapped.pth")
+    assert load(tmp_path / "wrapped.pth").options == OPTIONS
+
+
+RECORDS = [
+    (torch.tensor(5.0), "no row of characters"),
+    (torch.zeros(200_000), "no row of characters"),
+    (torch.full((9,), torch.nan), "no characters"),
+    (torch.tensor([300.0, -1.0]), "no characters"),
+    (torch.full((50_000,), float(ord("["))), "JSON that is nested too deeply"),
+    (to_record({"depths": [1]}), "no options of a network"),
+    (torch.tensor([ord(each) for each in "{oops"]).float(), "Expecting property name"),
+]
+
+
+@pytest.mark.parametrize(("record", "told"), RECORDS)
+def test_a_record_that_is_none(tmp_path, record, told):
+    save_file({**network().state_dict(), RECORD: record}, tmp_path / "net.safetensors")
+    with pytest.raises(UserError, match=rf"net\.safetensors: its {RECORD} is {told}.*; name the option file: -opt"):
+        load(tmp_path / "net.safetensors")
+
+
+def test_a_record_may_ask_for_no_more_than_other_options(tmp_path):
+    for options, told in (({**OPTIONS, "embed_dim": 90_000}, "refuses"), ({"type": "SpyNet"}, "asks for SpyNet")):
+        save_file({**network().state_dict(), RECORD: to_record(options)}, tmp_path / "net.safetensors")
+        with pytest.raises(UserError, match=told):
+            load(tmp_path / "net.safetensors")
+
+
+def test_networks_of_others_have_no_record(model, tmp_path):
+    options = {"type": "SRVGGNetCompact", "num_feat": 4, "num_conv": 1, "upscale": 2}
+    model.opt["network_g"] = options
+    model.save_network(build_network(options, ""), "net_g", 1)
+    save_weights(tmp_path / "net_g_1.safetensors", build_network(options, ""), options)
+    for path in (tmp_path / "net_g_1.pth", tmp_path / "net_g_1.safetensors"):
+        assert RECORD not in read_checkpoint(path)["params"]
+
+
+def test_modules_pass_over_a_record():
+    net = network()
+    state = {**net.state_dict(), RECORD: to_record(OPTIONS)}
+    assert not any(network(1).load_state_dict(state))
+    wrapped = torch.nn.ModuleDict({"net_g": network(1)})
+    assert not any(wrapped.load_state_dict({f"net_g.{key}": value for key, value in state.items()}))
 
 
 def test_an_option_file_counts_more_than_the_checkpoint(trained):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pkgutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from semanir_plugin.errors import UserError
+from semanir_plugin.torchvision_repair import swapped
 
-__all__ = ["HostNotFoundError", "host_importable", "require_host", "swapped"]
+__all__ = ["HostNotFoundError", "host_importable", "require_host"]
 
 INSTALL = "python -m semanir_plugin.basicsr_host.install"
 
@@ -57,7 +57,6 @@ def require_host(spec: ModuleSpec | None) -> ModuleSpec:
 @contextmanager
 def host_importable() -> Iterator[None]:
     """Make `import basicsr` succeed within the block."""
-    _import_torchvision()
     with ExitStack() as stack:
         for old, new in MOVED.items():
             replacement = pkgutil.resolve_name(new)
@@ -69,31 +68,6 @@ def host_importable() -> Iterator[None]:
         yield
 
 
-def _import_torchvision() -> None:
-    """Import torchvision where its compiled operators cannot be loaded.
-
-    PyPI's wheels are CUDA builds. Beside a CPU-only torch, torchvision passes over its operators but then registers
-    fakes for them, which raises `RuntimeError: operator torchvision::nms does not exist`. Of them the host needs
-    deformable convolution alone, for EDVR and BasicVSR++.
-    """
-    import torch
-
-    register_fake = torch.library.register_fake
-
-    def register_existing(op: Any, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        namespace, _, name = str(op).partition("::")
-        if namespace == "torchvision" and not hasattr(torch.ops.torchvision, name):
-            return lambda function: function
-        return register_fake(op, *args, **kwargs)
-
-    with swapped(vars(torch.library), "register_fake", register_existing):
-        import torchvision
-    if not hasattr(torch.ops.torchvision, "deform_conv2d"):
-        from semanir_plugin.basicsr_host.compat.deformable import deform_conv2d
-
-        torchvision.ops.deform_conv2d = torchvision.ops.deform_conv.deform_conv2d = deform_conv2d
-
-
 def _resolves(name: str) -> bool:
     """Return whether `module:attribute` can be imported without a deprecation warning."""
     try:
@@ -103,15 +77,3 @@ def _resolves(name: str) -> bool:
     except (ImportError, AttributeError, DeprecationWarning):
         return False
     return True
-
-
-@contextmanager
-def swapped(table: MutableMapping[str, Any], key: str, value: Any) -> Iterator[None]:
-    """Set `key` to `value` for the length of the block."""
-    before = {key: table[key]} if key in table else {}
-    table[key] = value
-    try:
-        yield
-    finally:
-        del table[key]
-        table.update(before)

@@ -11,9 +11,9 @@ from basicsr.archs.basicvsrpp_arch import BasicVSRPlusPlus
 from basicsr.archs.spynet_arch import SpyNet
 from torch import Tensor
 
-from semanir_plugin.basicsr_host.compat.imports import swapped
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 from semanir_plugin.errors import UserError
+from semanir_plugin.torchvision_repair import swapped
 
 __all__ = ["REPAIRS"]
 

@@ -18,6 +18,7 @@ from semanir_plugin.inference.checkpoints import (
     describe_network,
     fit_weights,
     read_checkpoint,
+    record_options,
     select_weights,
     write_safetensors,
 )
@@ -79,8 +80,11 @@ def save_network(
     """
     nets = net if isinstance(net, list) else [net]
     keys = param_key if isinstance(param_key, list) else [param_key]
-    states = {key: _portable_state(self.get_bare_model(net)) for key, net in zip(keys, nets, strict=True)}
-    about = _describe(self.opt, net_label.replace("net", "network", 1))
+    entry = net_label.replace("net", "network", 1)
+    about = _describe(self.opt, entry)
+    states = {
+        key: _portable_state(self.get_bare_model(net), about.get(entry)) for key, net in zip(keys, nets, strict=True)
+    }
     label = "latest" if current_iter == -1 else current_iter
     path = Path(self.opt["path"]["models"], f"{net_label}_{label}.pth")
     save_atomic({**states, **about}, path)
@@ -97,11 +101,15 @@ def _describe(opt: Mapping[str, Any], key: str) -> dict[str, Any]:
         return {}
 
 
-def _portable_state(net: nn.Module) -> dict[str, Any]:
-    """Return the state on the CPU, in order and with its metadata, under keys without the wrappers' prefix."""
+def _portable_state(net: nn.Module, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the state on the CPU, in order and with its metadata, under keys without the wrappers' prefix.
+
+    One of our networks has a record of its options in it.
+    """
     state = net.state_dict()
     for key in list(state):
         state[key.removeprefix("module.")] = state.pop(key).cpu()
+    state.update(record_options({}, net, options))
     return state
 
 

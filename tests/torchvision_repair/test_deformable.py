@@ -8,7 +8,7 @@ import torch
 from basicsr.archs import build_network
 from torch.nn import functional as F
 
-from semanir_plugin.basicsr_host.compat.deformable import deform_conv2d
+from semanir_plugin.torchvision_repair.deformable import deform_conv2d
 
 # batch, channels in and out, groups, offset groups, image, kernel, stride, padding, dilation
 CASES = {
