@@ -96,6 +96,7 @@ def test_kernels_come_with_the_wheel_or_are_compiled_here(tmp_path):
         ["explain", "photo.png", "--at", "30,20", "--model", "semanir-mini-x4", "-o", "explained.png"],
         ["profile", "-opt", "net.yml", "--size", "32x32", "-o", "profiles"],
         ["options", "show", "train_SemanIR_B_SRx2"],
+        ["env"],
         ["--help"],
     ],
     ids=lambda arguments: arguments[0],

@@ -16,6 +16,7 @@ from semanir_plugin import __version__
 from semanir_plugin.cli import (
     benchmark,
     curves,
+    env,
     explain,
     leaderboard,
     lmdb,
@@ -47,6 +48,7 @@ SUBCOMMANDS = (
     lmdb,
     list_command,
     options,
+    env,
 )
 
 
