@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from semanir_plugin.atomic_io import open_atomic, remove_unfinished
-from semanir_plugin.errors import UserError, one_line, printable
+from semanir_plugin.errors import UserError, printable
 from semanir_plugin.inference.loading import load
-from semanir_plugin.inference.photograph_reading import decode_photograph
-from semanir_plugin.inference.photograph_restoration import PhotographRestoration, is_out_of_memory
-from semanir_plugin.inference.photograph_writing import lost_metadata, write_photograph
-from semanir_plugin.inference.photographs import Photograph, PhotographInBands
+from semanir_plugin.inference.photograph_restoration import PhotographRestoration
+from semanir_plugin.inference.restore_job import Outcome, try_job
 from semanir_plugin.inference.restore_plan import Job, plan_jobs
 from semanir_plugin.inference.tiling import Progress
 
@@ -88,10 +83,9 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
     failures = 0
     with tqdm(total=len(jobs), desc="Restoring", bar_format=BAR, disable=None) as bar:
         for number, job in enumerate(jobs, 1):
-            problem = _try_job(job, restoration, _show_on(bar, number), debug=args.debug)
-            if problem:
-                failures += 1
-                tqdm.write(printable(f"{job.source}: {problem}"), file=sys.stderr)
+            outcome = try_job(job, restoration, _show_on(bar, number), debug=args.debug)
+            failures += outcome.problem is not None
+            _tell(job, outcome)
     return len(jobs) - failures, failures
 
 
@@ -105,39 +99,14 @@ def _show_on(bar: Any, number: int) -> Progress:
     return show
 
 
-def _try_job(job: Job, restoration: PhotographRestoration, progress: Progress, *, debug: bool) -> str | None:
-    """Restore one photograph; return the error message, if it failed, so that the others go on."""
-    photograph = None
-    try:
-        photograph = decode_photograph(job.source.read_bytes())
-        _write(restoration.restore_for_file(photograph, job.target.suffix.lower(), progress), job.target)
-        _tell_what_is_lost(job, photograph)
-        return None
-    except OSError as error:
-        return f"{error.strerror or error}; check {error.filename or job.source}"
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        if not is_out_of_memory(error):
-            return one_line(error)
-    # Not within the handler, where the error keeps alive what filled the memory.
-    return restoration.advise_on_memory(photograph)
-
-
-def _tell_what_is_lost(job: Job, photograph: Photograph) -> None:
+def _tell(job: Job, outcome: Outcome) -> None:
     from tqdm import tqdm
 
-    lost = lost_metadata(photograph.metadata, job.target.suffix.lower())
-    if lost:
-        told = f"{job.source}: note: a {job.target.suffix} does not keep its {', '.join(lost)}"
+    if outcome.problem:
+        tqdm.write(printable(f"{job.source}: {outcome.problem}"), file=sys.stderr)
+    if outcome.lost:
+        told = f"{job.source}: note: a {job.target.suffix} does not keep its {', '.join(outcome.lost)}"
         tqdm.write(printable(told), file=sys.stderr)
-
-
-def _write(photograph: PhotographInBands, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(target.parent, target.name)
-    with open_atomic(target) as file:
-        write_photograph(file, photograph, target.suffix.lower())
 
 
 def _prepare(args: RestoreArguments) -> PhotographRestoration:

@@ -14,7 +14,7 @@ from semanir_plugin.inference.photograph_reading import PICTURES, READABLE, miss
 from semanir_plugin.inference.photograph_writing import FORMATS
 from semanir_plugin.path_safety import check_fits, check_inside
 
-__all__ = ["Job", "plan_jobs"]
+__all__ = ["Job", "plan_jobs", "result_name"]
 
 _logger = logging.getLogger(__name__)
 
@@ -77,10 +77,15 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
     _check_folder(output)
     for each in inputs:
         for source, within in _find(each, output, recursive):
-            kind = source.suffix if source.suffix.lower() in FORMATS else ".png"  # what is only read
-            target = output / within.with_name(f"{source.stem}{suffix}{kind}")
+            target = output / within.with_name(result_name(source, suffix))
             check_inside(target.parent, output)
             yield Job(source, target)
+
+
+def result_name(source: Path, suffix: str = "") -> str:
+    """Return what the result of a photograph is called: as the photograph, a PNG where its format is only read."""
+    kind = source.suffix if source.suffix.lower() in FORMATS else ".png"
+    return f"{source.stem}{suffix}{kind}"
 
 
 def _check_folder(folder: Path) -> None:

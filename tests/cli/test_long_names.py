@@ -11,7 +11,7 @@ import yaml
 
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference import restore_files
+from semanir_plugin.inference import restore_job
 from semanir_plugin.path_safety import check_fits, check_folder
 from tests.conftest import ROOT, tiny_overrides
 from tests.security.attacks import assert_refused
@@ -78,7 +78,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command)[:40])
 def test_one_line_before_any_work(command, capsys, monkeypatch):
-    monkeypatch.setattr(restore_files, "_write", lambda *_: pytest.fail("it is restored"))
+    monkeypatch.setattr(restore_job, "_write", lambda *_: pytest.fail("it is restored"))
     code = main(command)
     assert_refused(capsys, code)
     assert sorted(path.name for path in Path().iterdir() if path.name not in (".locks", "results")) == ["gt", "in"]
