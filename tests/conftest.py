@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,27 @@ def benchmark_data() -> Path:
     if not (folder / "test" / "Set5").is_dir():
         pytest.skip("SEMANIR_DATA does not name a folder with test/Set5")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, driven by Selenium; its console is in `get_log("browser")`."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in programs:
+        pytest.skip("chromium and chromedriver are not on PATH (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,900"):
+        options.add_argument(argument)
+    for argument in ("quic", "background-networking", "component-update", "sync"):  # it is to ask nobody
+        options.add_argument(f"--disable-{argument}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # without which Chromium refuses to run as root, as in a container
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ LAYERS = (
     {"mixing", "degradations", "metrics", "losses"},
     {"archs"},
     {"inference"},
+    {"web"},
     {"basicsr_host"},
     {"evaluation"},
     {"cli"},

@@ -26,6 +26,7 @@ from semanir_plugin.cli import (
     restore,
     test,
     train,
+    web,
 )
 from semanir_plugin.cli import list as list_command
 from semanir_plugin.cli.messages import warnings_on_terminal
@@ -39,6 +40,7 @@ SUBCOMMANDS = (
     train,
     test,
     restore,
+    web,
     leaderboard,
     benchmark,
     profile,

@@ -21,8 +21,8 @@ from semanir_plugin.inference.tiling import Progress
 
 __all__ = ["Outcome", "Watch", "try_job"]
 
-Watch = Callable[[PhotographInBands], PhotographInBands]
-"""Is given a result before it is written, and returns one with the same bands, which it may look at as they come."""
+Watch = Callable[[Photograph, PhotographInBands], PhotographInBands]
+"""Is given a photograph and its result before that is written, and returns one with the same bands, to look at them."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class Outcome:
     Attributes:
         problem: Why it was not restored; None: it was.
         lost: Names of what its result does not keep.
+        is_out_of_memory: Whether the problem is that memory was used up; its text names flags that help.
     """
 
     problem: str | None = None
     lost: tuple[str, ...] = ()
+    is_out_of_memory: bool = False
 
 
 def try_job(
@@ -61,7 +63,7 @@ def try_job(
     try:
         photograph = _read(job.source, most_pixels)
         result = restoration.restore_for_file(photograph, job.target.suffix.lower(), progress)
-        _write(result if watch is None else watch(result), job.target)
+        _write(result if watch is None else watch(photograph, result), job.target)
         return Outcome(lost=tuple(lost_metadata(photograph.metadata, job.target.suffix.lower())))
     except OSError as error:
         return Outcome(f"{error.strerror or error}; check {error.filename or job.source}")
@@ -71,7 +73,7 @@ def try_job(
         if not is_out_of_memory(error):
             return Outcome(one_line(error))
     # Not within the handler, where the error keeps alive what filled the memory.
-    return Outcome(restoration.advise_on_memory(photograph))
+    return Outcome(restoration.advise_on_memory(photograph), is_out_of_memory=True)
 
 
 def _read(source: Path, most_pixels: int | None) -> Photograph:

@@ -1,0 +1,63 @@
+"""A picture for each network to be tried on, made of the one that comes with the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.degradations.bicubic import imresize_uint8
+from semanir_plugin.degradations.jpeg import compress_jpeg
+from semanir_plugin.degradations.noise import add_gaussian_noise
+from semanir_plugin.degradations.rain import add_rain_streaks
+from semanir_plugin.pixels import to_float
+from semanir_plugin.web.offers import Offer
+
+__all__ = ["write_example"]
+
+PICTURE = Path(__file__).parent / "example.jpg"  # Chelsea, of Stefan van der Walt, CC0; from scikit-image
+
+
+def _noisy(image: NDArray[Any]) -> NDArray[Any]:
+    return _rounded(add_gaussian_noise(to_float(image), 25, seed=0))
+
+
+def _packed(image: NDArray[Any]) -> NDArray[Any]:
+    return compress_jpeg(image, 10)
+
+
+def _rainy(image: NDArray[Any]) -> NDArray[Any]:
+    return _rounded(add_rain_streaks(to_float(image), seed=2))
+
+
+SPOILT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "semanirunet-mini-color-dn25": _noisy,
+    "semanirunet-mini-color-jpeg10": _packed,
+    "ast-mini-derain": _rainy,
+}
+"""By the names of shipped weights, what they were trained to undo."""
+
+
+def write_example(offer: Offer, folder: Path) -> Path:
+    """Write a picture that a network should do well on, and return its path.
+
+    It is smaller by the network's scale, or spoilt by what the network undoes, and gray for a gray network.
+    """
+    image = np.asarray(cv2.imread(str(PICTURE)))
+    if offer.descriptor.scale > 1:
+        image = imresize_uint8(image, 1 / offer.descriptor.scale)
+    image = SPOILT.get(offer.source, np.asarray)(image)
+    if offer.descriptor.in_channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    path = folder / "example.png"
+    write_atomic(cv2.imencode(".png", image)[1].tobytes(), path)
+    return path
+
+
+def _rounded(image: NDArray[Any]) -> NDArray[Any]:
+    return np.round(image * 255).clip(0, 255).astype(np.uint8)
