@@ -32,6 +32,8 @@ from semanir_plugin.schema.values import Count
 
 __all__ = [
     "FORMAT",
+    "check_kinds",
+    "check_numbers",
     "describe_network",
     "fit_weights",
     "read_checkpoint",
@@ -206,8 +208,7 @@ def fit_weights(
     """
     own = net.state_dict()
     state = take_network(state, own.keys(), path)
-    for name in sorted(own.keys() & state.keys()):
-        _check_numbers(name, own[name], state[name], path)
+    check_kinds(own, state, path)
     if not strict and own and not any(name in own and own[name].shape == state[name].shape for name in state):
         raise UserError(f"{path}: none of its weights fits {type(net).__name__} ({first_names(sorted(state))}); {cure}")
     try:
@@ -215,12 +216,31 @@ def fit_weights(
     except RuntimeError as error:
         differences = _differences(net.state_dict(), state)
         raise UserError(f"{path} does not fit {type(net).__name__}: {differences}; {cure}") from error
-    for name, value in net.state_dict().items():
-        if name in state and value.is_floating_point() and value.isnan().any():
+    check_numbers({name: value for name, value in net.state_dict().items() if name in state}, path)
+
+
+def check_numbers(weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        UserError: One has NaN.
+    """
+    for name, value in weights.items():
+        if value.is_floating_point() and value.isnan().any():
             raise UserError(f"{path}: its '{name}' has values that are no numbers (NaN); download or save it again")
 
 
-def _check_numbers(name: str, own: torch.Tensor, loaded: torch.Tensor, path: str | Path) -> None:
+def check_kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse weights of other kinds of numbers than a network's own.
+
+    Raises:
+        UserError: Some are.
+    """
+    for name in sorted(own.keys() & state.keys()):
+        _check_kind(name, own[name], state[name], path)
+
+
+def _check_kind(name: str, own: torch.Tensor, loaded: torch.Tensor, path: str | Path) -> None:
     """Refuse numbers that torch would convert without a word."""
     if loaded.is_complex() and not own.is_complex():
         raise UserError(f"{path}: its '{name}' is complex; save plain weights")

@@ -1,4 +1,4 @@
-"""Load networks from files of weights alone: ours, of AST's authors, of BasicSR's architectures."""
+"""Load networks from files of weights alone: ours, of AST's authors, of BasicSR's architectures, of spandrel's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from semanir_plugin.inference.nameable_archs import check_network
 from semanir_plugin.inference.plain_options import plain_options
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import find_weights
+from semanir_plugin.inference.spandrel_networks import is_spandrel_there, load_by_spandrel
 from semanir_plugin.inference.weight_names import wrapped_networks
 from semanir_plugin.registry import ARCHS
 
@@ -36,6 +37,8 @@ def load(
 
     What network it is, the file says where this package wrote it. Of files by AST's authors, and of BasicSR's SwinIR,
     RRDBNet, SRVGGNetCompact and EDSR, names and shapes of the weights do; BasicSR must be installed for these four.
+    Other networks are those that spandrel knows, where it is installed; they are built by it, and `options` then has
+    no more than `type`.
 
     Args:
         name: Weights that come with this package, such as "semanir-mini-x4"; a `.pth` or `.safetensors` file; or a
@@ -49,8 +52,10 @@ def load(
             architecture is unknown or refuses the options.
     """
     path, place = find_weights(name), choose_device(None if device is None else str(device))
-    chosen, _, _, weights = _read(path, options)
-    return _restorer(chosen, weights, path, place, given=bool(options))
+    chosen, file, _, weights = _read(path, options)
+    if chosen is not None:
+        return _restorer(chosen, weights, file, place, given=bool(options))
+    return _load_recognized(weights, file, place)
 
 
 def load_state(state: Mapping[str, Any], told: str, *, device: torch.device | str = "cpu") -> Restorer:
@@ -65,7 +70,10 @@ def load_state(state: Mapping[str, Any], told: str, *, device: torch.device | st
         UserError: They say nothing of their network, or do not fit it.
     """
     weights, record = select_network(state, None, told, cure="hand over a state_dict")
-    return _restorer(_find_options({}, weights, record, told), weights, told, torch.device(device), given=False)
+    options = _find_options({}, weights, record, told)
+    if options is None:
+        raise _unknown(told)
+    return _restorer(options, weights, told, torch.device(device), given=False)
 
 
 def _restorer(
@@ -94,7 +102,10 @@ def describe_weights(path: Path) -> tuple[dict[str, Any], Path, str]:
     Raises:
         UserError: The file cannot be read, or says nothing of its network.
     """
-    options, file, entry, _ = _read(path, None)
+    options, file, entry, weights = _read(path, None)
+    options = options or _recognize(weights, file)
+    if options is None:
+        raise _unknown(file)
     return options, file, entry
 
 
@@ -117,8 +128,41 @@ def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
     return network
 
 
-def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[dict[str, Any], Path, str, Mapping[str, Any]]:
-    """Return the options of a network, the file with its weights, their entry in it, and the weights."""
+def _load_recognized(weights: Mapping[str, Any], path: Path, place: torch.device) -> Restorer:
+    """Return the network of bare weights, by their names and shapes: one of BasicSR's, else one that spandrel knows.
+
+    Others than BasicSR's four share their names, such as HAT those of SwinIR.
+
+    Raises:
+        UserError: It is none of them, or does not fit.
+    """
+    options, problem = _recognize(weights, path), None
+    if options is not None:
+        try:
+            return _restorer(options, weights, path, place, given=False)
+        except UserError as error:
+            problem = error
+    try:
+        found = load_by_spandrel(weights, path, place)
+    except UserError as error:
+        raise problem or error from None
+    if found is None:
+        raise problem or _unknown(path)
+    return found
+
+
+def _unknown(path: str | Path) -> UserError:
+    more = "" if is_spandrel_there() else "; or install what knows more: pip install 'semanir_plugin[spandrel]'"
+    return UserError(
+        f"{path}: does not say what network it is of; name the option file it was trained with: -opt{more}"
+    )
+
+
+def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, Path, str, Mapping[str, Any]]:
+    """Return the options of a network, the file with its weights, their entry in it, and the weights.
+
+    Options that only names and shapes would tell are None.
+    """
     if path.is_dir():
         options = options or _read_config(path / "config.json")
         path = _only_weights(path)
@@ -134,7 +178,8 @@ def _best_entry(checkpoint: Any) -> str:
 
 def _find_options(
     checkpoint: Any, weights: Mapping[str, Any], record: torch.Tensor | None, path: str | Path
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """Return the options that a file has of its network, or that follow from its being of AST's authors."""
     options = checkpoint.get("network_g") if isinstance(checkpoint, Mapping) else None
     if isinstance(options, Mapping) and isinstance(options.get("type"), str):
         return _trusted(options, path)
@@ -145,10 +190,15 @@ def _find_options(
             return infer_options(weights)
         except ValueError as error:
             raise UserError(f"{path}: {error}; download it again") from error
+    return None
+
+
+def _recognize(weights: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
+    """Return the options of the one of BasicSR's networks that weights look like."""
     for each in (weights, *(inner for _, inner in wrapped_networks(weights, path))):
         if recognized := recognize(each):
             return recognized
-    raise UserError(f"{path}: does not say what network it is of; name the option file it was trained with: -opt")
+    return None
 
 
 def _recorded(record: torch.Tensor, path: str | Path) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Restorer:
         Raises:
             ValueError: A setting does not go with the network, or with another.
         """
-        told, name = self.descriptor, type(self.module).__name__
+        told, name = self.descriptor, self.options.get("type", type(self.module).__name__)
         if told.in_channels not in (1, 3) or told.out_channels != told.in_channels:
             channels = f"{told.in_channels} channels to {told.out_channels}"
             raise ValueError(f"{name} maps images of {channels}; images have 1 or 3, before and after")
