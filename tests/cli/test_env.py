@@ -38,7 +38,7 @@ def test_it_says_why_there_are_no_kernels(sections, monkeypatch):
     assert told["what auto takes on cpu"]["build_key_semantics"].startswith(
         "threshold: native kernels are switched off"
     )
-    assert told["machine"]["variables"].endswith("SEMANIR_NATIVE=0")
+    assert "SEMANIR_NATIVE=0" in told["machine"]["variables"].split(", ")
 
 
 def test_it_says_what_is_missing_for_optional_parts(sections, monkeypatch):
