@@ -36,8 +36,8 @@ __all__ = ["NetworkArchitecture", "register"]
 TOLD = "these weights"
 
 NO_RECORD = (
-    f"have no {RECORD}, which says what their shapes do not; write them anew from a file that has the options, by "
-    "semanir_plugin.inference.checkpoints.save_weights"
+    f"have no {RECORD}, which says what their shapes do not; write them anew: "
+    "semanir_plugin.load(FILE).module.save_pretrained(FOLDER)"
 )
 
 # Names of weights that, together, one architecture alone has, where there is no record.

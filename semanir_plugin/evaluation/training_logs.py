@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from semanir_plugin.errors import UserError, one_line, require_package
 
-__all__ = ["TrainingRun", "read_run", "read_runs"]
+__all__ = ["TrainingRun", "read_options", "read_run", "read_runs"]
 
 Point = tuple[str, int, float]  # series, iteration, value
 
@@ -21,6 +23,8 @@ _UNDONE = re.compile(r"Iteration ([\d,]+) is yet to be validated\.$")
 _FREQUENCY = re.compile(r"^\s*val_freq: (\S+)$")
 _LAST = re.compile(r"^\s*total_iter: (\S+)$")
 _VALIDATION = re.compile(r"INFO: Validation (.+)$")
+_OPTIONS = re.compile(r" DEBUG: *$")
+_OPTION = re.compile(r" +([^:]+?):(\[| .*)$")
 _SCORE = re.compile(rf"^\t # ([^:]+): {_NUMBER}")
 
 
@@ -76,6 +80,47 @@ def read_run(path: Path) -> TrainingRun:
     if not any(series.values()):
         raise UserError(f"{path}: has no losses or validation scores; name the log of a training")
     return TrainingRun(_name(path), {name: dict(sorted(values.items())) for name, values in series.items() if values})
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Return the options that a run was last started with, as its log shows them: its file's, with overrides.
+
+    Args:
+        path: A log, or a folder with those of one run.
+
+    Raises:
+        UserError: There is none that shows options.
+    """
+    for file in reversed(_find_files(path)):
+        if not _is_event_file(file) and (options := _parse_options(file.read_text(encoding="utf-8", errors="replace"))):
+            return options
+    raise UserError(f"{path}: has no log with the options of a training (train_*.log); name the folder of a run")
+
+
+def _parse_options(log: str) -> dict[str, Any]:
+    """Return the first options in a log: a line each, `key: value`, sections between `key:[` and `]`."""
+    lines = iter(log.splitlines())
+    for line in lines:
+        if _OPTIONS.search(line):
+            break
+    sections: list[dict[str, Any]] = [{}]
+    for line in lines:
+        if line.strip() == "]" and len(sections) > 1:
+            sections.pop()
+        elif not (found := _OPTION.match(line)):
+            break
+        elif found[2] == "[":
+            sections.append(sections[-1].setdefault(found[1], {}))
+        else:
+            sections[-1][found[1]] = _value(found[2].strip())
+    return sections[0]
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # a text, which logs show without quotes
+        return text
 
 
 def _find_files(path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from semanir_plugin.inference.arch_recognition import recognize
 from semanir_plugin.inference.checkpoints import fit_weights, read_checkpoint, select_network
 from semanir_plugin.inference.construction_limits import no_larger_than
 from semanir_plugin.inference.devices import choose_device
+from semanir_plugin.inference.hub import WEIGHTS, fetch, is_repository
 from semanir_plugin.inference.nameable_archs import check_network
 from semanir_plugin.inference.plain_options import plain_options
 from semanir_plugin.inference.restorer import Restorer
@@ -27,11 +28,17 @@ from semanir_plugin.inference.spandrel_networks import is_spandrel_there, load_b
 from semanir_plugin.inference.weight_names import wrapped_networks
 from semanir_plugin.registry import ARCHS
 
-__all__ = ["build_network", "describe_weights", "load", "load_state"]
+__all__ = ["build_network", "describe_weights", "load", "load_class", "load_state"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def load(
-    name: str | Path, *, device: torch.device | str | None = None, options: Mapping[str, Any] | None = None
+    name: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    options: Mapping[str, Any] | None = None,
+    revision: str | None = None,
 ) -> Restorer:
     """Return a trained network that restores images, with its averaged weights where there are some.
 
@@ -41,21 +48,52 @@ def load(
     no more than `type`.
 
     Args:
-        name: Weights that come with this package, such as "semanir-mini-x4"; a `.pth` or `.safetensors` file; or a
-            folder with such a file and a `config.json` that has the network's options.
+        name: Weights that come with this package, such as "semanir-mini-x4"; a `.pth` or `.safetensors` file; a folder
+            with such a file and a `config.json` that has the network's options; or a repository of the Hugging Face
+            hub, "org/name" or "org/name@revision", which takes the extra `[hub]`.
         device: Where the network goes; None: to a GPU where there is one.
         options: The network's options as they stand under `network_g` in an option file, `type` included, instead of
             what the file says.
+        revision: Of a repository: a branch, a tag or a commit.
 
     Raises:
-        UserError: There is no such file, it cannot be read, says nothing of its network, or does not fit it; or the
-            architecture is unknown or refuses the options.
+        UserError: There is no such file or repository, it cannot be read, says nothing of its network, or does not fit
+            it; or the architecture is unknown or refuses the options.
     """
-    path, place = find_weights(name), choose_device(None if device is None else str(device))
+    place = choose_device(None if device is None else str(device))
+    path = _locate(name, revision=revision)
     chosen, file, _, weights = _read(path, options)
     if chosen is not None:
         return _restorer(chosen, weights, file, place, given=bool(options))
     return _load_recognized(weights, file, place)
+
+
+def load_class(
+    cls: type[Network], name: str | Path, options: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Network:
+    """Return a network of a class on the CPU, as `load` does.
+
+    Args:
+        cls: The class that it must be of.
+        name: As of `load`.
+        options: Instead of those that the file has.
+        settings: Of `hub.fetch`.
+
+    Raises:
+        UserError: As `load`; or it is of another class.
+    """
+    chosen, file, _, weights = _read(_locate(name, **settings), None)
+    if chosen is None:
+        raise _unknown(file)
+    network = _restorer({**chosen, **options}, weights, file, torch.device("cpu"), given=False).module
+    if not isinstance(network, cls):
+        raise UserError(f"{name}: is of {type(network).__name__}, not of {cls.__name__}; take semanir_plugin.load")
+    return network
+
+
+def _locate(name: str | Path, **settings: Any) -> Path:
+    """Return the file or folder of a network, downloaded if it is that of a repository."""
+    return fetch(str(name), **settings) if is_repository(name) else find_weights(name)
 
 
 def load_state(state: Mapping[str, Any], told: str, *, device: torch.device | str = "cpu") -> Restorer:
@@ -227,6 +265,9 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _only_weights(folder: Path) -> Path:
+    """Return a folder's file of weights: that of `save_pretrained`, else the only one."""
+    if (folder / WEIGHTS).is_file():
+        return folder / WEIGHTS
     found = sorted(each for each in folder.iterdir() if each.suffix in (".safetensors", ".pth"))
     if len(found) != 1:
         raise UserError(f"{folder}: has {len(found)} files of weights beside config.json, not one; name one of them")
