@@ -18,7 +18,7 @@ try:
 except ImportError:  # on Windows, where a file that is open cannot be removed either
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["open_atomic", "remove_unfinished", "save_atomic", "write_atomic"]
+__all__ = ["move_into_place", "open_atomic", "remove_unfinished", "save_atomic", "write_atomic"]
 
 _LONGEST_START = 100  # bytes; encrypted file systems take names of 143, others of 255
 _DAY = 24 * 60 * 60  # seconds
@@ -80,6 +80,18 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def move_into_place(finished: Path, path: Path) -> None:
+    """Give a finished file, of the same file system, another name: what has that is the old content or the new.
+
+    Raises:
+        OSError: It cannot be moved.
+    """
+    with finished.open("rb+") as file:
+        os.fsync(file.fileno())
+    finished.replace(path)
+    _sync_folder(path.parent)
 
 
 def _open_held(path: Path) -> tuple[Path, BinaryIO]:

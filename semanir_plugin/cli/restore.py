@@ -8,14 +8,16 @@ from typing import Literal
 
 from semanir_plugin.cli.messages import warnings_on_terminal
 from semanir_plugin.cli.parser import Subparsers, whole_number
+from semanir_plugin.inference.films.kinds import CODECS
 
 EPILOG = """\
 Results keep their names, formats and depths: gray stays gray, 16 bit stay 16 bit, transparency and colour profile are
-kept, photographs are turned upright. Failures are reported, and the exit code is then 1. After an interruption, the
-same command with --skip-existing resumes.
+kept, photographs are turned upright; films keep sound, times and colours. Failures are reported, and the exit code is
+then 1. After an interruption, the same command with --skip-existing resumes, films within.
 
   basicsr restore photo.jpg -o restored.jpg --model experiments/my_SRx4/models/net_g_best.pth
   basicsr restore scans -o restored --model net_g_best.pth --recursive --tile auto
+  basicsr restore clip.mp4 -o clip_x4.mp4 --model semanir-mini-x4
   basicsr restore 'rain/*.png' -o clear --model model_best.pth -opt options/test_AST_T_derain_SPAD.yml --self-ensemble
 
 docs/restore.md describes the results for every kind of file.
@@ -25,7 +27,10 @@ docs/restore.md describes the results for every kind of file.
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        "restore", help="restore photographs", description="Restore photographs by trained weights.", epilog=EPILOG
+        "restore",
+        help="restore photographs and films",
+        description="Restore photographs and films by trained weights.",
+        epilog=EPILOG,
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="file, folder, or 'quoted*pattern'")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; for a single INPUT, also a file")
@@ -45,6 +50,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (a GPU where there is one)")
     parser.add_argument("--recursive", action="store_true", help="include folders within folders")
     parser.add_argument("--suffix", default="", metavar="TEXT", help="name results NAMETEXT.png")
+    parser.add_argument(
+        "--video-codec", choices=tuple(CODECS), help="of films: h264, in .webm vp9; ffv1 loses nothing (.mkv, .mov)"
+    )
+    parser.add_argument(
+        "--crf", type=partial(whole_number, least=0), metavar="N", help="quality of films, 0 the best (h264: 16)"
+    )
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace existing results")
     there.add_argument("--skip-existing", action="store_true", help="keep existing results, and make the others")

@@ -1,4 +1,4 @@
-"""Restoring pipeline of `basicsr restore`: files of photographs, restored by trained weights."""
+"""Restoring pipeline of `basicsr restore`: files of photographs and films, restored by trained weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from semanir_plugin.errors import UserError, printable
+from semanir_plugin.inference.films.kinds import FilmOptions
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration
 from semanir_plugin.inference.restore_job import Outcome, try_job
@@ -38,6 +39,8 @@ class RestoreArguments:
         suffix: End of the names of results, before the file type.
         overwrite: Whether results that are there are replaced.
         skip_existing: Whether photographs whose results are there are left out.
+        video_codec: As of `FilmOptions`.
+        crf: As of `FilmOptions`.
         debug: Whether failures show where they come from.
     """
 
@@ -55,11 +58,13 @@ class RestoreArguments:
     suffix: str = ""
     overwrite: bool = False
     skip_existing: bool = False
+    video_codec: str | None = None
+    crf: int | None = None
     debug: bool = False
 
 
 def restore_files(args: RestoreArguments) -> tuple[int, int]:
-    """Restore photographs; failures are named on stderr, and do not end the run.
+    """Restore photographs and films; failures are named on stderr, and do not end the run.
 
     Every result appears whole or not at all.
 
@@ -71,6 +76,7 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
     """
     from tqdm import tqdm  # here, as the core is imported without it
 
+    films = FilmOptions(video_codec=args.video_codec, crf=args.crf)
     jobs = plan_jobs(
         args.inputs,
         args.output,
@@ -78,23 +84,30 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
         suffix=args.suffix,
         overwrite=args.overwrite,
         skip_existing=args.skip_existing,
+        films=films,
     )
     restoration = _prepare(args)
     failures = 0
     with tqdm(total=len(jobs), desc="Restoring", bar_format=BAR, disable=None) as bar:
         for number, job in enumerate(jobs, 1):
-            outcome = try_job(job, restoration, _show_on(bar, number), debug=args.debug)
+            outcome = try_job(job, restoration, _show_on(bar, number, job), films=films, debug=args.debug)
             failures += outcome.problem is not None
             _tell(job, outcome)
     return len(jobs) - failures, failures
 
 
-def _show_on(bar: Any, number: int) -> Progress:
-    """Return a progress callback that advances a bar of photographs by the tiles of one of them."""
+def _show_on(bar: Any, number: int, job: Job) -> Progress:
+    """Return a progress callback that advances a bar of files by the tiles, or pictures of a film, of one of them."""
+    unit, begun = "picture" if job.is_film else "tile", False
 
     def show(done: int, total: int) -> None:
-        bar.set_postfix_str(f"tile {done:,} of {total:,}", refresh=False)
-        bar.update(number - 1 + done / total - bar.n)
+        nonlocal begun
+        if job.is_film and not begun and not bar.disable:  # what an earlier command did, which took no time now
+            for place in ("n", "initial", "last_print_n"):
+                setattr(bar, place, getattr(bar, place) + done / max(1, total))
+        begun = True
+        bar.set_postfix_str(f"{unit} {done:,} of {total:,}", refresh=False)
+        bar.update(number - 1 + done / max(1, total) - bar.n)
 
     return show
 
@@ -104,6 +117,8 @@ def _tell(job: Job, outcome: Outcome) -> None:
 
     if outcome.problem:
         tqdm.write(printable(f"{job.source}: {outcome.problem}"), file=sys.stderr)
+    for note in outcome.notes:
+        tqdm.write(printable(f"{job.source}: note: {note}"), file=sys.stderr)
     if outcome.lost:
         told = f"{job.source}: note: a {job.target.suffix} does not keep its {', '.join(outcome.lost)}"
         tqdm.write(printable(told), file=sys.stderr)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from semanir_plugin.atomic_io import open_atomic, remove_unfinished
 from semanir_plugin.errors import one_line
+from semanir_plugin.inference.films.kinds import FilmOptions
 from semanir_plugin.inference.photograph_reading import decode_photograph
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration, is_out_of_memory
 from semanir_plugin.inference.photograph_writing import lost_metadata, write_photograph
@@ -32,11 +33,13 @@ class Outcome:
     Attributes:
         problem: Why it was not restored; None: it was.
         lost: Names of what its result does not keep.
+        notes: Sentences about what may not be as expected.
         is_out_of_memory: Whether the problem is that memory was used up; its text names flags that help.
     """
 
     problem: str | None = None
     lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     is_out_of_memory: bool = False
 
 
@@ -47,20 +50,24 @@ def try_job(
     *,
     most_pixels: int | None = None,
     watch: Watch | None = None,
+    films: FilmOptions | None = None,
     debug: bool = False,
 ) -> Outcome:
-    """Restore one photograph; its result appears whole or not at all. Failures are told, so that others go on.
+    """Restore one photograph or film; its result appears whole or not at all. Failures are told, so that others go on.
 
     Args:
         job: What to restore, and where the result goes.
         restoration: The network and its settings.
-        progress: Called with the number of tiles done and of all tiles.
+        progress: Called with the number of tiles done and of all tiles; of a film, of pictures.
         most_pixels: Pixels that a photograph may have; None: as many as are decoded.
-        watch: Looks at the result on its way.
+        watch: Looks at the result on its way, of a photograph.
+        films: How films are coded; None: as `FilmOptions` has it.
         debug: Whether a failure shows where it comes from.
     """
     photograph = None
     try:
+        if job.is_film:
+            return _restore_film(job, restoration, films or FilmOptions(), progress)
         photograph = _read(job.source, most_pixels)
         result = restoration.restore_for_file(photograph, job.target.suffix.lower(), progress)
         _write(result if watch is None else watch(photograph, result), job.target)
@@ -74,6 +81,16 @@ def try_job(
             return Outcome(one_line(error))
     # Not within the handler, where the error keeps alive what filled the memory.
     return Outcome(restoration.advise_on_memory(photograph), is_out_of_memory=True)
+
+
+def _restore_film(
+    job: Job, restoration: PhotographRestoration, options: FilmOptions, progress: Progress | None
+) -> Outcome:
+    from semanir_plugin.inference.films.restoration import restore_film  # with PyAV, for this alone
+
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    told = restore_film(job.source, job.target, restoration, options, progress or (lambda *_: None))
+    return Outcome(lost=tuple(told.lost), notes=tuple(told.notes))
 
 
 def _read(source: Path, most_pixels: int | None) -> Photograph:

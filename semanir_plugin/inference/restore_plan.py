@@ -1,15 +1,16 @@
-"""Plan of the photographs to restore and the names of their results, made before any work."""
+"""Plan of the photographs and films to restore and the names of their results, made before any work."""
 
 from __future__ import annotations
 
 import glob
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from semanir_plugin.errors import UserError, first_names
+from semanir_plugin.inference.films.kinds import CONTAINERS, FILMS, FilmOptions, can_read_films, parts_folder
 from semanir_plugin.inference.photograph_reading import PICTURES, READABLE, missing_package
 from semanir_plugin.inference.photograph_writing import FORMATS
 from semanir_plugin.path_safety import check_fits, check_inside
@@ -21,10 +22,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A photograph and the path of its restoration."""
+    """A photograph or film, and the path of its restoration."""
 
     source: Path
     target: Path
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it is a film."""
+        return _is_film(self.source)
 
 
 def plan_jobs(
@@ -35,21 +41,23 @@ def plan_jobs(
     suffix: str = "",
     overwrite: bool = False,
     skip_existing: bool = False,
+    films: FilmOptions | None = None,
 ) -> list[Job]:
-    """Return the photographs to restore and their targets, in the order of names.
+    """Return the photographs and films to restore and their targets, in the order of names.
 
     Args:
-        inputs: Files, folders, or patterns such as `scans/*.png`; of folders and patterns the images are taken.
+        inputs: Files, folders, or patterns such as `scans/*.png`; of folders and patterns images and films are taken.
         output: A folder, in which results keep their names; or for a single file, the path of the result.
         recursive: Whether folders within folders are searched; results lie in folders of the same names.
         suffix: End of the names of results, before `.png` or the like.
         overwrite: Whether results that are there are replaced.
         skip_existing: Whether photographs whose results are there are left out.
+        films: How films are coded.
 
     Raises:
-        UserError: There is nothing to restore, two results would have one name, or one too long a name, one would
-            replace a photograph of the input, or is there and neither flag says what to do, or a link leads out of the
-            output.
+        UserError: There is nothing to restore, a film cannot be coded so, two results would have one name, or one too
+            long a name, one would replace a photograph of the input, or is there and neither flag says what to do, or
+            a link leads out of the output.
     """
     if Path(suffix).name != suffix:
         raise UserError(f"--suffix {suffix} must be part of a name, without folders")
@@ -57,6 +65,7 @@ def plan_jobs(
     if not jobs:
         raise UserError(f"{', '.join(inputs)}: no images ({', '.join(READABLE)}) there; --recursive also looks further")
     _check_targets(jobs)
+    _check_films(jobs, films or FilmOptions())
     there = [job for job in jobs if os.path.lexists(job.target)]
     if there and not (overwrite or skip_existing):
         raise UserError(
@@ -68,7 +77,9 @@ def plan_jobs(
 
 def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> Iterator[Job]:
     single = len(inputs) == 1 and Path(inputs[0]).is_file()
-    if single and output.suffix.lower() in FORMATS and not output.is_dir():
+    if single and not output.is_dir():
+        _check_kind(Path(inputs[0]), output)
+    if single and output.suffix.lower() in _written_as(Path(inputs[0])) and not output.is_dir():
         if suffix:
             raise UserError(f"--suffix {suffix} is for folders; {output} names the result in full")
         _check_folder(output.parent)
@@ -83,9 +94,47 @@ def _name(inputs: Sequence[str], output: Path, recursive: bool, suffix: str) -> 
 
 
 def result_name(source: Path, suffix: str = "") -> str:
-    """Return what the result of a photograph is called: as the photograph, a PNG where its format is only read."""
-    kind = source.suffix if source.suffix.lower() in FORMATS else ".png"
+    """Return what a result is called: as its source; a PNG, or .mkv of films, where the format of that is only read."""
+    kind = source.suffix if source.suffix.lower() in _written_as(source) else ".mkv" if _is_film(source) else ".png"
     return f"{source.stem}{suffix}{kind}"
+
+
+def _check_kind(source: Path, output: Path) -> None:
+    """Refuse a film that is to become a picture, and the reverse.
+
+    Raises:
+        UserError: It is.
+    """
+    suffix, known = output.suffix.lower(), _written_as(source)
+    if suffix in {*FORMATS, *FILMS} and suffix not in known:
+        raise UserError(f"{output}: {source} becomes one of {', '.join(known)}; name it so, or name a folder")
+
+
+def _is_film(source: Path) -> bool:
+    return source.suffix.lower() in FILMS
+
+
+def _is_readable(source: Path) -> bool:
+    return can_read_films() if _is_film(source) else source.suffix.lower() in READABLE
+
+
+def _written_as(source: Path) -> Collection[str]:
+    """Return the suffixes that the result of a source may have."""
+    return CONTAINERS if _is_film(source) else FORMATS
+
+
+def _missing(suffix: str) -> str | None:
+    """Return what has to be installed to read files with a suffix; None where they can be read, or are neither."""
+    if suffix.lower() in FILMS:
+        return None if can_read_films() else "PyAV (pip install 'semanir_plugin[video]')"
+    return missing_package(suffix)
+
+
+def _check_films(jobs: Sequence[Job], options: FilmOptions) -> None:
+    for job in (each for each in jobs if each.is_film):
+        check_fits(parts_folder(job.target), "choose a shorter name, or restore it apart")
+        for problem in options.problems(job.target.suffix.lower()):
+            raise UserError(f"{job.source}: {problem}")
 
 
 def _check_folder(folder: Path) -> None:
@@ -113,25 +162,25 @@ def _find(name: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path
 
 
 def _checked(path: Path) -> Path:
-    if package := missing_package(path.suffix):
+    if package := _missing(path.suffix):
         raise UserError(f"{path}: install {package}, which reads it, or convert it")
-    if path.suffix.lower() not in READABLE:
-        raise UserError(f"{path}: not one of {', '.join(READABLE)}; convert it")
+    if not _is_readable(path):
+        raise UserError(f"{path}: not one of {', '.join((*READABLE, *sorted(FILMS)))}; convert it")
     return path
 
 
 def _images(paths: Iterable[Path]) -> list[Path]:
     shown = (path for path in paths if not path.name.startswith("."))
-    named = sorted(path for path in shown if path.suffix.lower() in PICTURES)
+    named = sorted(path for path in shown if path.suffix.lower() in PICTURES | FILMS)
     pictures = [path for path in named if path.is_file()]
     _tell_passed_over(pictures)
     if missing := [str(path) for path in named if path.is_symlink() and not path.exists()]:
         _logger.warning(f"passed over: {first_names(missing)}; get the files that these links name")
-    return [path for path in pictures if path.suffix.lower() in READABLE]
+    return [path for path in pictures if _is_readable(path)]
 
 
 def _tell_passed_over(pictures: Sequence[Path]) -> None:
-    missing = [(str(path), package) for path in pictures if (package := missing_package(path.suffix))]
+    missing = [(str(path), package) for path in pictures if (package := _missing(path.suffix))]
     for package in sorted({package for _, package in missing}):
         names = first_names([name for name, each in missing if each == package])
         _logger.warning(f"passed over: {names}; install {package}, which reads them, or convert them")
