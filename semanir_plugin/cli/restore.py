@@ -34,7 +34,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="file, folder, or 'quoted*pattern'")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; for a single INPUT, also a file")
-    parser.add_argument("--model", required=True, metavar="CKPT|NAME", help="checkpoint, or name of shipped weights")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="CKPT|NAME",
+        help="checkpoint or folder, name of shipped weights, org/name on the hub",
+    )
     parser.add_argument(
         "-opt", "--opt", metavar="FILE", help="option file, if the checkpoint has no options of its network"
     )

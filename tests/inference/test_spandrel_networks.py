@@ -120,15 +120,30 @@ def test_what_does_not_fit_is_told_in_one_line(states, tmp_path, monkeypatch, mo
     assert len(str(caught.value)) < 600
 
 
+@pytest.fixture
+def known(monkeypatch):
+    """Has spandrel take all weights for an architecture that is loaded by a function of theirs."""
+
+    def register(name, load):
+        support = SimpleNamespace(architecture=SimpleNamespace(name=name, load=load), detect=lambda _: True)
+        registry = SimpleNamespace(architectures=lambda _: [support])
+        monkeypatch.setattr(spandrel_networks, "_registry", lambda: registry)
+
+    return register
+
+
 @pytest.mark.parametrize("purpose", ["Inpainting", "FaceSR"])
-def test_networks_of_other_tasks(tmp_path, monkeypatch, purpose):
-    architecture = SimpleNamespace(name="LaMa", load=lambda _: SimpleNamespace(purpose=purpose))
-    registry = SimpleNamespace(
-        architectures=lambda _: [SimpleNamespace(architecture=architecture, detect=lambda _: True)]
-    )
-    monkeypatch.setattr(spandrel_networks, "_registry", lambda: registry)
+def test_networks_of_other_tasks(tmp_path, known, purpose):
+    known("LaMa", lambda _: SimpleNamespace(purpose=purpose))
     torch.save({"x": torch.zeros(1)}, tmp_path / "net.pth")
     with pytest.raises(UserError, match=r"net\.pth: is of LaMa, which .*; networks from image to image restore"):
+        load(tmp_path / "net.pth")
+
+
+def test_no_more_is_built_than_the_file_has(tmp_path, known):
+    known("Wide", lambda _: torch.nn.Linear(2_000, 2_000))
+    torch.save({"x": torch.zeros(1)}, tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"takes it for Wide, which does not fit: they ask for .* than the file has"):
         load(tmp_path / "net.pth")
 
 
