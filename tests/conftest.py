@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -24,6 +25,13 @@ from semanir_plugin.ops.common.triton_support import why_not
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = Path(skimage.__file__).parent / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _spare_what_lives_on():
+    """Keep the collector from looking through a million objects of libraries again and again: a tenth of all time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
