@@ -16,6 +16,8 @@ __all__ = ["find_refusal"]
 
 MOST_TENSORS = 10_000
 """Ten times as many as the largest networks of restoration have: a typing error, which would take long to build."""
+REMEMBERED = 256
+"""Networks that were built and are not again: leaderboards, and files that differ elsewhere, name one several times."""
 LARGEST = 2**28
 """Values of a network that is built with memory where it cannot be without."""
 
@@ -30,11 +32,26 @@ def find_refusal(target: Callable[..., Any], options: Mapping[str, Any]) -> Exce
         target: The constructor.
         options: Its arguments.
     """
+    network = (target, repr(options))
+    if network in _built:
+        return None
     sketch = _WithoutWeights()
     error = _try(target, options, sketch)
     if error is not None and not isinstance(error, TooLargeError):  # of what weights without memory cannot do, perhaps
         error = _try(target, options, LimitedTensors(made=None)) if sketch.values < LARGEST else None
+    if error is None:
+        _remember(network)
     return None if isinstance(error, OSError) else error
+
+
+_built: dict[tuple[Callable[..., Any], str], None] = {}
+
+
+def _remember(network: tuple[Callable[..., Any], str]) -> None:
+    """Remember a network that can be built; none that cannot, for which what it lacks may yet be registered."""
+    _built[network] = None
+    if len(_built) > REMEMBERED:
+        del _built[next(iter(_built))]
 
 
 def _try(target: Callable[..., Any], options: Mapping[str, Any], mode: LimitedTensors) -> Exception | None:

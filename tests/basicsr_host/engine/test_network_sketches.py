@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from semanir_plugin.basicsr_host.engine import network_sketches
 from semanir_plugin.basicsr_host.engine.network_sketches import find_refusal
 
 
@@ -61,3 +62,28 @@ def test_a_run_draws_what_it_would_have_drawn():
     before = torch.get_rng_state()
     find_refusal(Network, {})
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_that_can_be_built_is_built_once():
+    built = []
+
+    class Counting(nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            built.append(options)
+            if options.get("refused"):
+                raise ValueError("no")
+
+    for options in ({"width": 1}, {"width": 2}, {"width": 1}, {"width": True}):
+        assert find_refusal(Counting, options) is None
+    assert built == [{"width": 1}, {"width": 2}, {"width": True}]
+    for _ in range(2):  # what it names may be registered in between
+        assert str(find_refusal(Counting, {"refused": True})) == "no"
+
+
+def test_only_the_last_networks_are_remembered(monkeypatch):
+    monkeypatch.setattr(network_sketches, "_built", {})
+    monkeypatch.setattr(network_sketches, "REMEMBERED", 2)
+    for width in (1, 2, 3):
+        assert find_refusal(Network, {"width": width}) is None
+    assert list(network_sketches._built) == [(Network, "{'width': 2}"), (Network, "{'width': 3}")]
