@@ -84,6 +84,6 @@ def test_a_network_that_can_be_built_is_built_once():
 def test_only_the_last_networks_are_remembered(monkeypatch):
     monkeypatch.setattr(network_sketches, "_built", {})
     monkeypatch.setattr(network_sketches, "REMEMBERED", 2)
-    for width in (1, 2, 3):
-        assert find_refusal(Network, {"width": width}) is None
-    assert list(network_sketches._built) == [(Network, "{'width': 2}"), (Network, "{'width': 3}")]
+    for width in (8, 16, 24):
+        assert find_refusal(Network, {"width": width, "table": width}) is None
+    assert list(network_sketches._built) == [(Network, str({"width": each, "table": each})) for each in (16, 24)]
