@@ -219,7 +219,8 @@ def status_html(report: Report, total: int) -> str:
     """Return how far the work is: a bar with the time left, or what came of it."""
     done = len(report.results)
     if not report.doing:
-        return f"<p>{done} of {total} restored.</p>" if total > 1 or done < total else ""
+        stopped = "Stopped; " if report.done < total else ""
+        return f"<p>{stopped}{done} of {total} restored.</p>" if total > 1 or done < total else ""
     told = f"{escape(report.doing)}{_left(report)}"
     count = f" ({min(report.done + 1, total)} of {total})" if total > 1 else ""
     return f"<p>{told}{count}</p><progress max='1' aria-label='restored' value='{report.share:.3f}'></progress>"

@@ -124,11 +124,14 @@ def doubled(samples):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A network that doubles every pixel."""
-    path = tmp_path_factory.mktemp("model") / "double.safetensors"
+    return double(tmp_path_factory.mktemp("model") / "double.safetensors")
+
+
+def double(path, bias=0.0):
+    """Write a network that doubles every pixel, up to a bias."""
     net = SRVGGNetCompact(**{key: value for key, value in COMPACT.items() if key != "type"})
     for parameter in net.parameters():
-        torch.nn.init.zeros_(parameter)
+        torch.nn.init.constant_(parameter, bias)
     save_weights(path, net, COMPACT)
     return str(path)
 
@@ -276,7 +279,7 @@ def test_parts_of_something_else_are_made_anew(model, films, ends, other):
     elif other == "settings":
         flags = ["--crf", "17"]
     elif other == "network":
-        model = "semanir-mini-x2"
+        model = double("other.safetensors", bias=1e-3)
     else:
         last = sorted(Path(".out.mp4.parts").glob("*.part"))[-1]
         last.write_bytes(last.read_bytes()[:-1])
@@ -382,16 +385,16 @@ def sound_alone():
 
 
 def test_a_film_whose_pictures_are_damaged_is_told_when_they_come(model, ends, capsys):
-    film = draw("film.mp4", frames=60, size=(160, 96), options={"crf": "10", "g": "10"})
+    film = draw("film.mp4", frames=50, size=(96, 64), options={"crf": "4", "g": "10"})
     content = bytearray(film.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 1500] = bytes(37 * each % 256 for each in range(1500))
+    content[len(content) // 2 : len(content) // 2 + 900] = bytes(37 * each % 256 for each in range(900))
     film.write_bytes(content)
     seen = ends()
     assert restore(model, "film.mp4", "out.mkv") == 1
     err = capsys.readouterr().err
-    assert err.startswith("film.mp4: is damaged at 1.")
+    assert err.startswith(("film.mp4: is damaged at 0.", "film.mp4: is damaged at 1."))
     assert err.count("\n") == 1
-    assert 20 < len(seen) < 40
+    assert 10 < len(seen) < 40
     assert sorted(path.name for path in Path().iterdir()) == [".out.mkv.parts", "film.mp4"]
 
 

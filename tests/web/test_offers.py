@@ -33,12 +33,16 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def offers(folder):
+    return find_offers([str(folder / "mine.safetensors"), str(folder / "mine.yml"), "semanir-mini-x2"])
+
+
 def test_all_that_come_with_the_package_are_in_plain_words():
     assert WORDS.keys() == shipped_weights().keys()
 
 
-def test_the_users_own_come_first_and_are_told_apart(folder):
-    offers = find_offers([str(folder / "mine.safetensors"), str(folder / "mine.yml"), "semanir-mini-x2"])
+def test_the_users_own_come_first_and_are_told_apart(offers):
     assert [offer.label for offer in offers[:4]] == ["mine", "mine (2)", "Enlarge 2 times", "Enlarge 4 times"]
     assert len(offers) == 2 + len(WORDS)
     assert offers[0].about == offers[1].about == "Yours: SemanIR, enlarges 2 times, in gray."
@@ -52,9 +56,9 @@ def test_what_cannot_be_offered(folder):
         find_offers(["semanir-mini-x5"])
 
 
-def test_every_network_has_an_example_that_it_makes_better(folder, tmp_path):
+def test_every_network_has_an_example_that_it_makes_better(offers, tmp_path):
     picture = Image.open(PICTURE)
-    for offer in reversed(find_offers([str(folder / "mine.safetensors")])):
+    for offer in offers:
         example = Image.open(write_example(offer, tmp_path))
         if offer.descriptor.in_channels == 1:
             assert (example.mode, example.size) == ("L", (224, 144))

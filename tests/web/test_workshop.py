@@ -121,6 +121,7 @@ def test_stopping_ends_within_a_picture_and_keeps_those_before(workshop, picture
     go_on.set()
     report = last(reports)
     assert (len(report.results), len(report.problems), report.doing) == (0, 1, "")
+    assert status_html(report, 2) == "<p>Stopped; 0 of 2 restored.</p>"
 
 
 def test_one_picture_at_a_time_whoever_asks(workshop, pictures, held):
