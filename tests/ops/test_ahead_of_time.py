@@ -1,4 +1,4 @@
-"""Every configuration that dispatch can choose compiles for every GPU, in registers and in shared memory."""
+"""Every configuration that dispatch can choose compiles for GPUs that are not here, in registers and shared memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from tests.ops.ahead_of_time import ARCHITECTURES, Compiled, compile_module, loop_length, modules_with_kernels
 
 EVERYTHING = os.environ.get("SEMANIR_AOT") == "full"
+# The newest has no less than Hopper: it is left to a full run.
+GPUS = ARCHITECTURES if EVERYTHING else ARCHITECTURES[:2]
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
@@ -23,10 +25,10 @@ def cache(request, tmp_path_factory):
 
 @pytest.mark.timeout(0 if EVERYTHING else 600)
 @pytest.mark.parametrize("module", modules_with_kernels())
-def test_configurations_run_without_spills_on_every_gpu(module, cache):
+def test_configurations_run_without_spills(module, cache):
     # What our networks launch; all that dispatch can choose takes many minutes.
-    compiled = compile_module(module, cache, everything=EVERYTHING)
-    assert {each.architecture for each in compiled} == set(ARCHITECTURES)
+    compiled = compile_module(module, cache, GPUS, everything=EVERYTHING)
+    assert {each.architecture for each in compiled} == set(GPUS)
     assert [fault for each in compiled if (fault := each.fault())] == []
 
 
