@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.portable import remainder, surely_equal
+
 __all__ = ["SizeRequirements", "crop_to", "pad_to_multiple", "reflect_indices"]
 
 
@@ -26,7 +28,7 @@ class SizeRequirements:
 
     def pad(self, x: Tensor) -> Tensor:
         """Pad (B, C, H, W) images at the bottom and right to a size that fits, by reflection."""
-        height, width = (-(-max(size, self.minimum) // self.multiple_of) * self.multiple_of for size in x.shape[-2:])
+        height, width = (self._padded(size) for size in x.shape[-2:])
         if self.square:
             height = width = max(height, width)
         return pad_to(x, height, width)
@@ -34,8 +36,13 @@ class SizeRequirements:
     def check(self, x: Tensor) -> None:
         """Raise ValueError where the (B, C, H, W) image `x` is too small."""
         height, width = x.shape[-2:]
-        if min(height, width) < self.minimum:
+        if height < self.minimum or width < self.minimum:
             raise ValueError(f"images must be at least {self.minimum} x {self.minimum} pixels, got {height} x {width}")
+
+    def _padded(self, size: int) -> int:
+        least, padded = (_round_up(each, self.multiple_of) for each in (self.minimum, size))
+        # Any multiple will do for most networks: no branch on what may be a symbol of an exporter.
+        return padded if least <= self.multiple_of else max(padded, least)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -43,23 +50,31 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
     Unlike `torch.nn.functional.pad`, the padding may be larger than the image: reflection then goes back and forth.
     """
-    height, width = (-(-size // multiple) * multiple for size in x.shape[-2:])
+    height, width = (_round_up(size, multiple) for size in x.shape[-2:])
     return pad_to(x, height, width)
 
 
 def pad_to(x: Tensor, height: int, width: int) -> Tensor:
     """Pad (B, C, H, W) images at the bottom and right to a size, by reflection as `pad_to_multiple` does."""
     for dim, target in ((-2, height), (-1, width)):
-        if target != x.shape[dim]:
+        if not surely_equal(target, x.shape[dim]):
             x = x.index_select(dim, reflect_indices(x.shape[dim], target, x.device))
     return x
 
 
 def reflect_indices(size: int, target: int, device: torch.device) -> Tensor:
     """Return the positions within `size` pixels that stand at each of `target` after padding, (target,)."""
-    period = max(2 * (size - 1), 1)
-    phase = torch.arange(target, device=device) % period
+    period = 2 * (size - 1) + 1 // size  # at least 1; no branch, since the size may be a symbol of an exporter
+    phase = remainder(torch.arange(target, device=device), period)
     return torch.minimum(phase, period - phase).clamp_max(size - 1)
+
+
+def _round_up(size: int, multiple: int) -> int:
+    """Return the least multiple that is not below a size, by a division of what is not negative.
+
+    Programs that run exported networks round other quotients towards zero.
+    """
+    return (size + multiple - 1) // multiple * multiple
 
 
 def crop_to(x: Tensor, height: int, width: int) -> Tensor:

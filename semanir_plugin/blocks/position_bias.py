@@ -13,7 +13,13 @@ from semanir_plugin.blocks.inference_cache import InferenceCache
 from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.ops.common.position_table import dense_bias
 
-__all__ = ["ContinuousPositionBias", "FactorisedPositionBias", "PositionBias", "build_position_bias"]
+__all__ = [
+    "ContinuousPositionBias",
+    "FactorisedPositionBias",
+    "FixedPositionBias",
+    "PositionBias",
+    "build_position_bias",
+]
 
 # By the names that options give them.
 PositionBias = Literal["table", "factorised"]
@@ -46,9 +52,15 @@ class ContinuousPositionBias(nn.Module):
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the inputs of attention: queries and keys, (B, heads, N, D), unchanged, and a table of biases."""
-        return q, k, self._cache.get((*self.parameters(), self.coordinates), self._centred_table)
+        return self.combine(q, k, self._cache.get((*self.parameters(), self.coordinates), self.values))
 
-    def _centred_table(self) -> Tensor:
+    @staticmethod
+    def combine(q: Tensor, k: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what `apply_to` does, given `values`."""
+        return q, k, values
+
+    def values(self) -> Tensor:
+        """Return all that `apply_to` computes from the parameters: the table around zero."""
         # Softmax does not see a common shift of the scores, and around 0 the bias keeps more digits in half precision.
         return self.table() - self.MAXIMUM / 2
 
@@ -84,20 +96,44 @@ class FactorisedPositionBias(nn.Module):
         self.outer = nn.Parameter(torch.randn(num_heads, hidden, 2 * rank) * (self.INITIAL_FEATURE / math.sqrt(hidden)))
         self._cache = InferenceCache()
 
-    def features(self) -> Tensor:
+    def values(self) -> Tensor:
         """Return (2, heads, N, rank), the features of queries and of keys; fp32 also under autocast."""
         with torch.autocast(self.encoding.device.type, enabled=False):
             return torch.stack((F.gelu(self.encoding @ self.inner) @ self.outer).chunk(2, dim=-1))
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the inputs of attention: queries and keys, (B, heads, N, D + rank), and no separate bias."""
-        of_queries, of_keys = self._cache.get((*self.parameters(), self.encoding), self.features)
+        return self.combine(q, k, self._cache.get((*self.parameters(), self.encoding), self.values))
+
+    @staticmethod
+    def combine(q: Tensor, k: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what `apply_to` does, given `values`."""
+        of_queries, of_keys = values
         return _append(q, of_queries), _append(k, of_keys), None
 
     def forward(self) -> Tensor:
         """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""
-        queries, keys = self.features()
+        queries, keys = self.values()
         return queries @ keys.mT
+
+
+class FixedPositionBias(nn.Module):
+    """A position bias that learns no more: what it computes from its parameters, computed once.
+
+    Args:
+        bias: The one that it takes the place of.
+    """
+
+    fixed: Tensor
+
+    def __init__(self, bias: ContinuousPositionBias | FactorisedPositionBias) -> None:
+        super().__init__()
+        self.register_buffer("fixed", bias.values().detach().clone())
+        self._combine = bias.combine
+
+    def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the inputs of attention: queries, keys, and a bias where there is a separate one."""
+        return self._combine(q, k, self.fixed)
 
 
 def build_position_bias(kind: str, window_size: int, num_heads: int) -> ContinuousPositionBias | FactorisedPositionBias:
@@ -128,4 +164,4 @@ def _encode_places(window_size: int, waves: int) -> Tensor:
 
 def _append(x: Tensor, features: Tensor) -> Tensor:
     """Return (B, H, N, D + R): `x` beside the features, (H, N, R), of every window."""
-    return torch.cat([x, features.to(x.dtype).expand(len(x), -1, -1, -1)], dim=-1)
+    return torch.cat([x, features.to(x.dtype).expand(x.shape[0], -1, -1, -1)], dim=-1)

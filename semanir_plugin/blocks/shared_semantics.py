@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semanir_plugin.blocks.attention import Attention, Context
 from semanir_plugin.blocks.windows import Windows
+from semanir_plugin.ops.common.portable import only_standard_operators
 
 __all__ = ["SharedSemantics"]
 
@@ -40,7 +41,9 @@ class SharedSemantics:
         if not hasattr(self._of_thread, "built"):
             self.clear()
         built: dict[Hashable, Context] = self._of_thread.built
-        key = (position, x.shape[:-1], x.device, topk, attn.similarity)
+        key: Hashable = (position, x.shape[:-1], x.device, topk, attn.similarity)
+        if only_standard_operators():
+            key = repr(key)  # symbols of an exporter cannot be hashed; equal ones are written alike
         if key not in built:
             built[key] = attn.context(x, windows, topk)
         return built[key]

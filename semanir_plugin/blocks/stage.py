@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from semanir_plugin.blocks.attention import Attention, Context, build_attention
 from semanir_plugin.blocks.feed_forward import Mlp, build_feed_forward
 from semanir_plugin.blocks.position_bias import PositionBias
-from semanir_plugin.blocks.windows import WindowGrid
+from semanir_plugin.blocks.windows import WindowGrid, shift_along
 from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = ["KeySemanticLayer", "KeySemanticStage", "ResidualConvKind", "residual_conv"]
@@ -153,9 +153,8 @@ class KeySemanticStage(nn.Module):
     def grid(self, x: Tensor, *, shifted: bool) -> WindowGrid:
         """Return the grid of windows on a map (B, H, W, C), shifted or not."""
         height, width = x.shape[1:3]
-        # A single window along an axis already sees all of it.
         half = self.window_size // 2 if shifted else 0
-        shift = (half if height > self.window_size else 0, half if width > self.window_size else 0)
+        shift = (shift_along(height, self.window_size, half), shift_along(width, self.window_size, half))
         return WindowGrid(self.window_size, height, width, shift)
 
     def _run(self, layer: nn.Module, windows: Tensor, grid: WindowGrid, context: Context) -> Tensor:

@@ -12,7 +12,7 @@ from semanir_plugin.blocks.attention import AttentionKind, Context, build_attent
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp, build_feed_forward
 from semanir_plugin.blocks.padding import pad_to_multiple
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
-from semanir_plugin.blocks.windows import WindowGrid
+from semanir_plugin.blocks.windows import WindowGrid, shift_along
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.schema.values import Count, FromZero, Positive
 
@@ -87,8 +87,7 @@ class MapAttention(nn.Module):
     def grid(self, x: Tensor) -> WindowGrid:
         """Return where the windows of a padded map (B, H, W, dim) are."""
         height, width = x.shape[1:3]
-        # A single window along an axis already sees all of it.
-        shift = (self.shift if height > self.window_size else 0, self.shift if width > self.window_size else 0)
+        shift = (shift_along(height, self.window_size, self.shift), shift_along(width, self.window_size, self.shift))
         return WindowGrid(self.window_size, height, width, shift)
 
     def _context(self, x: Tensor, grid: WindowGrid) -> Context:

@@ -57,7 +57,7 @@ def test_a_bias_of_low_rank_starts_small_and_can_be_a_wave_of_the_distance():
 def test_features_are_fp32_under_autocast_and_take_the_dtype_of_what_they_join():
     bias, q = FactorisedPositionBias(4, 2), torch.randn(1, 2, 16, 8, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        assert bias.features().dtype == torch.float32
+        assert bias.values().dtype == torch.float32
         assert [each.dtype for each in bias.apply_to(q, q)[:2]] == [torch.bfloat16] * 2
     assert set(bias.state_dict()) == {"inner", "outer"}
 

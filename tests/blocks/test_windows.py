@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.blocks.windows import shifted_regions, window_partition, window_reverse
+from semanir_plugin.blocks.windows import shift_along, shifted_regions, window_partition, window_reverse
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, 2), (0, 2)])
@@ -27,3 +27,9 @@ def test_regions_join_exactly_the_neighbours_before_the_shift():
     near = ((y[:, :, None] - y[:, None]).abs() < size) & ((x[:, :, None] - x[:, None]).abs() < size)
     regions = shifted_regions(height, width, size, shift, torch.device("cpu"))
     assert torch.equal(regions[:, :, None] == regions[:, None], near)
+
+
+@pytest.mark.parametrize(("length", "shift"), [(8, 0), (16, 4), (24, 4)])
+def test_a_single_window_is_not_shifted(length, shift):
+    assert shift_along(length, 8, 4) == shift
+    assert shift_along(length, 8, 0) == 0

@@ -10,7 +10,7 @@ from semanir_plugin.ops.common.position_table import dense_bias
 
 NO_TRITON = triton_support.why_not(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 TRITON = pytest.param("triton", marks=pytest.mark.skipif(NO_TRITON is not None, reason=str(NO_TRITON)))
-FAST = ["torch", TRITON]
+FAST = ["torch", "portable", TRITON]
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 

@@ -9,7 +9,7 @@ from semanir_plugin.ops.key_semantic_attention import BACKENDS, choose_backend, 
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
 NATIVE = pytest.param("native", marks=pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE)))
-FAST = ["mask", "gather", "sdpa", "blockwise", NATIVE]
+FAST = ["mask", "gather", "sdpa", "blockwise", "portable", NATIVE]
 SHAPES = [
     pytest.param(2, 1, 63, 10, 7, id="B2-H1-N63-D10-k7"),
     pytest.param(1, 3, 100, 30, 1, id="B1-H3-N100-D30-k1"),

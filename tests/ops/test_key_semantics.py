@@ -45,7 +45,7 @@ def by_hand(x, k, regions=None):
 
 @pytest.mark.parametrize(("b", "n", "c", "k"), SHAPES)
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
-@pytest.mark.parametrize("backend", ["threshold", NATIVE])
+@pytest.mark.parametrize("backend", ["threshold", "portable", NATIVE])
 def test_fast_backends_equal_naive(b, n, c, k, similarity, backend):
     x = torch.randn(b, n, c)
     masks = [build_key_semantics(x, k, similarity=similarity, backend=each).mask() for each in ("naive", backend)]
@@ -55,14 +55,14 @@ def test_fast_backends_equal_naive(b, n, c, k, similarity, backend):
 
 
 @pytest.mark.parametrize(("b", "n", "c", "k"), SHAPES)
-@pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
+@pytest.mark.parametrize("backend", ["naive", "threshold", "portable", NATIVE])
 def test_ties_go_to_the_lower_index(b, n, c, k, backend):
     x = integer_features(b, n, c)[..., :3]
     semantics = build_key_semantics(x, k, backend=backend)
     assert semantics.indices().tolist() == [by_hand(window, k) for window in x]
 
 
-@pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
+@pytest.mark.parametrize("backend", ["naive", "threshold", "portable", NATIVE])
 def test_regions_limit_the_candidates(backend):
     x = integer_features(4, 30, 5)
     regions = torch.randint(0, 3, (2, 30))
@@ -81,7 +81,7 @@ def test_native_blocks_of_similarities(target, n, c):
     assert torch.equal(*(build_key_semantics(x, n // 4, backend=each).mask() for each in ("naive", "native")))
 
 
-@pytest.mark.parametrize("backend", ["naive", "threshold", NATIVE])
+@pytest.mark.parametrize("backend", ["naive", "threshold", "portable", NATIVE])
 def test_indices_stay_in_range_and_repeat_the_first_key(backend):
     regions = torch.tensor([[0, 0, 1, 1, 1]])
     indices = build_key_semantics(torch.randn(1, 5, 4), 3, regions=regions, backend=backend).indices()

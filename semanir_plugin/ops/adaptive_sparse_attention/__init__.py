@@ -7,14 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.adaptive_sparse_attention import blockwise, naive
+from semanir_plugin.ops.adaptive_sparse_attention import blockwise, naive, portable
 from semanir_plugin.ops.common import triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
+from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 
 __all__ = ["adaptive_sparse_attention", "choose_backend"]
 
-BACKENDS = ("naive", "torch", "triton")
+BACKENDS = ("naive", "torch", "portable", "triton")
 
 
 def adaptive_sparse_attention(
@@ -44,7 +45,8 @@ def adaptive_sparse_attention(
         regions: (R, N) integer labels with B a multiple of R, repeated along B. Scores between tokens with different
             labels (shifted windows) are lowered by 100, as the authors do. None: one region.
         scale: Factor on q . k; None: D ** -0.5.
-        backend: "naive", "torch" (window by window, for CPUs), "triton", or "auto": see `choose_backend`.
+        backend: "naive", "torch" (window by window, for CPUs), "portable" (what exporters know), "triton", or "auto":
+            see `choose_backend`.
 
     Returns:
         (B, H, N, D) in the dtype of v. Gradients flow to q, k, v, weights and bias.
@@ -64,6 +66,8 @@ def adaptive_sparse_attention(
 
 def choose_backend(q: Tensor) -> tuple[str, str]:
     """Return the backend that "auto" takes for `q`, and why it takes that one."""
+    if only_standard_operators():
+        return "portable", PORTABLE_REASON
     if q.device.type == "cpu":
         return "torch", "q is on a CPU"
     if reason := triton_support.why_not_heads(q):
@@ -80,7 +84,7 @@ def _load(backend: str) -> Callable[..., Tensor]:
         from semanir_plugin.ops.adaptive_sparse_attention import triton_backend
 
         return triton_backend.attend
-    return {"naive": naive.attend, "torch": blockwise.attend}[backend]
+    return {"naive": naive.attend, "torch": blockwise.attend, "portable": portable.attend}[backend]
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None) -> None:

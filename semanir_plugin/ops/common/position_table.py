@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from semanir_plugin.ops.common.portable import only_standard_operators
 
 __all__ = ["check_bias", "dense_bias", "is_table", "table_side"]
 
@@ -35,6 +38,16 @@ def dense_bias(bias: Tensor, tokens: int) -> Tensor:
     if not is_table(bias, tokens):
         return bias
     w = table_side(bias)
+    if only_standard_operators():
+        return _gathered(bias, w)
     # The table's w x w patch at (y, x), read backwards: views and one copy, instead of gathering N * N by index.
     patches = bias.unfold(1, w, 1).unfold(2, w, 1)  # (H, y, x, w - 1 - y', w - 1 - x')
     return patches.flip(3, 4).reshape(-1, tokens, tokens)
+
+
+def _gathered(table: Tensor, w: int) -> Tensor:
+    """Return the (H, w * w, w * w) bias by two lookups of short lists, which every program knows."""
+    places = torch.arange(w, device=table.device)
+    offsets = (places[:, None] - places + w - 1).flatten()  # (w * w,) of pairs of rows, and of columns
+    pairs = table.index_select(1, offsets).index_select(2, offsets)  # (H, (y, y'), (x, x'))
+    return pairs.view(-1, w, w, w, w).transpose(2, 3).reshape(-1, w * w, w * w)

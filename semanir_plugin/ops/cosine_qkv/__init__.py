@@ -7,6 +7,7 @@ from torch import Tensor
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import run_op
+from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
 from semanir_plugin.ops.cosine_qkv import naive, native_backend
 from semanir_plugin.ops.cosine_qkv.fused import split_op
 
@@ -46,6 +47,8 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
 
 def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:
     """Return which backend `cosine_qkv` takes for these arguments, and why."""
+    if only_standard_operators():
+        return "naive", PORTABLE_REASON
     fast = "native" if qkv.device.type == "cpu" else "triton"
     if reason := _why_not(fast, qkv, scale):
         return "naive", reason

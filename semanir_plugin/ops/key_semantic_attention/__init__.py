@@ -7,8 +7,18 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
+from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators, without_autocast
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
-from semanir_plugin.ops.key_semantic_attention import blockwise, flex, gather, mask, naive, native_backend, sdpa
+from semanir_plugin.ops.key_semantic_attention import (
+    blockwise,
+    flex,
+    gather,
+    mask,
+    naive,
+    native_backend,
+    portable,
+    sdpa,
+)
 from semanir_plugin.ops.key_semantic_attention.non_finite import attend_contained
 from semanir_plugin.ops.key_semantics import KeySemantics
 
@@ -29,6 +39,7 @@ BACKENDS = {
     "sdpa": sdpa.attend,
     "flex": flex.attend,
     "blockwise": blockwise.attend,
+    "portable": portable.attend,
     "native": native_backend.attend,
     "triton": _triton,
 }
@@ -70,7 +81,8 @@ def key_semantic_attention(
         scale: Factor on q . k; None: D ** -0.5.
         backend: "auto" takes what `choose_backend` names. "naive" is the definition; "mask" and "gather" are the
             paper's Torch-Mask and Torch-Gather; "sdpa" and "flex" go through PyTorch's fused and flexible attention;
-            "blockwise" and "native" are for CPUs, the latter needs a C compiler; "triton" is for CUDA.
+            "blockwise" and "native" are for CPUs, the latter needs a C compiler; "portable" is what exporters know;
+            "triton" is for CUDA.
 
     Returns:
         (B, H, N, E) in the dtype of v.
@@ -89,8 +101,8 @@ def key_semantic_attention(
     if bias is not None and backend not in TABLE_BACKENDS:
         bias = dense_bias(bias, q.shape[2])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    with torch.autocast(q.device.type, enabled=False):
-        if backend in KERNEL_BACKENDS:
+    with without_autocast(q.device.type):
+        if backend in KERNEL_BACKENDS or only_standard_operators():
             return BACKENDS[backend](q, k, v, semantics, bias, scale)
         return attend_contained(BACKENDS[backend], q, k, v, semantics, bias, scale)
 
@@ -103,6 +115,8 @@ def choose_backend(q: Tensor, keys: int | None = None, *, biased: bool = True) -
         keys: Of each query's dictionary, if that is known.
         biased: Whether a bias is added to the scores.
     """
+    if only_standard_operators():
+        return "portable", PORTABLE_REASON
     fast = "native" if q.device.type == "cpu" else "triton"
     reason = _why_not(fast, q)
     if fast == "native":

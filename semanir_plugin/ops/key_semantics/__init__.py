@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -10,14 +11,21 @@ from torch import Tensor
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import run_op
-from semanir_plugin.ops.key_semantics import naive, native_backend, threshold
+from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
+from semanir_plugin.ops.key_semantics import naive, native_backend, portable, threshold
 from semanir_plugin.ops.key_semantics.dictionary import KeySemantics
 
 __all__ = ["KeySemantics", "Similarity", "build_key_semantics", "choose_backend"]
 
 Similarity = Literal["dot", "cosine"]
 
-BACKENDS = ("naive", "threshold", "native", "triton")
+# Those made of PyTorch's operators.
+OPERATORS: dict[str, Callable[[Tensor, int, Tensor | None, bool], Tensor]] = {
+    "naive": naive.select_keys,
+    "threshold": threshold.select_keys,
+    "portable": portable.select_keys,
+}
+BACKENDS = (*OPERATORS, "native", "triton")
 # What the Triton kernel takes: the tokens of a window, and the dtypes of features.
 KERNEL_TOKENS = 4096
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -44,8 +52,8 @@ def build_key_semantics(
         regions: (R, N) integer labels with B a multiple of R, repeated along B. A token may only keep tokens that carry
             its own label (shifted windows), so it has min(k, region size) keys. None: one region.
         similarity: "dot", as published, or "cosine".
-        backend: "naive", "threshold" (torch only), "native" (C, for CPUs), "triton" (one kernel, for CUDA) or "auto":
-            see `choose_backend`.
+        backend: "naive", "threshold" (torch only), "portable" (what exporters know), "native" (C, for CPUs), "triton"
+            (one kernel, for CUDA) or "auto": see `choose_backend`.
 
     Returns:
         The dictionary, of shape (B, N, k).
@@ -60,8 +68,7 @@ def build_key_semantics(
         return _build_in_kernel(x, k, regions, cosine)
     if backend == "native":
         return KeySemantics(k, mask=run_op(native_backend.select_keys, x, k, regions, cosine))
-    select_keys = threshold.select_keys if backend == "threshold" else naive.select_keys
-    return KeySemantics(k, mask=select_keys(x, k, regions, cosine))
+    return KeySemantics(k, mask=OPERATORS[backend](x, k, regions, cosine))
 
 
 def choose_backend(x: Tensor, k: int) -> tuple[str, str]:
@@ -73,8 +80,11 @@ def choose_backend(x: Tensor, k: int) -> tuple[str, str]:
 
     Returns:
         "triton" where a GPU runs the kernel and the kernel takes these features, "native" where a CPU does, else
-        "threshold"; and the reason in words. Triton's interpreter is never chosen: it is there to test kernels.
+        "threshold"; within `portable_ops` "portable"; and the reason in words. Triton's interpreter is never chosen: it
+        is there to test kernels.
     """
+    if only_standard_operators():
+        return "portable", PORTABLE_REASON
     if k >= x.shape[1]:
         return "threshold", f"k = {k} keeps all {x.shape[1]} tokens: there is nothing to search"
     if x.device.type == "cpu":

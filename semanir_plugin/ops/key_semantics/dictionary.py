@@ -73,8 +73,8 @@ class KeySemantics:
         """Return (B, N, N): 0 where a query keeps a key, -inf elsewhere."""
 
         def make() -> Tensor:
-            zeros = torch.zeros(self.mask().shape, dtype=dtype, device=self.device)
-            return zeros.masked_fill_(~self.mask(), -torch.inf)
+            kept, left_out = (torch.full((), value, dtype=dtype, device=self.device) for value in (0.0, -torch.inf))
+            return torch.where(self.mask(), kept, left_out)
 
         return self.shared(("additive_mask", dtype), make)
 

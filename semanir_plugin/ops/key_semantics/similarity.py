@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semanir_plugin.ops.common.portable import without_autocast
+
 __all__ = ["comparable", "each_chunk", "similarities"]
 
 
@@ -20,7 +22,7 @@ def comparable(x: Tensor, cosine: bool) -> Tensor:
 def similarities(x: Tensor, cosine: bool) -> Tensor:
     """Return (B, N, N) products of (B, N, C) features, see `comparable`."""
     x = comparable(x, cosine)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device.type):
         return x @ x.mT
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semanir_plugin.ops.common.eager import values_may_decide
+from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
 from semanir_plugin.ops.linear import naive
 
 __all__ = ["choose_backend", "linear"]
@@ -63,6 +64,8 @@ def choose_backend(x: Tensor) -> tuple[str, str]:
 
 
 def _why_not(x: Tensor) -> str | None:
+    if only_standard_operators():
+        return PORTABLE_REASON
     if not values_may_decide([]):
         return "compilers, exporters and torch.func know F.linear and choose for themselves"
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):

@@ -1,0 +1,69 @@
+"""Networks in operators that other programs know: what ops and blocks do while a network is exported.
+
+Exporters take a graph of PyTorch's own operators to theirs. They know nothing of our kernels, and heights and widths
+are symbols to them, which no code may branch on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "PORTABLE_REASON",
+    "is_known",
+    "only_standard_operators",
+    "portable_ops",
+    "remainder",
+    "surely_equal",
+    "without_autocast",
+]
+
+PORTABLE_REASON = "the network is being exported, to programs that know standard operators alone"
+
+_exporting: ContextVar[bool] = ContextVar("exporting", default=False)
+
+
+@contextmanager
+def portable_ops() -> Iterator[None]:
+    """Within the block, "auto" stands for the backend of each op that is made of standard operators."""
+    token = _exporting.set(True)
+    try:
+        yield
+    finally:
+        _exporting.reset(token)
+
+
+def only_standard_operators() -> bool:
+    """Tell whether this runs within `portable_ops`."""
+    # In this order: torch.compile, which no exporter goes through, cannot trace the later question.
+    return not torch.compiler.is_dynamo_compiling() and _exporting.get()
+
+
+def is_known(size: Any) -> bool:
+    """Tell whether a size is a number, which code may branch on, and not a symbol of an exporter."""
+    return isinstance(size, int)  # of torch.SymInt it is not
+
+
+def surely_equal(size: int, other: int) -> bool:
+    """Tell whether two sizes are equal; of symbols, whether they are whatever these stand for."""
+    if is_known(size) and is_known(other):
+        return size == other
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(size == other)
+
+
+def remainder(x: Tensor, divisor: int) -> Tensor:
+    """Return x % divisor of whole numbers; a divisor that is a symbol becomes a tensor, as exporters want it."""
+    return x % (divisor if is_known(divisor) else torch.full((), divisor, dtype=x.dtype, device=x.device))
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Return a context in which nothing is cast; none while a network is exported, for graphs know no contexts."""
+    return nullcontext() if only_standard_operators() else torch.autocast(device, enabled=False)
