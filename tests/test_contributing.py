@@ -49,7 +49,7 @@ LAYERS = (
     {"mixing", "degradations", "metrics", "losses"},
     {"archs"},
     {"inference"},
-    {"web"},
+    {"web", "export"},
     {"basicsr_host"},
     {"evaluation"},
     {"cli"},

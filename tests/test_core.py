@@ -33,7 +33,7 @@ from semanir_plugin.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 OPTIONS = "network_g: {type: SemanIR, embed_dim: 8, depths: [1], num_heads: [2], window_size: 8, topk: 12}\n"
-PARTS = ("ops", "blocks", "mixing", "archs", "degradations", "metrics", "losses", "inference", "web")
+PARTS = ("ops", "blocks", "mixing", "archs", "degradations", "metrics", "losses", "inference", "web", "export")
 
 
 def run(code, *arguments, cwd):

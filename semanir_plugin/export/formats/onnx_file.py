@@ -1,0 +1,106 @@
+"""ONNX: one file for onnxruntime, OpenVINO and many more."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch.export import ExportedProgram
+
+from semanir_plugin.export.formats.interface import INPUT, OUTPUT, Files, Format, Run
+from semanir_plugin.export.lowering import quiet
+
+__all__ = ["FORMAT", "run_in_openvino", "to_onnx"]
+
+OPSET = 20
+"""The first with GELU as one operator."""
+
+
+def to_onnx(program: ExportedProgram, about: Mapping[str, str], opset: int | None) -> bytes:
+    """Return a graph as an ONNX file, with what is told about it in its metadata."""
+    with quiet(), torch.no_grad():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=opset or OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+        assert exported is not None
+        model = exported.model_proto
+    _tidy(model)
+    for key, value in about.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    return model.SerializeToString(deterministic=True)
+
+
+def _tidy(model: Any) -> None:
+    """Name the free sizes, and leave out from which lines of code the nodes come."""
+    model.producer_name, model.doc_string = "semanir_plugin", ""
+    for each in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    del model.graph.metadata_props[:]
+    names = ("batch", "channels", "height", "width")
+    (image,), (restored,) = model.graph.input, model.graph.output
+    for value, prefix in ((image, ""), (restored, "restored_")):
+        for name, size in zip(names, value.type.tensor_type.shape.dim, strict=True):
+            if size.dim_param:
+                size.dim_param = prefix + name
+    del model.graph.value_info[:]  # whose sizes have the names of before
+
+
+def run_in_onnxruntime(content: bytes) -> Run:
+    """Return what restores by an ONNX file in onnxruntime, on as many threads as PyTorch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others are timed beside it
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(image: NDArray[Any]) -> NDArray[Any]:
+        restored: NDArray[Any] = session.run([OUTPUT], {INPUT: image})[0]
+        return restored
+
+    return run
+
+
+def run_in_openvino(content: bytes, weights: bytes | None = None) -> Run:
+    """Return what restores by an ONNX file, or by an .xml with its weights, in OpenVINO on the CPU in fp32."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(io.BytesIO(content)) if weights is None else core.read_model(content, weights)
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(image: NDArray[Any]) -> NDArray[Any]:
+        restored: NDArray[Any] = compiled(image)[0]
+        return restored
+
+    return run
+
+
+def _write(program: ExportedProgram, about: Mapping[str, str], opset: int | None) -> Files:
+    return {".onnx": to_onnx(program, about, opset)}
+
+
+def _runtimes(files: Files) -> dict[str, Run]:
+    content = files[".onnx"]
+    runtimes = {"onnxruntime": run_in_onnxruntime(content)}
+    return {**runtimes, "OpenVINO": run_in_openvino(content)} if find_spec("openvino") else runtimes
+
+
+FORMAT = Format(".onnx", _write, _runtimes, packages=("onnx", "onnxscript", "onnxruntime"), has_opset=True)
