@@ -163,7 +163,8 @@ def luma_psnr(image: Any, truth: Any) -> float:
     """Return the PSNR of two RGB images as the test reports it."""
     from basicsr.metrics import calculate_psnr
 
-    return calculate_psnr(image[..., ::-1], truth[..., ::-1], crop_border=SCALE, test_y_channel=True)
+    result: float = calculate_psnr(image[..., ::-1], truth[..., ::-1], crop_border=SCALE, test_y_channel=True)
+    return result
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ BLACK = 16
 
 def luma_bgr(image: NDArray[Any]) -> NDArray[np.float64]:
     """Map an image (..., 3) in BGR order, in [0, 1], to its Y (...) in [16, 235], not rounded."""
-    return image @ np.array(RGB_TO_Y[::-1]) + BLACK
+    result: NDArray[np.float64] = image @ np.array(RGB_TO_Y[::-1]) + BLACK
+    return result
 
 
 def luma_rgb(images: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ def _cuda_ms(run: Callable[[], Any]) -> float:
     run()
     stop.record()
     stop.synchronize()
-    return start.elapsed_time(stop)
+    result: float = start.elapsed_time(stop)
+    return result
 
 
 @dataclass(frozen=True)
@@ -120,4 +121,5 @@ def top_kernels(run: Callable[[], Any], sizes: Sizes, most: int = 25) -> list[tu
 
 
 def _microseconds(event: Any, on_cpu: bool) -> float:
-    return event.self_cpu_time_total if on_cpu else event.self_device_time_total
+    result: float = event.self_cpu_time_total if on_cpu else event.self_device_time_total
+    return result

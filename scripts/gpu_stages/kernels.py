@@ -51,7 +51,8 @@ def _tell_rates(sizes: Sizes) -> Iterator[Row]:
 
 
 def _dtype(sizes: Sizes) -> torch.dtype:
-    return getattr(torch, sizes.dtypes[0])
+    result: torch.dtype = getattr(torch, sizes.dtypes[0])
+    return result
 
 
 def _attention_case(sizes: Sizes, shape: Shape, keys: int, backend: str) -> Case:

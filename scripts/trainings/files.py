@@ -52,7 +52,8 @@ def shorten(options: Options, iterations: int, validations: int = 1) -> None:
     factor = iterations / train["total_iter"]
 
     def scaled(count: float) -> int:
-        return max(1, round(count * factor))
+        result: int = max(1, round(count * factor))
+        return result
 
     scheduler = train["scheduler"]
     for key in ("milestones", "periods", "restarts"):

@@ -124,7 +124,8 @@ class Training:
         if self.plan.weights:
             options["path"] |= {"pretrain_network_g": str(self.plan.weights.resolve()), "param_key_g": "params_ema"}
         validation = make_validation_set(options, self.plan.data, self.photographs)
-        return options | {"name": self.name, "datasets": {"train": training_set, "val": validation}}
+        result: Options = options | {"name": self.name, "datasets": {"train": training_set, "val": validation}}
+        return result
 
     def _fit(self, options: dict[str, Any], deadline: float) -> int:
         """Return the number of iterations that the time allows, by the time that a few take."""

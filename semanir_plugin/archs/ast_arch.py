@@ -239,4 +239,5 @@ def _ramp(steps: int, last: float) -> list[float]:
 
 
 def _apply(stage: nn.Module, x: Tensor, topk: int) -> Tensor:
-    return rearrange(stage(rearrange(x, "b c h w -> b h w c"), topk), "b h w c -> b c h w")
+    out: Tensor = rearrange(stage(rearrange(x, "b c h w -> b h w c"), topk), "b h w c -> b c h w")
+    return out

@@ -55,7 +55,8 @@ class MixedArch(PortableNetwork):
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         """Restore a batch of images, (B, C, H, W), as the architecture does; `options` are its own."""
-        return self.network(x, **options).contiguous()
+        out: Tensor = self.network(x, **options).contiguous()
+        return out
 
     def translate_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return weights under this network's names; those of the architecture alone are completed."""

@@ -177,7 +177,8 @@ class SemanIR(StagedNetwork):
         x = self.norm_first(rearrange(x, "b c h w -> b h w c"))
         for stage in self.stages:
             x = stage(x, topk)
-        return rearrange(self.norm(x), "b h w c -> b c h w")
+        out: Tensor = rearrange(self.norm(x), "b h w c -> b c h w")
+        return out
 
     @torch.no_grad()
     def _init_as_interpolation(self) -> None:

@@ -176,8 +176,10 @@ def _common_multiple(window_sizes: Sequence[int]) -> int:
                 f"window_sizes {list(window_sizes)} do not fit into each other: {window_sizes[level]} pixels at level "
                 f"{level} are {side} of the image, which does not divide {max(sides)}"
             )
-    return max(sides)
+    result: int = max(sides)
+    return result
 
 
 def _apply(stage: nn.Module, x: Tensor, topk: int) -> Tensor:
-    return rearrange(stage(rearrange(x, "b c h w -> b h w c"), topk), "b h w c -> b c h w")
+    out: Tensor = rearrange(stage(rearrange(x, "b c h w -> b h w c"), topk), "b h w c -> b c h w")
+    return out

@@ -114,7 +114,8 @@ def download() -> bytes:
             link = next(link for link in links if f"/{SDIST}" in f"/{link}")
             address = urljoin(page.url, html.unescape(link))
         with urlopen(address, timeout=60) as file:
-            return file.read()
+            result: bytes = file.read()
+            return result
     except (OSError, StopIteration) as error:
         reason = "the package index lacks it" if isinstance(error, StopIteration) else error
         raise InstallError(f"cannot download {SDIST}: {reason}; put the file into this folder and run again") from error

@@ -67,7 +67,8 @@ class FeedForwardLayer(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Map (B, H, W, dim) to the same shape."""
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return out
 
 
 class AdaptiveSparseLayer(FeedForwardLayer):
@@ -149,6 +150,9 @@ class AdaptiveSparseStage(nn.Module):
         return out
 
     def _run(self, layer: nn.Module, x: Tensor, context: Context) -> Tensor:
+        out: Tensor
         if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(layer, x, context, use_reentrant=False)
-        return layer(x, context)
+            out = checkpoint(layer, x, context, use_reentrant=False)
+        else:
+            out = layer(x, context)
+        return out

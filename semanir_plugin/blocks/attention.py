@@ -87,7 +87,8 @@ class KeySemanticAttention(nn.Module):
         """Map (B, N, C) windows to (B, N, C), attending only to the keys in `semantics`."""
         q, k, v, bias = self.project(x)
         out = key_semantic_attention(q, k, v, semantics, bias=bias, scale=1.0)
-        return self.proj(rearrange(out, "b h n d -> b n (h d)"))
+        result: Tensor = self.proj(rearrange(out, "b h n d -> b n (h d)"))
+        return result
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Return q, k, v and bias of (B, N, C) windows, as `key_semantic_attention` takes them, with a scale of 1."""
@@ -134,7 +135,8 @@ class WindowAttention(nn.Module):
         """Map (B, N, C) windows to (B, N, C); tokens of different `regions`, (R, N), hardly see each other."""
         q, k, v = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
         out = adaptive_sparse_attention(q, k, v, self.branch_shares(), bias=self.position_table, regions=regions)
-        return self.proj(rearrange(out, "b h n d -> b n (h d)"))
+        result: Tensor = self.proj(rearrange(out, "b h n d -> b n (h d)"))
+        return result
 
 
 class AdaptiveSparseAttention(WindowAttention):

@@ -29,7 +29,8 @@ class Mlp(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to (..., dim)."""
-        return super().forward(x)
+        out: Tensor = super().forward(x)
+        return out
 
 
 class LeFF(nn.Module):

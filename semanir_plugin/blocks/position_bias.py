@@ -114,7 +114,8 @@ class FactorisedPositionBias(nn.Module):
     def forward(self) -> Tensor:
         """Return the dense bias, (heads, N, N) for N = window_size ** 2, query first."""
         queries, keys = self.values()
-        return queries @ keys.mT
+        out: Tensor = queries @ keys.mT
+        return out
 
 
 class FixedPositionBias(nn.Module):

@@ -50,7 +50,8 @@ class PixelShuffleHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, dim, H, W) to (B, out_chans, scale * H, scale * W)."""
         x = F.leaky_relu(self.conv_before(x), NEGATIVE_SLOPE)
-        return self.conv_last(self.upsample(x))
+        out: Tensor = self.conv_last(self.upsample(x))
+        return out
 
     @torch.no_grad()
     def init_as_interpolation(self, channels: int) -> None:

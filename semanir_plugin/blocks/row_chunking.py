@@ -41,7 +41,8 @@ def map_row_chunks(function: Callable[..., Tensor], x: Tensor, *parameters: Tens
     learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
     if torch.compiler.is_compiling() or (learning and device != "cpu") or len(list(_row_chunks(x, width))) == 1:
         return function(x, slice(None), *parameters)
-    return _RowChunked.apply(function, width, x, *parameters)
+    out: Tensor = _RowChunked.apply(function, width, x, *parameters)
+    return out
 
 
 class _RowChunked(torch.autograd.Function):

@@ -68,11 +68,13 @@ class KeySemanticLayer(nn.Module):
     def forward(self, x: Tensor, grid: WindowGrid, context: Context) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), given the context that `attn.context` returned."""
         x = x + self.norm1(self.attn(x, context))
-        return x + self.norm2(self._feed_forward(x, grid))
+        out: Tensor = x + self.norm2(self._feed_forward(x, grid))
+        return out
 
     def _feed_forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         if isinstance(self.mlp, Mlp):  # sees each token alone
-            return self.mlp(x)
+            out: Tensor = self.mlp(x)
+            return out
         return grid.partition(self.mlp(grid.reverse(x)))
 
 
@@ -141,7 +143,8 @@ class KeySemanticStage(nn.Module):
             for layer in layers:
                 windows = self._run(layer, windows, grid, contexts[shifted])
             out = grid.reverse(windows)
-        return x + rearrange(self.conv(rearrange(out, "b h w c -> b c h w")), "b c h w -> b h w c")
+        result: Tensor = x + rearrange(self.conv(rearrange(out, "b h w c -> b c h w")), "b c h w -> b h w c")
+        return result
 
     @property
     def attn(self) -> Attention:
@@ -158,9 +161,12 @@ class KeySemanticStage(nn.Module):
         return WindowGrid(self.window_size, height, width, shift)
 
     def _run(self, layer: nn.Module, windows: Tensor, grid: WindowGrid, context: Context) -> Tensor:
+        out: Tensor
         if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(layer, windows, grid, context, use_reentrant=False)
-        return layer(windows, grid, context)
+            out = checkpoint(layer, windows, grid, context, use_reentrant=False)
+        else:
+            out = layer(windows, grid, context)
+        return out
 
 
 def residual_conv(dim: int, kind: ResidualConvKind) -> nn.Module:

@@ -163,7 +163,8 @@ class ResidualBlock(nn.Module):
         tokens = rearrange(x, "b c h w -> b h w c") if self.channels_first else x
         # Under autocast the block may compute in another precision than x has.
         out = (self.scale * self.block(self.norm(tokens))).to(x.dtype)
-        return x + (rearrange(out, "b h w c -> b c h w") if self.channels_first else out)
+        result: Tensor = x + (rearrange(out, "b h w c -> b c h w") if self.channels_first else out)
+        return result
 
 
 def choose_heads(dim: int) -> int:

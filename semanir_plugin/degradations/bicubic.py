@@ -55,7 +55,7 @@ def _resize_axis(image: NDArray[Any], scale: float, axis: int) -> NDArray[Any]:
     """Resize along an axis, in the precision of the image."""
     weights, sources = bicubic_taps(image.shape[axis], scale)
     along = np.expand_dims(weights.astype(image.dtype), tuple(range(2, 1 + image.ndim - axis)))  # (taps, out, 1, ...)
-    resized = along[0] * image.take(sources[0], axis)
+    resized: NDArray[Any] = along[0] * image.take(sources[0], axis)
     for weight, source in zip(along[1:], sources[1:], strict=True):
         resized += weight * image.take(source, axis)
     return resized

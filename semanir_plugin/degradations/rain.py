@@ -47,7 +47,8 @@ def _streaks(size: tuple[int, ...], angle: float, amount: float, generator: np.r
     brightness = generator.uniform(*BRIGHTNESS)
     drops = np.where(generator.random(size) < amount * share, generator.uniform(0.3, 1.0, size), 0).astype(np.float32)
     kernel = _line(length, angle, width)
-    return np.clip(brightness * cv2.filter2D(drops, -1, kernel, borderType=cv2.BORDER_REFLECT_101), 0, 1)
+    result: FloatImage = np.clip(brightness * cv2.filter2D(drops, -1, kernel, borderType=cv2.BORDER_REFLECT_101), 0, 1)
+    return result
 
 
 def _line(length: float, angle: float, width: float) -> FloatImage:
@@ -57,4 +58,5 @@ def _line(length: float, angle: float, width: float) -> FloatImage:
     cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     along, across = x * cosine - y * sine, x * sine + y * cosine
     beyond = np.maximum(np.abs(along) - length / 2, 0)
-    return np.exp(-(across**2 + beyond**2) / (2 * width**2)).astype(np.float32)
+    result: FloatImage = np.exp(-(across**2 + beyond**2) / (2 * width**2)).astype(np.float32)
+    return result

@@ -143,15 +143,18 @@ def _build(x: Tensor, k: int, **_: Any) -> KeySemantics:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, **_: Any) -> Tensor:
-    return stand_in(v, (q.numel() + v.numel()) * semantics.k)
+    out: Tensor = stand_in(v, (q.numel() + v.numel()) * semantics.k)
+    return out
 
 
 def _attend_to_all(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, **_: Any) -> Tensor:
-    return stand_in(v, 2 * q.numel() * q.shape[-2])
+    out: Tensor = stand_in(v, 2 * q.numel() * q.shape[-2])
+    return out
 
 
 def _pool(x: Tensor, output_size: Any) -> Tensor:
-    return stand_in(adaptive_avg_pool2d(x, output_size), x.numel())  # to one pixel, PyTorch calls it a mean
+    out: Tensor = stand_in(adaptive_avg_pool2d(x, output_size), x.numel())  # to one pixel, PyTorch calls it a mean
+    return out
 
 
 def _map_whole(function: Callable[..., Tensor], x: Tensor, *parameters: Tensor, width: int) -> Tensor:

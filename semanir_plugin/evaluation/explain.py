@@ -312,7 +312,8 @@ def _highlight(window: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[
     """Fade an (H, W, 3) image to grey, and tint what was chosen, so that the structure of both can be seen."""
     gray = window.mean(-1, keepdims=True)
     tinted = 0.15 * window + 0.85 * (0.75 + 0.25 * gray / 255) * np.array(KEY_COLOUR)
-    return np.where(chosen[..., None], tinted, 0.45 * gray + 0.55 * 255).round().astype(np.uint8)
+    result: NDArray[np.uint8] = np.where(chosen[..., None], tinted, 0.45 * gray + 0.55 * 255).round().astype(np.uint8)
+    return result
 
 
 def _describe_window(choice: Choice) -> str:

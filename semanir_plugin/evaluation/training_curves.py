@@ -78,7 +78,8 @@ def _smooth(values: np.ndarray, width: int) -> np.ndarray:
     centre = np.arange(len(values))
     start, stop = np.maximum(centre - width, 0), np.minimum(centre + width + 1, len(values))
     with np.errstate(invalid="ignore"):
-        return (sums[stop] - sums[start]) / (counts[stop] - counts[start])
+        result: np.ndarray = (sums[stop] - sums[start]) / (counts[stop] - counts[start])
+        return result
 
 
 def _plot_score(axes: Axes, name: str, run: TrainingRun, index: int) -> None:

@@ -113,6 +113,7 @@ def _count_up(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     names = ("end",) if len(args) == 1 else ("start", "end", "step")
     given = {"start": 0, "step": 1, **dict(zip(names, args, strict=False)), **kwargs}
     try:
-        return max(0, math.ceil((given["end"] - given["start"]) / given["step"]))
+        result: int = max(0, math.ceil((given["end"] - given["start"]) / given["step"]))
+        return result
     except (ArithmeticError, ValueError):  # a step of 0, or values that are no numbers, which torch tells
         return 0

@@ -169,7 +169,8 @@ def _read_deep_png(content: bytes) -> NDArray[np.uint16]:
         raise ValueError("cannot be decoded at 16 bit; save it as a plain 16-bit PNG or TIFF")
     samples = samples.reshape(*samples.shape[:2], -1)
     if content[25] == _GRAY_WITH_ALPHA:  # which OpenCV makes colours of
-        return samples[..., [0, 3]]
+        result: NDArray[np.uint16] = samples[..., [0, 3]]
+        return result
     if samples.shape[2] > 1:
         for row in samples:  # in place
             row[:, :3] = row[:, 2::-1].copy()

@@ -83,7 +83,7 @@ class PhotographRestoration:
         scale, (height, width, colours) = self.restoration.descriptor.scale, photograph.pixels.shape
         height, width = scale * height, scale * width
         check_writable((height, width, colours + (photograph.alpha is not None)), suffix)
-        held = WHOLE * height * width
+        held: int = WHOLE * height * width
         if held > _free_on_host():
             raise ValueError(
                 f"its result of {width:,} x {height:,} pixels does not fit into memory, where a {suffix} file is made "
@@ -194,7 +194,8 @@ def _round_bands(bands: Iterator[Tensor], photograph: Photograph, cure: str) -> 
 def _round(image: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """Round [0, 1] to whole numbers, a row at a time: in double precision, which takes eight bytes a value."""
     if np.dtype(dtype).kind == "f":
-        return np.clip(image, 0, 1).astype(dtype)
+        result: NDArray[Any] = np.clip(image, 0, 1).astype(dtype)
+        return result
     whole, rounded = np.iinfo(dtype).max, np.empty(image.shape, dtype)
     for row, target in zip(image, rounded, strict=True):
         target[:] = np.clip(np.round(row.astype(np.float64) * whole), 0, whole)

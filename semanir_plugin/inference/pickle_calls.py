@@ -122,7 +122,8 @@ class Calls:
         """Return how many elements a storage has; one without a type, in bytes, of that which the tensor is given."""
         count = storage.parts[0].parts[4].argument
         dtype = getattr(torch, given[6].name.rpartition(".")[2], None) if len(given) > 6 else None
-        return count // dtype.itemsize if isinstance(dtype, torch.dtype) else count
+        result: int = count // dtype.itemsize if isinstance(dtype, torch.dtype) else count
+        return result
 
 
 def check_change(value: Value) -> None:

@@ -35,7 +35,8 @@ def reduced_precision(network: nn.Module, device: str, dtype: torch.dtype) -> It
 
         def in_full(x: Tensor) -> Tensor:
             with torch.autocast(device, enabled=False):
-                return forward(x.float())
+                out: Tensor = forward(x.float())
+                return out
 
         vars(last)["forward"] = in_full  # hides its class's
         try:

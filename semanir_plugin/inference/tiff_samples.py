@@ -106,7 +106,8 @@ def _decode(page: Any) -> NDArray[Any] | None:
         stored = np.moveaxis(stored, 0, 2)
     if stored.ndim not in (2, 3):
         raise ValueError(f"has {stored.ndim} dimensions; save it as one image")
-    return stored.reshape(*stored.shape[:2], -1).copy()
+    result: NDArray[Any] | None = stored.reshape(*stored.shape[:2], -1).copy()
+    return result
 
 
 def _decode_with_opencv(page: Any, content: bytes) -> NDArray[Any]:

@@ -49,7 +49,8 @@ class SSIMLoss(ImageLoss):
         covariance = product - mean_p * mean_t
         luminance = (2 * mean_p * mean_t + _C1) / (mean_p**2 + mean_t**2 + _C1)
         structure = (2 * covariance + _C2) / (variance_p + variance_t + _C2)
-        return 1 - luminance * structure
+        out: Tensor = 1 - luminance * structure
+        return out
 
     def _average(self, images: Tensor) -> Tensor:
         """Average over the windows of images (..., H, W)."""

@@ -52,7 +52,8 @@ def calculate_lpips(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = _load(net, device)
     with torch.no_grad():
-        return network(*(_to_tensor(image, device) for image in pair)).item()
+        result: float = network(*(_to_tensor(image, device) for image in pair)).item()
+        return result
 
 
 @cache

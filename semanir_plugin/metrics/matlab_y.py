@@ -71,4 +71,5 @@ def _rounded_y(image: NDArray[np.float64]) -> NDArray[np.int64]:
     pixels = np.round(image).astype(np.int64)
     if pixels.shape[2] == 1:
         return pixels
-    return ((pixels @ _THOUSANDTHS + _WHOLE // 2) // _WHOLE + BLACK)[..., None]
+    result: NDArray[np.int64] = ((pixels @ _THOUSANDTHS + _WHOLE // 2) // _WHOLE + BLACK)[..., None]
+    return result

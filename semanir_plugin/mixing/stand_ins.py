@@ -81,17 +81,20 @@ class AppendedHook:
 
 def through(block: nn.Module, x: Tensor, form: Form, size: SequenceSize | None) -> Tensor:
     """Pass features of any form through a block on (B, H, W, C)."""
+    out: Tensor
     if form is Form.MAP:
         out = block(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return out.contiguous() if x.is_contiguous() else out  # as the module would, whose features a host may view
     if form is Form.MAP_LAST:
-        return block(x)
+        out = block(x)
+        return out
     batch, tokens, dim = x.shape
     if form is Form.WINDOWS:
         height, width = isqrt(tokens), isqrt(tokens)
     else:
         height, width = (1, tokens) if size is None else size.of(tokens)
-    return block(x.reshape(batch, height, width, dim)).reshape(batch, tokens, dim)
+    out = block(x.reshape(batch, height, width, dim)).reshape(batch, tokens, dim)
+    return out
 
 
 class WindowsStandIn(nn.Module):
@@ -128,9 +131,12 @@ class WindowsStandIn(nn.Module):
         """
         windows = CutWindows(None if mask is None or self.position == 0 else region_labels(mask))
         if self.shared is None:
-            return self.mixed(x, self.mixed.context(x, windows, self.topk))
-        position = self.position if self.position is not None else mask is not None
-        return self.mixed(x, self.shared.context(self.mixed, x, windows, self.topk, position=position))
+            context = self.mixed.context(x, windows, self.topk)
+        else:
+            position = self.position if self.position is not None else mask is not None
+            context = self.shared.context(self.mixed, x, windows, self.topk, position=position)
+        out: Tensor = self.mixed(x, context)
+        return out
 
 
 def region_labels(mask: Tensor) -> Tensor:

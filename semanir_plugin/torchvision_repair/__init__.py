@@ -26,7 +26,8 @@ def torchvision_importable() -> Iterator[None]:
         namespace, _, name = str(op).partition("::")
         if namespace == "torchvision" and not hasattr(torch.ops.torchvision, name):
             return lambda function: function
-        return register_fake(op, *args, **kwargs)
+        result: Callable[..., Any] = register_fake(op, *args, **kwargs)
+        return result
 
     with swapped(vars(torch.library), "register_fake", register_existing):
         yield

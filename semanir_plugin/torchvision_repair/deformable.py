@@ -97,10 +97,12 @@ def _bilinear(image: Tensor, positions: Tensor) -> Tensor:
     scales = torch.tensor([2 / width, 2 / height], dtype=image.dtype, device=image.device)
     grid = positions.flatten(4).movedim(3, -1).flip(-1).flatten(0, 1) * scales - 1  # (B * G, K, Ho * Wo, 2)
     grouped = padded.unflatten(1, (groups, -1)).flatten(0, 1)
-    return F.grid_sample(grouped, grid, align_corners=True).unflatten(0, (-1, groups))
+    out: Tensor = F.grid_sample(grouped, grid, align_corners=True).unflatten(0, (-1, groups))
+    return out
 
 
 def _weighted_sums(samples: Tensor, weight: Tensor) -> Tensor:
     """Return (B, groups, Co / groups, L), of samples (B, G, C / G, K, L) and weights (Co, C / groups, kh, kw)."""
     columns = samples.flatten(1, 3).unflatten(1, (-1, weight[0].numel()))
-    return weight.flatten(1).unflatten(0, (columns.shape[1], -1)) @ columns
+    out: Tensor = weight.flatten(1).unflatten(0, (columns.shape[1], -1)) @ columns
+    return out

@@ -41,6 +41,7 @@ def build_page(workshop: Workshop, *, local: bool, measurable: bool) -> gradio.B
     """
     import gradio as gr
 
+    page: gradio.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200)) as page:
         gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE if local else SENTENCE_OF_OTHERS}</p>", elem_id="head")
         with gr.Row(elem_id="body"):
@@ -258,7 +259,8 @@ def _take_no_addresses(files: Any) -> None:
     async def keep(path: str | Path | None) -> str | None:
         if path is not None and "://" in str(path):
             raise UserError("drop a file; addresses are not fetched")
-        return await fetch(path)
+        result: str | None = await fetch(path)
+        return result
 
     files.async_move_resource_to_block_cache = keep
 

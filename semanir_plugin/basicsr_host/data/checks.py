@@ -126,7 +126,8 @@ class _DatasetCheck:
 
     @property
     def in_lmdb(self) -> bool:
-        return self.opt["io_backend"]["type"] == "lmdb"
+        result: bool = self.opt["io_backend"]["type"] == "lmdb"
+        return result
 
     def tell_missing(self, key: str) -> str:
         """Say that a folder is not there; of an LMDB also how to make it, or do without."""

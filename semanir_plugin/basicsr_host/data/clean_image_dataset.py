@@ -95,12 +95,14 @@ class CleanImageDataset(Dataset[dict[str, Any]], ABC):
         if self.file_client is None:
             options = dict(self.io_backend_opt)
             self.file_client = FileClient(options.pop("type"), **options)
-        return self.file_client.get(path, "gt")
+        result: bytes = self.file_client.get(path, "gt")
+        return result
 
     def _list_paths(self, root: str) -> list[str]:
         if self.io_backend_opt["type"] == "lmdb":
             self.io_backend_opt.update(db_paths=[root], client_keys=["gt"])
-            return paths_from_lmdb(root)
+            result: list[str] = paths_from_lmdb(root)
+            return result
         if self.opt.get("meta_info_file") is None:
             return sorted(scandir(root, full_path=True))
         lines = Path(self.opt["meta_info_file"]).read_text(encoding="utf-8").splitlines()

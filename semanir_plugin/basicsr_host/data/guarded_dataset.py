@@ -38,7 +38,8 @@ class GuardedDataset(Dataset[dict[str, Any]]):
         index, seed = key if isinstance(key, SeededIndex) else (key, key)
         try:
             with seeded(seed):
-                return self.dataset[index]
+                result: dict[str, Any] = self.dataset[index]
+                return result
         except UserError:
             raise
         except Exception as error:

@@ -49,7 +49,8 @@ class JoinedDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         each, image = self.samples[index]
-        return each[image]
+        result: dict[str, Any] = each[image]
+        return result
 
 
 def split_roots(opt: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -150,7 +150,7 @@ def _is_restored(model: Any, sample: Mapping[str, Any]) -> bool:
 def _truth_of_crop(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> torch.Tensor:
     """Return the ground truth of the crop, of the size of the output, where losses are."""
     scale = model.opt.get("scale", 1)
-    truth = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(model.device)
+    truth: torch.Tensor = sample["gt"][None, :, : lq.shape[-2] * scale, : lq.shape[-1] * scale].to(model.device)
     if truth.shape != model.output.shape:
         cure = "correct scale, network_g or the data"
         if truth.shape[1] != model.output.shape[1]:

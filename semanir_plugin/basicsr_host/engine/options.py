@@ -39,7 +39,7 @@ def resolve_options(
         auto_resume: Whether to continue from the newest training state of the experiment.
         debug: Name the experiment `debug_*`: frequent validation and checkpoints, no TensorBoard.
     """
-    opt = copy_options(option_file.data)
+    opt: dict[str, Any] = copy_options(option_file.data)
     opt.update(is_train=is_train, auto_resume=auto_resume, root_path=str(root))
     _complete(opt)
     rank, world_size = get_dist_info()

@@ -23,7 +23,8 @@ def build_optimizer(options: Mapping[str, Any]) -> Optimizer:
         UserError: It refuses its options.
     """
     weight = torch.nn.Parameter(torch.zeros(2, 2))  # Muon takes matrices only
-    return _build("optimizer", known_optimizers(), options, [weight])
+    result: Optimizer = _build("optimizer", known_optimizers(), options, [weight])
+    return result
 
 
 def try_schedule(optimizer: Optimizer, options: Mapping[str, Any], *, total_iter: int) -> None:

@@ -119,7 +119,7 @@ def open_train_loader(run: Run, phase: Phase, start_iter: int, dataset: Tolerant
     )
     # A loader is read once; workers that persisted would idle through the phases after it.
     dataset_opt = {**phase.dataset_opt, "persistent_workers": False}
-    loader = build_dataloader(
+    loader: DataLoader[Any] = build_dataloader(
         dataset, dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], sampler=sampler, seed=opt["manual_seed"]
     )
     # Else a loader draws a number of torch's when it starts, and a resumed network draws others than one that went on.
@@ -282,7 +282,8 @@ class TrainingLoop:
         log_opt = self.opt["logger"]
         seconds = None if self.opt["dist"] else log_opt.get("save_checkpoint_seconds")
         late = seconds is not None and time.monotonic() - self.saved_at >= seconds
-        return late or current_iter % log_opt["save_checkpoint_freq"] == 0
+        result: bool = late or current_iter % log_opt["save_checkpoint_freq"] == 0
+        return result
 
     def _save(self, current_iter: int) -> None:
         self.logger.info("Saving models and training states.")
@@ -326,7 +327,8 @@ class TrainingLoop:
     def _epoch(self, current_iter: int) -> int:
         phase, loader = next(each for each in self.phases if current_iter <= each[0].stop_iter)
         samples = (current_iter - phase.start_iter) * phase.batch_size * self.opt["world_size"]
-        return (phase.first_position + samples) // len(_dataset(loader))
+        result: int = (phase.first_position + samples) // len(_dataset(loader))
+        return result
 
     def _progress_bar(self) -> Any:
         silent = self.opt["rank"] != 0 or not sys.stderr.isatty()
@@ -334,7 +336,8 @@ class TrainingLoop:
 
 
 def _dataset(loader: Any) -> TolerantDataset:
-    return loader.dataset
+    result: TolerantDataset = loader.dataset
+    return result
 
 
 def _init_tb_logger(opt: dict[str, Any], start_iter: int) -> Any:

@@ -125,7 +125,8 @@ def is_finished(opt: dict[str, Any], iteration: int) -> bool:
     """Return whether an iteration is the last one and its final weights are saved: a run may be killed in between."""
     latest, state = Path(opt["path"]["models"], "net_g_latest.pth"), _states(opt) / f"{iteration}.state"
     if iteration < opt["train"]["total_iter"] or not state.is_file():
-        return iteration == opt["train"]["total_iter"]
+        result: bool = iteration == opt["train"]["total_iter"]
+        return result
     return latest.is_file() and latest.stat().st_mtime_ns >= state.stat().st_mtime_ns
 
 

@@ -40,7 +40,8 @@ class Validations:
         total_iter = self.opt["train"]["total_iter"]
         if not self.loaders or iteration == self.done_at:
             return False
-        return iteration == total_iter or iteration % self.opt["val"].get("val_freq", total_iter) == 0
+        result: bool = iteration == total_iter or iteration % self.opt["val"].get("val_freq", total_iter) == 0
+        return result
 
     def validate(self, iteration: int, tb_logger: Any) -> None:
         """Validate on each set.

@@ -79,7 +79,8 @@ class SemanIRModel(SharedValidation):
         """Return an optimiser as the host does; one whose state is divided where that is asked for."""
         if self.opt["world_size"] > 1 and self.opt["train"].get("zero_redundancy"):
             return build_sharded_optimizer(optim_type, params, lr=lr, **kwargs)
-        return super().get_optimizer(optim_type, params, lr, **kwargs)
+        result: torch.optim.Optimizer = super().get_optimizer(optim_type, params, lr, **kwargs)
+        return result
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Save as the host does; all processes take part, for their parts of the optimiser's state."""
@@ -90,7 +91,8 @@ class SemanIRModel(SharedValidation):
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Take a network to the device, laid out as asked for, and have all processes take part."""
         self._set_memory_format(net)
-        return super().model_to_device(net)
+        result: torch.nn.Module = super().model_to_device(net)
+        return result
 
     def _set_memory_format(self, net: torch.nn.Module) -> None:
         if self._channels_last:
@@ -172,7 +174,8 @@ class SemanIRModel(SharedValidation):
 
     def get_current_log(self) -> dict[str, float]:
         """Return the losses of the last step; only this copies them from the device."""
-        return self.reduce_loss_dict(self.losses)
+        result: dict[str, float] = self.reduce_loss_dict(self.losses)
+        return result
 
     def test(self) -> None:
         """Restore `self.lq` into `self.output` with the averaged weights where there are some."""

@@ -36,7 +36,7 @@ def build_sharded_optimizer(name: str, parameters: Iterable[Parameter], **option
     known: dict[str, Any] = {
         key: partial(ZeroRedundancyOptimizer, optimizer_class=each) for key, each in known_optimizers().items()
     }
-    optimizer = construct("optimizer", name, known, parameters, **options)
+    optimizer: ZeroRedundancyOptimizer = construct("optimizer", name, known, parameters, **options)
     optimizer.defaults = optimizer.optim.defaults  # which schedulers ask, such as OneCycleLR
     return optimizer
 

@@ -247,7 +247,8 @@ def _read_model(
         section.report("filename_tmpl must have one {}, which is the name of the image", at="filename_tmpl")
     elif isinstance(options, ClassicalOptions):
         _check_classical(section, options.classical, protocol)
-    return options
+    model: NetworkOptions | FolderOptions | ClassicalOptions | None = options
+    return model
 
 
 def _resolve_weights(section: Section, options: WeightsOptions) -> NetworkOptions | None:

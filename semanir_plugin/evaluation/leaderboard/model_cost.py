@@ -98,7 +98,8 @@ class _WithKeys(nn.Module):
         self.topk = topk
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x, topk=self.topk)
+        out: Tensor = self.net(x, topk=self.topk)
+        return out
 
 
 def _count(restorer: PreparedContestant, size: Sequence[int]) -> int | None:

@@ -39,7 +39,8 @@ def stage_inputs(windows: int, shape: tuple[int, int], channels: int, *, stage: 
     x = _features(down * height, across * width, stage)
     x = x.unflatten(1, (across, width)).unflatten(0, (down, height)).transpose(1, 2)  # (down, across, h, w, C)
     x = x.flatten(2, 3).flatten(0, 1)[:windows]  # (B, N, C)
-    return x @ _rotation(x.shape[-1], channels)
+    out: Tensor = x @ _rotation(x.shape[-1], channels)
+    return out
 
 
 @cache

@@ -37,7 +37,8 @@ def to_onnx(program: ExportedProgram, about: Mapping[str, str], opset: int | Non
     for key, value in about.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
-    return model.SerializeToString(deterministic=True)
+    result: bytes = model.SerializeToString(deterministic=True)
+    return result
 
 
 def _tidy(model: Any) -> None:

@@ -30,7 +30,8 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
 ) -> Tensor:
     """Return (B, H, N, D); arguments as in `adaptive_sparse_attention`, the bias dense; computed in fp32 at least."""
-    return run_op(_forward, q, k, v, weights, bias, regions, scale)
+    out: Tensor = run_op(_forward, q, k, v, weights, bias, regions, scale)
+    return out
 
 
 @dataclass(frozen=True)

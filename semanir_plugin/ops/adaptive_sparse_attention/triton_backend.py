@@ -121,7 +121,8 @@ def _rows(pointer: str, stride: str, x: Tensor) -> dict[str, Any]:
 
 
 def _tiles(q: Tensor) -> int:
-    return triton.cdiv(q.shape[2], _tile(q.dtype, *q.shape[2:]))
+    result: int = triton.cdiv(q.shape[2], _tile(q.dtype, *q.shape[2:]))
+    return result
 
 
 def _share(q: Tensor) -> int:
@@ -130,7 +131,8 @@ def _share(q: Tensor) -> int:
     if q.device.type == "cuda":
         processors = torch.cuda.get_device_properties(q.device).multi_processor_count
         programs = PROGRAMS_PER_PROCESSOR * processors
-    return triton.cdiv(q.shape[0], max(1, programs // (q.shape[1] * _tiles(q) ** 2)))
+    result: int = triton.cdiv(q.shape[0], max(1, programs // (q.shape[1] * _tiles(q) ** 2)))
+    return result
 
 
 @torch.library.custom_op(
@@ -253,4 +255,5 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None, scale: float
 ) -> Tensor:
     """Return (B, H, N, D); arguments as in `adaptive_sparse_attention`, the bias dense; accumulated in fp32."""
-    return _forward(q, k, v, weights, bias, regions, scale)[0]
+    out: Tensor = _forward(q, k, v, weights, bias, regions, scale)[0]
+    return out

@@ -42,7 +42,8 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
     if backend == "native":  # computes in fp32
         q, k, v = run_op(split_op, qkv.float(), scale.float(), backend)
         return q.to(qkv.dtype), k.to(qkv.dtype), v.to(qkv.dtype)
-    return run_op(split_op, qkv, scale.float(), backend)
+    result: tuple[Tensor, Tensor, Tensor] = run_op(split_op, qkv, scale.float(), backend)
+    return result
 
 
 def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:

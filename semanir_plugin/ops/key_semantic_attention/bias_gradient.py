@@ -78,4 +78,5 @@ def _sum_diagonals(x: Tensor) -> Tensor:
     w = x.shape[-1]
     # Rows of 2w - 1 read from rows of 2w begin one later each: row i is shifted by i.
     x = F.pad(x.flip(-1), (0, w)).flatten(-2)[..., : w * (2 * w - 1)]
-    return x.unflatten(-1, (w, 2 * w - 1)).sum(-2)
+    out: Tensor = x.unflatten(-1, (w, 2 * w - 1)).sum(-2)
+    return out

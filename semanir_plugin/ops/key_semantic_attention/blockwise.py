@@ -28,12 +28,15 @@ SMALLEST_WINDOW = 512
 
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
     """Return (B, H, N, E); arguments as in `key_semantic_attention`."""
+    out: Tensor
     leaves = (q, k, v) if bias is None else (q, k, v, bias)
     if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
         dtype = torch.promote_types(q.dtype, torch.float32)  # softmax and its gradient need the digits
         converted = [None if each is None else each.to(dtype) for each in (q, k, v, bias)]
-        return attend_op(*converted[:3], semantics.mask(), converted[3], scale).to(v.dtype)
-    return attend_op(q, k, v, semantics.mask(), None if bias is None else bias.to(q.dtype), scale)
+        out = attend_op(*converted[:3], semantics.mask(), converted[3], scale).to(v.dtype)
+    else:
+        out = attend_op(q, k, v, semantics.mask(), None if bias is None else bias.to(q.dtype), scale)
+    return out
 
 
 @dataclass(frozen=True)

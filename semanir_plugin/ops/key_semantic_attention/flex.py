@@ -38,7 +38,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     attention = _compiled(flex_attention) if q.device.type == "cuda" else flex_attention
     score_mod = None if bias is None else _adding(bias, n)
     out = attention(q, k, v, score_mod=score_mod, block_mask=semantics.shared("flex_block_mask", make), scale=scale)
-    return out.to(v.dtype)
+    result: Tensor = out.to(v.dtype)
+    return result
 
 
 @functools.cache

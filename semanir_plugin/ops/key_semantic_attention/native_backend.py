@@ -51,12 +51,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
         raise ValueError(f"the native backend cannot be used: {reason}")
     bias = None if bias is None else _readable(bias.float(), q.shape[2])
     out, _ = run_op(attend_op, *(_rows(each.float()) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
-    return out.to(v.dtype)
+    result: Tensor = out.to(v.dtype)
+    return result
 
 
 def key_lists_of(semantics: KeySemantics) -> KeyLists:
     """Return the lists of a dictionary, made once for all heads and layers that share it."""
-    return semantics.shared("native_key_lists", lambda: KeyLists(*run_op(list_keys, semantics.mask())))
+    result: KeyLists = semantics.shared("native_key_lists", lambda: KeyLists(*run_op(list_keys, semantics.mask())))
+    return result
 
 
 def _readable(bias: Tensor, tokens: int) -> Tensor:
@@ -72,7 +74,8 @@ def _is_read_as_table(bias: Tensor, tokens: int) -> bool:
 @native_support.constant
 def _ask(function: str) -> int:
     """Return a constant of the kernels' layout from the C function of that name."""
-    return getattr(native_support.load(SOURCE), function)()
+    result: int = getattr(native_support.load(SOURCE), function)()
+    return result
 
 
 def _up_to(size: int, multiple: int) -> int:
@@ -86,7 +89,8 @@ def _rows(x: Tensor) -> Tensor:
 @torch.library.custom_op("semanir_plugin::key_semantic_lists_native", mutates_args=())
 def list_keys(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the fields of `KeyLists` for a (B, N, N) bool mask."""
-    mask, lists = mask.contiguous(), _empty_lists(mask)
+    mask = mask.contiguous()
+    lists: tuple[Tensor, Tensor, Tensor] = _empty_lists(mask)
     pointers = [ctypes.c_void_p(each.data_ptr()) for each in (mask, *lists)]
     _call("list_keys", pointers[0], *mask.shape[:2], *pointers[1:])
     return lists

@@ -259,4 +259,5 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     groups = by_query(semantics)
     if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (q, k, v, bias)):
         groups = [*groups, *by_key(semantics), semantics.packed()]
-    return forward(q, k, v, bias, groups, scale)[0]
+    out: Tensor = forward(q, k, v, bias, groups, scale)[0]
+    return out

@@ -27,12 +27,14 @@ def by_query(semantics: KeySemantics) -> list[Tensor]:
         bits: (B, T, T * 2, 64) int32, for each 32 of a list a word for each token of the group, its bits the pairs.
         counts: (B, T) int32, how many tokens are listed.
     """
-    return semantics.shared("groups by query", lambda: _list(semantics, semantics.packed()))
+    result: list[Tensor] = semantics.shared("groups by query", lambda: _list(semantics, semantics.packed()))
+    return result
 
 
 def by_key(semantics: KeySemantics) -> list[Tensor]:
     """Return the same groups as those of keys, with the queries that chose any of a group."""
-    return semantics.shared("groups by key", lambda: _list(semantics, transpose(semantics.packed())))
+    result: list[Tensor] = semantics.shared("groups by key", lambda: _list(semantics, transpose(semantics.packed())))
+    return result
 
 
 def _list(semantics: KeySemantics, packed: Tensor) -> list[Tensor]:
@@ -47,7 +49,8 @@ def _group(semantics: KeySemantics) -> Tensor:
         order = torch.arange(n, dtype=torch.int32, device=semantics.device).expand(b, n)
     # Within a group any order will do: neighbours side by side share cache lines.
     groups = F.pad(order, (0, -n % GROUP), value=n).unflatten(-1, (-1, GROUP))
-    return groups.sort(-1).values.flatten(1)
+    out: Tensor = groups.sort(-1).values.flatten(1)
+    return out
 
 
 @torch.library.custom_op("semanir_plugin::transpose_packed", mutates_args=())

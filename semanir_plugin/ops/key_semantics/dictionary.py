@@ -76,7 +76,8 @@ class KeySemantics:
             kept, left_out = (torch.full((), value, dtype=dtype, device=self.device) for value in (0.0, -torch.inf))
             return torch.where(self.mask(), kept, left_out)
 
-        return self.shared(("additive_mask", dtype), make)
+        out: Tensor = self.shared(("additive_mask", dtype), make)
+        return out
 
     def counts(self) -> Tensor:
         """Return (B, N) int64, the number of keys of each query."""

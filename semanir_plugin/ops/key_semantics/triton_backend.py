@@ -101,7 +101,8 @@ def _programs(device: torch.device) -> int:
 
 
 def _properties(device: torch.device) -> dict[str, int]:
-    return triton.runtime.driver.active.utils.get_device_properties(device.index)
+    result: dict[str, int] = triton.runtime.driver.active.utils.get_device_properties(device.index)
+    return result
 
 
 def _labels(regions: Tensor | None, tokens: int, tile: _Tile, device: torch.device) -> Tensor:

@@ -51,7 +51,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
     if backend == "torch" or x.dtype != weight.dtype or not x.numel():
         return F.linear(x, weight, bias)
     # Rows outside, since what the function returns may be no view: others may want to write to it.
-    return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+    out: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+    return out
 
 
 def choose_backend(x: Tensor) -> tuple[str, str]:
@@ -87,7 +88,8 @@ def _is_amd() -> bool:
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
 
 
 class _Linear(torch.autograd.Function):

@@ -39,7 +39,7 @@ def get_complete(self: Any, filepath: str, client_key: str = "default") -> bytes
     Raises:
         UserError: The file is empty or truncated, has more pixels than are decoded, or the LMDB lacks the key.
     """
-    content = _get(self, filepath, client_key)
+    content: bytes = _get(self, filepath, client_key)
     if content is None:
         path = dict(zip(self.client._client, self.client.db_paths, strict=True))[client_key]
         raise UserError(f"{path}: the LMDB lacks the key '{filepath}'; write it and its meta_info.txt again")

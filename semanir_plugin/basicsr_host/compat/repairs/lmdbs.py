@@ -50,7 +50,8 @@ def get_in_this_process(self: Any, filepath: str, client_key: str) -> bytes | No
     """`LmdbBackend.get` reads in a forked worker from what its parent opened, which LMDB does not allow."""
     if self._process != os.getpid():
         open_lmdbs(self, self.db_paths, list(self._client), **self._options)
-    return _get_from_lmdb(self, filepath, client_key)
+    result: bytes | None = _get_from_lmdb(self, filepath, client_key)
+    return result
 
 
 def reopen_lmdb(self: Any) -> tuple[Any, ...]:

@@ -25,7 +25,8 @@ def get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: 
     Raises:
         UserError: There is no such optimiser, or it refuses the options.
     """
-    return construct("optimizer", optim_type, known_optimizers(), params, lr=lr, **kwargs)
+    result: Optimizer = construct("optimizer", optim_type, known_optimizers(), params, lr=lr, **kwargs)
+    return result
 
 
 def setup_schedulers(self: Any) -> None:

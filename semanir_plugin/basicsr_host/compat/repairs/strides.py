@@ -35,7 +35,8 @@ _filter2d = inspect.unwrap(img_process_util.filter2D)
 @functools.wraps(_filter2d)
 def filter_any_strides(img: Tensor, kernel: Tensor) -> Tensor:
     """`filter2D` views its image, which on a CPU is channels last where a JPEG compression went before."""
-    return _filter2d(img.contiguous(), kernel)
+    out: Tensor = _filter2d(img.contiguous(), kernel)
+    return out
 
 
 REPAIRS: tuple[Repair, ...] = (

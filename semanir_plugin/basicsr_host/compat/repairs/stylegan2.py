@@ -26,16 +26,20 @@ _upfirdn2d = inspect.unwrap(_resampling.upfirdn2d)
 def fused_leaky_relu(input: Tensor, bias: Tensor, negative_slope: float = 0.2, scale: float = 2**0.5) -> Tensor:
     """`fused_leaky_relu` needs an extension that BasicSR's wheel does not have, and that is for CUDA alone."""
     if input.is_cuda and hasattr(_activation, "fused_act_ext"):
-        return _fused_leaky_relu(input, bias, negative_slope, scale)
+        out: Tensor = _fused_leaky_relu(input, bias, negative_slope, scale)
+        return out
     return F.leaky_relu(input + bias.view(1, -1, *[1] * (input.ndim - 2)), negative_slope) * scale
 
 
 @functools.wraps(_upfirdn2d)
 def upfirdn2d(input: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
     """`upfirdn2d` has a way without its extension, but takes it on CPUs only."""
+    out: Tensor
     if input.is_cuda and hasattr(_resampling, "upfirdn2d_ext"):
-        return _upfirdn2d(input, kernel, up, down, pad)
-    return _resampling.upfirdn2d_native(input, kernel, up, up, down, down, *pad, *pad)
+        out = _upfirdn2d(input, kernel, up, down, pad)
+    else:
+        out = _resampling.upfirdn2d_native(input, kernel, up, up, down, down, *pad, *pad)
+    return out
 
 
 @torch.no_grad()
