@@ -3,7 +3,7 @@
 `attach_to_hosts` arranges it without importing anything heavy. BasicSR is made importable on a current stack, what is
 broken in it is replaced, and its registries take up ours; mmengine's registries get a scope `semanir_plugin`, and
 spandrel's our architectures. torchvision, which they import, is made importable where its operators are of another
-build than torch. Nothing is changed on disk.
+build than torch, and quick to import. Nothing is changed on disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from semanir_plugin.basicsr_host.compat.imports import host_importable, require_host
-from semanir_plugin.torchvision_repair import complete_torchvision, torchvision_importable
+from semanir_plugin.torchvision_repair import compiler_put_off, complete_torchvision, torchvision_importable
 
 __all__ = ["attach_to_hosts"]
 
@@ -71,6 +71,7 @@ class Host(NamedTuple):
 
 HOSTS = {
     TORCHVISION: Host(torchvision_importable, complete_torchvision),
+    f"{TORCHVISION}.ops.roi_align": Host(compiler_put_off, lambda: None),
     BASICSR: Host(host_importable, _complete_basicsr),
     MMENGINE: Host(nullcontext, _complete_mmengine),
     SPANDREL: Host(nullcontext, _complete_spandrel),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
-__all__ = ["complete_torchvision", "swapped", "torchvision_importable"]
+__all__ = ["compiler_put_off", "complete_torchvision", "swapped", "torchvision_importable"]
 
 
 @contextmanager
@@ -42,6 +43,30 @@ def complete_torchvision() -> None:
         from semanir_plugin.torchvision_repair.deformable import deform_conv2d
 
         ops.deform_conv2d = ops.deform_conv.deform_conv2d = deform_conv2d
+
+
+@contextmanager
+def compiler_put_off() -> Iterator[None]:
+    """Keep `torchvision.ops.roi_align` from importing PyTorch's compiler for a question that few ask.
+
+    That is a third of the time that `import basicsr` takes. Who asks gets the compiler's own answer.
+    """
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    utils = ModuleType("torch._dynamo.utils")
+    vars(utils)["is_compile_supported"] = _is_compile_supported
+    with (
+        swapped(sys.modules, "torch._dynamo", ModuleType("torch._dynamo")),
+        swapped(sys.modules, utils.__name__, utils),
+    ):
+        yield
+
+
+def _is_compile_supported(device_type: str) -> Any:
+    from torch._dynamo.utils import is_compile_supported
+
+    return is_compile_supported(device_type)
 
 
 @contextmanager

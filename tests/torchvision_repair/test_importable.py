@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import torch
 
 from semanir_plugin.import_hooks import HostFinder
 from semanir_plugin.torchvision_repair.deformable import deform_conv2d
+from tests.conftest import ROOT
 
 TORCHVISION = """
 import types
@@ -63,3 +66,20 @@ def test_fakes_of_other_namespaces_still_fail(torchvision):
     with pytest.raises(RuntimeError, match="elsewhere::absent does not exist"):
         importlib.import_module("torchvision")
     assert torch.library.register_fake is register_fake
+
+
+COMPILER = """
+import sys
+import semanir_plugin, torchvision
+print("torchvision.ops.roi_align" in sys.modules, "torch._dynamo" in sys.modules)
+import torch
+print(sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu"), "torch._dynamo" in sys.modules)
+print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item())
+"""
+
+
+def test_the_compiler_is_imported_when_it_is_asked_for(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", COMPILER]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.splitlines() == ["True False", "True True", "2.0"], done.stderr
