@@ -8,8 +8,8 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ try:
 except ImportError:  # on Windows, where a file that is open cannot be removed either
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["move_into_place", "open_atomic", "remove_unfinished", "save_atomic", "write_atomic"]
+__all__ = ["move_into_place", "open_atomic", "remove_unfinished", "save_atomic", "write_atomic", "write_together"]
 
 _LONGEST_START = 100  # bytes; encrypted file systems take names of 143, others of 255
 _DAY = 24 * 60 * 60  # seconds
@@ -51,6 +51,26 @@ def write_atomic(content: bytes, path: str | Path) -> None:
     """
     with open_atomic(path) as file:
         file.write(content)
+
+
+def write_together(contents: Mapping[str | Path, bytes]) -> None:
+    """Write files of which the first names the others: it is never there beside others than its own.
+
+    A failure leaves all as they were; a kill between two renamings leaves none by the first one's name.
+
+    Raises:
+        OSError: One cannot be written.
+    """
+    first = next(iter(contents))
+    with ExitStack() as opened:
+        files = [(opened.enter_context(open_atomic(path)), content) for path, content in contents.items()]
+        for file, content in files:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if len(files) > 1:
+            Path(first).unlink(missing_ok=True)
+        # They get their names as they are left, the first one last.
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semanir_plugin.errors import UserError
 
-__all__ = ["can_name_file", "check_fits", "check_folder", "check_inside", "check_ordinary"]
+__all__ = ["can_name_file", "check_fits", "check_folder", "check_inside", "check_ordinary", "check_target"]
 
 _LONGEST_NAME = 200  # bytes; file systems take 255, of which endings and temporary names need some
 
@@ -79,3 +79,26 @@ def check_folder(folder: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise UserError(f"{folder}: cannot write there: {error.strerror}; choose another folder") from error
+
+
+def check_target(path: Path) -> None:
+    """Refuse, before any work, the name of a single file that cannot be written.
+
+    Raises:
+        UserError: Its folder is not there or cannot be written to, the name is too long, or it is that of a folder, a
+            pipe or a device.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or choose another")
+    check_fits(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is a pipe or a device, no ordinary file; choose another name")
+    if not os.access(path.parent, os.W_OK):
+        why = "a read-only file system" if _is_read_only(path.parent) else os.strerror(errno.EACCES)
+        raise UserError(f"{path}: cannot be written there ({why}); choose another folder")
+
+
+def _is_read_only(folder: Path) -> bool:
+    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)

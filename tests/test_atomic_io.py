@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from semanir_plugin import atomic_io
-from semanir_plugin.atomic_io import open_atomic, remove_unfinished, save_atomic, write_atomic
+from semanir_plugin.atomic_io import open_atomic, remove_unfinished, save_atomic, write_atomic, write_together
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.safe_loading import load_checkpoint
 from tests.conftest import ROOT
@@ -109,6 +109,37 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, write, size):
     assert failed.value.errno == errno.EFBIG
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two files of which the first names the second, as they were; and what they are to become."""
+    contents = {tmp_path / "a.xml": b"graph", tmp_path / "a.bin": bytes(40_000)}
+    for path in contents:
+        path.write_bytes(b"before")
+    return contents
+
+
+def test_of_files_that_belong_together_all_are_written_or_none(pair, tmp_path):
+    with files_of_at_most(20_000), pytest.raises(OSError, match="a\\."):
+        write_together(pair)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(pair, b"before")
+    write_together(pair)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == pair
+
+
+def test_no_file_is_beside_another_than_its_own_where_a_kill_comes_between(pair, tmp_path, monkeypatch):
+    replace = Path.replace
+
+    def killed(self, target):
+        if list(pair)[1].read_bytes() != b"before":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_together(pair)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name(tmp_path, monkeypatch):

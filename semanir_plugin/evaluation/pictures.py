@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, require_package
+from semanir_plugin.path_safety import check_target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,14 +51,11 @@ def check_picture_path(path: Path) -> None:
     """Refuse a name that no picture can be written to, before any work.
 
     Raises:
-        UserError: Its ending is of no known kind, its folder is not there, or matplotlib is not installed.
+        UserError: Its ending is of no known kind, `check_target` refuses it, or matplotlib is not installed.
     """
     if path.suffix.lower() not in KINDS:
         raise UserError(f"{path}: a picture's name ends in {', '.join(KINDS[:-1])} or {KINDS[-1]}; give it one of them")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it, or choose another")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file in it")
+    check_target(path)
     require_package("matplotlib", f"{path}: a picture")
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from semanir_plugin import __version__
-from semanir_plugin.atomic_io import write_atomic
+from semanir_plugin.atomic_io import write_together
 from semanir_plugin.errors import UserError, one_line, require_package
 from semanir_plugin.export.checking import Comparison, check_sizes, compare, picture
 from semanir_plugin.export.formats import FORMATS
@@ -18,6 +18,7 @@ from semanir_plugin.export.lowering import PortableNetwork, bytes_per_pixel, res
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import shipped_weights
+from semanir_plugin.path_safety import check_target
 
 __all__ = ["ExportArguments", "Exported", "export_network"]
 
@@ -90,8 +91,7 @@ def export_network(args: ExportArguments) -> Exported:
         what = f"{type(restorer.module).__name__} cannot be written as {args.format}"
         raise UserError(f"{what}: {one_line(error)[:300]}; take another --format") from error
     comparisons = _check(args, target, restorer, files)
-    for path, content in zip(reversed(paths), reversed(files.values()), strict=True):  # first what the first names
-        write_atomic(content, path)
+    write_together(dict(zip(paths, files.values(), strict=True)))
     return Exported(paths, memory, tuple(comparisons))
 
 
@@ -106,10 +106,9 @@ def _plan(args: ExportArguments, target: Format) -> tuple[Path, ...]:
     path = Path(args.output or f"{Path(args.model).stem}{target.suffix}")
     if path.suffix != target.suffix:
         raise UserError(f"-o {path}: files of {args.format} are called NAME{target.suffix}")
-    if not path.parent.is_dir():
-        raise UserError(f"-o {path}: there is no folder {path.parent}; make it, or choose another")
     paths = (path, path.with_suffix(".bin")) if target.suffix == ".xml" else (path,)
     for each in paths:
+        check_target(each)
         if each.exists() and not args.overwrite:
             raise UserError(f"{each} is there already; give --overwrite to replace it, or another -o")
     return paths

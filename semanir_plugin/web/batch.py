@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 import zipfile
@@ -14,6 +15,7 @@ from semanir_plugin.inference.photograph_reading import READABLE
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration
 from semanir_plugin.inference.restore_job import Outcome, try_job
 from semanir_plugin.inference.restore_plan import Job, result_name
+from semanir_plugin.web.gate import LEAST_FREE
 from semanir_plugin.web.previews import Comparison
 from semanir_plugin.web.stopping import Pulse
 
@@ -140,6 +142,8 @@ class Batch:
     def _try(self, job: Job, restoration: PhotographRestoration, most_pixels: int, comparison: Comparison) -> Outcome:
         if job.source.suffix.lower() not in READABLE:
             return Outcome(f"not one of {', '.join(READABLE)}; convert it")
+        if self.folder.is_dir() and shutil.disk_usage(self.folder).free < LEAST_FREE:
+            return Outcome("the disk is nearly full; try again later")
         tell = self._pulse.on_tile
         outcome = try_job(job, restoration, tell, most_pixels=most_pixels, watch=comparison.watch)
         if outcome.is_out_of_memory:

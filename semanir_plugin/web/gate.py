@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,11 @@ ALLOWED = {
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
+UPLOAD = "/gradio_api/upload"
+
 LEAST_FREE = 1 << 30  # bytes of the disk, below which nothing is taken in
+
+LONGEST_BODY = 1 << 20  # bytes of a request that is no upload
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -56,6 +61,9 @@ class Gate:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
             problem = self._problem(scope)
+            if not problem and scope["method"] == "POST" and scope["path"] != UPLOAD:
+                body = await _read(receive)
+                problem, receive = self._problem_within(body), _again(body, receive)
             if problem:
                 await _answer(send, *problem)
             else:
@@ -76,8 +84,24 @@ class Gate:
             return 404, "there is no such page"
         if path.startswith("/gradio_api/file=") and not self._is_served(path.partition("=")[2]):
             return 403, "this file is not served"
-        if path == "/gradio_api/upload" and shutil.disk_usage(self.folder).free < LEAST_FREE:
+        if path == UPLOAD and shutil.disk_usage(self.folder).free < LEAST_FREE:
             return 507, "the disk is nearly full; try again later"
+        return None
+
+    def _problem_within(self, body: bytes) -> tuple[int, str] | None:
+        """Return why a request does not pass for what it says, with its status.
+
+        Wherever it names a file, whatever for, Gradio would copy that to where it is served from, or fetch an address.
+        """
+        if len(body) > LONGEST_BODY:
+            return 413, f"requests have at most {LONGEST_BODY:,} bytes"
+        named: list[object] = []
+        try:
+            json.loads(body, object_pairs_hook=lambda pairs: named.extend(each for key, each in pairs if key == "path"))
+        except (ValueError, RecursionError):
+            return 400, "this is no JSON"
+        if not all(isinstance(each, str) and self._is_served(each) for each in named):
+            return 403, "drop a file; no others are taken, and addresses are not fetched"
         return None
 
     def _is_served(self, name: str) -> bool:
@@ -86,6 +110,27 @@ class Gate:
             return path.is_absolute() and path.is_relative_to(self.folder) and path.is_file()
         except (OSError, ValueError, RuntimeError):  # what can be no path, or leads round in a circle
             return False
+
+
+async def _read(receive: Any) -> bytes:
+    """Return the body of a request; of one that is too long, the beginning, which is too long as well."""
+    body, more = b"", True
+    while more and len(body) <= LONGEST_BODY:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _again(body: bytes, receive: Any) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Return what receives a body that was read, and then what comes after it."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def give() -> dict[str, Any]:
+        message: dict[str, Any] = messages.pop() if messages else await receive()
+        return message
+
+    return give
 
 
 def _with_headers(send: Any) -> Any:

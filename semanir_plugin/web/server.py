@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,8 @@ def _run(args: WebArguments, workshop: Workshop, opened: socket.socket) -> None:
     import gradio as gr
     import uvicorn
 
+    if not args.debug:
+        _log_no_tracebacks()
     local = args.host in ("127.0.0.1", "localhost", "::1")
     page = build_page(workshop, local=local, measurable=_is_measurable()).queue(max_size=64)
     app = Gate(_mounted(gr, page, args), workshop.folder, local=local)
@@ -99,6 +102,23 @@ def _run(args: WebArguments, workshop: Workshop, opened: socket.socket) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[opened])
     print("stopped")
+
+
+class _NoTracebacks:
+    """Stands for the module `traceback`: a visitor who sends what Gradio refuses fills no terminal."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(traceback, name)
+
+    def print_exc(self, *_: Any, **__: Any) -> None:
+        """Print nothing; the visitor is told."""
+
+
+def _log_no_tracebacks() -> None:
+    from gradio import queueing, routes
+
+    for module in (queueing, routes):
+        setattr(module, "traceback", _NoTracebacks())  # noqa: B010  (not exported, say the types)
 
 
 def _mounted(gr: Any, page: Any, args: WebArguments) -> Any:

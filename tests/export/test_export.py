@@ -237,6 +237,9 @@ def run(*arguments, capsys):
         (["--format", "onnx", "--opset", "9"], "--opset must be from 18 to 23, not 9"),
         (["--format", "onnx", "-o", "net.pt"], "files of onnx are called NAME.onnx"),
         (["--format", "onnx", "-o", "nowhere/net.onnx"], "there is no folder nowhere; make it"),
+        (["--format", "onnx", "-o", "folder.onnx", "--overwrite"], "folder.onnx: is a folder; name a file in it"),
+        (["--format", "onnx", "-o", f"{'n' * 300}.onnx"], "File name too long; choose a shorter name"),
+        (["--format", "onnx", "-o", "closed/net.onnx"], "cannot be written there (Permission denied); choose another"),
         (["--format", "onnx", "-o", "there.onnx"], "there.onnx is there already; give --overwrite"),
         (["--format", "openvino", "-o", "there.xml"], "there.bin is there already; give --overwrite"),
     ],
@@ -246,6 +249,10 @@ def test_wrong_flags_end_in_one_line_before_any_work(checkpoint, tmp_path, monke
     monkeypatch.setattr(exporting, "load", None)
     for name in ("there.onnx", "there.bin"):
         Path(name).touch()
+    for name in ("folder.onnx", "closed"):
+        Path(name).mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
     code, error = run("--model", checkpoint, *flags, capsys=capsys)
     assert (code, error.count("\n")) == (2, 1)
     assert message in error

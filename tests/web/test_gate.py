@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 
 import pytest
@@ -12,19 +13,23 @@ from semanir_plugin.web.gate import Gate
 
 
 async def _inner(scope, receive, send):
+    body = (await receive())["body"] if scope["method"] == "POST" else b""
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"passed"})
+    await send({"type": "http.response.body", "body": body or b"passed"})
 
 
-def ask(gate, path, method="GET", **headers):
+def ask(gate, path, method="GET", said=b"{}", **headers):
     """Return status, body and headers of an answer."""
-    sent = []
+    sent, parts = [], [{"body": said[:9], "more_body": True}, {"body": said[9:]}]
+
+    async def receive():
+        return parts.pop(0)
 
     async def send(message):
         sent.append(message)
 
     told = [(key.encode(), value.encode()) for key, value in {"host": "127.0.0.1:7860", **headers}.items()]
-    asyncio.run(gate({"type": "http", "path": path, "method": method, "headers": told}, None, send))
+    asyncio.run(gate({"type": "http", "path": path, "method": method, "headers": told}, receive, send))
     return sent[0]["status"], sent[1]["body"].decode(), dict(sent[0]["headers"])
 
 
@@ -106,3 +111,28 @@ def test_a_full_disk_takes_nothing_in(gate, monkeypatch):
     monkeypatch.setattr(gate_module, "LEAST_FREE", 1 << 80)
     assert ask(gate, "/gradio_api/upload", "POST")[:2] == (507, "the disk is nearly full; try again later")
     assert ask(gate, "/")[0] == 200
+
+
+def test_requests_that_name_other_files_or_addresses(gate, tmp_path):
+    """Gradio copies what any component is given to where it is served from, or fetches it."""
+
+    def join(name):
+        said = json.dumps({"data": [[], {"path": name, "meta": {"_type": "gradio.FileData"}}]})
+        return ask(gate, "/gradio_api/queue/join", "POST", said.encode())
+
+    own = tmp_path / "own"
+    status, body, _ = join(f"{own}/result.png")
+    assert (status, json.loads(body)["data"][1]["path"]) == (200, f"{own}/result.png")
+    elsewhere = ("/etc/passwd", f"{own}/../secret.txt", f"{own}/link.png", f"{own}", "http://192.0.2.1/a.png", "a\0", 3)
+    for name in elsewhere:
+        assert join(name)[:2] == (403, "drop a file; no others are taken, and addresses are not fetched"), name
+    twice = f'{{"path": "/etc/passwd", "p\\u0061th": "{own}/result.png"}}'
+    for path in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/api/predict/"):
+        assert ask(gate, path, "POST", twice.encode())[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [(b"", 400), (b"{", 400), (b"[" * 100_000, 400), (b" " * (1 << 20) + b"{}", 413)]
+)
+def test_requests_that_are_no_json_or_too_long(gate, said, status):
+    assert ask(gate, "/gradio_api/queue/join", "POST", said)[0] == status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -189,6 +190,29 @@ def test_no_files_but_its_own(server, path):
     assert status in (403, 404)
     assert b"secret\n" not in body
     assert b"root:" not in body
+
+
+def join(address, offer):
+    """Ask for something to be restored; return the answer's status."""
+    host, _, port = address.removeprefix("http://").rstrip("/").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection.request("GET", "/config")
+    functions = json.loads(connection.getresponse().read())["dependencies"]
+    number = next(each["id"] for each in functions if len(each["inputs"]) == 5)
+    said = {"data": [[], offer, 1, "auto", False], "fn_index": number, "session_hash": "abc"}
+    connection.request("POST", "/gradio_api/queue/join", json.dumps(said), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def test_nothing_that_is_asked_for_copies_a_file_from_elsewhere(server):
+    """Nor is anything of it logged, as the last test sees."""
+    address, _, folder = server
+    assert join(address, {"path": str(folder / "secret.txt"), "meta": {"_type": "gradio.FileData"}}) == 403
+    assert join(address, "no such network") == 200
+    assert get(address, "/gradio_api/queue/data?session_hash=abc")[0] == 200
+    assert not list(folder.glob("semanir_web_*/**/secret.txt"))
 
 
 def test_other_computers_names_and_large_files(server):

@@ -16,6 +16,7 @@ from semanir_plugin.errors import UserError
 from semanir_plugin.inference.photograph_reading import decode_photograph
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration
 from semanir_plugin.inference.photographs import PhotographInBands
+from semanir_plugin.web import batch as batch_module
 from semanir_plugin.web import workshop as workshop_module
 from semanir_plugin.web.batch import ARROW, TIMES, Report
 from semanir_plugin.web.offers import Offer
@@ -172,6 +173,12 @@ def test_too_little_memory_is_told_in_the_pages_words(workshop, pictures, monkey
     monkeypatch.setattr(PhotographRestoration, "restore_for_file", fail)
     (problem,) = last(workshop.restore("a", pictures[:1], SETTINGS)).problems
     assert problem == "cat.png: needs more memory than there is; choose smaller tiles, or make it smaller"
+
+
+def test_a_full_disk_is_not_filled_by_results(workshop, pictures, monkeypatch):
+    monkeypatch.setattr(batch_module, "LEAST_FREE", 1 << 80)
+    report = last(workshop.restore("a", pictures[:1], SETTINGS))
+    assert (report.results, report.problems) == ((), ("cat.png: the disk is nearly full; try again later",))
 
 
 def test_a_large_result_is_shown_smaller(tmp_path, photos):
