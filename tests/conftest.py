@@ -69,16 +69,24 @@ def benchmark_data() -> Path:
     return folder.resolve()
 
 
-@pytest.fixture(scope="session")
-def browser():
+@pytest.fixture(scope="module")
+def browser(running_browser):
     """Headless Chromium, driven by Selenium; its console is in `get_log("browser")`."""
+    yield running_browser
+    running_browser.get("about:blank")  # a page that moves would take a processor until all tests are done
+
+
+@pytest.fixture(scope="session")
+def running_browser():
+    """The browser that tests share; that without windows takes less time to start."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    shells = [shutil.which(name) for name in ("chromium-headless-shell", "chromium")]
+    programs = next(filter(None, shells), None), shutil.which("chromedriver")
     if None in programs:
-        pytest.skip("chromium and chromedriver are not on PATH (Debian: apt-get install chromium chromium-driver)")
+        pytest.skip("Chromium is not on PATH (Debian: apt-get install chromium-headless-shell chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
-    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,900"):
+    for argument in ("--headless", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,900"):
         options.add_argument(argument)
     for argument in ("quic", "background-networking", "component-update", "sync"):  # it is to ask nobody
         options.add_argument(f"--disable-{argument}")
