@@ -11,6 +11,7 @@ HEAD = 512
 
 _UNPACK = "unpack it, and name the file in it"
 _EXPORTED = "name the .pth or .safetensors file that it was made from"
+_NAME_FILM = "give its name the ending of one, such as"
 
 _KINDS = {
     r"\Z": "has 0 bytes; download or save it again",
@@ -32,6 +33,8 @@ _KINDS = {
     r"GGUF": f"is a GGUF file; {_EXPORTED}",
     r"\x93NUMPY": "is a NumPy array; save tensors by torch.save",
     r"\x08[\x01-\x20][\x12:]": f"is an ONNX model; {_EXPORTED}",
+    r".{4}ftyp(?:isom|iso[2-6]|mp4[12]|avc1|M4V |qt  )": f"is a film; {_NAME_FILM} .mp4",
+    r"\x1a\x45\xdf\xa3": f"is a film; {_NAME_FILM} .mkv",
     r".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)": "is a HEIC photograph; convert it to JPEG or PNG",
 }
 _PATTERN = re.compile("|".join(f"({pattern})" for pattern in _KINDS).encode("latin-1"), re.DOTALL)

@@ -87,6 +87,14 @@ def test_a_photograph_of_a_telephone_under_another_name():
     assert foreign_kind(b"\0\0\0\x18ftypavif\0\0\0\0") is None
 
 
+@pytest.mark.parametrize(
+    ("head", "ending"), [(b"\0\0\0\x20ftypisom", "mp4"), (b"\0\0\0\x14ftypqt  ", "mp4"), (b"\x1aE\xdf\xa3", "mkv")]
+)
+def test_a_film_under_the_name_of_a_photograph(head, ending):
+    with pytest.raises(ValueError, match=f"^is a film; give its name the ending of one, such as .{ending}$"):
+        decode_photograph(head + bytes(100))
+
+
 def torchscript(path):
     torch.jit.save(torch.jit.script(torch.nn.Conv2d(1, 1, 1)), path)
 

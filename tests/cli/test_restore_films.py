@@ -363,7 +363,8 @@ def test_damaged_films_are_one_line_and_leave_nothing(model, films, capsys):
     broken = {
         "cut.mp4": (cut(films / "plain.mp4", 0.5), "cannot be decoded"),
         "cut.mkv": (cut(long, 0.6), "is cut off: it ends after "),
-        "empty.mov": (b"", "cannot be decoded"),
+        "empty.mov": (b"", "has 0 bytes; download or save it again"),
+        "page.mp4": (b"<!DOCTYPE html><html>", "is a web page in place of the file"),
         "text.mp4": (b"no film" * 99, "cannot be decoded"),
         "sound.mp4": (sound_alone(), "has no moving pictures"),
     }

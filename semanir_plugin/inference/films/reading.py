@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semanir_plugin.errors import one_line
+from semanir_plugin.foreign_files import HEAD, foreign_kind
 from semanir_plugin.inference.films.colours import UNTOLD, WEIGHTS, Coding, guess_matrix, to_rgb
 
 __all__ = ["Film", "Picture", "open_film", "pictures", "scan"]
@@ -103,12 +104,21 @@ def open_film(path: Path) -> Iterator[Any]:
     try:
         with av.open(str(path)) as container:
             if not any(_is_moving(stream) for stream in container.streams.video):
-                raise ValueError("has no moving pictures")
+                raise ValueError("has no moving pictures; copy it again, if it should have")
             yield container
     except av.error.FFmpegError as error:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise OSError(error.errno, error.strerror, str(path)) from error
-        raise ValueError(f"cannot be decoded: {error.strerror or one_line(error)}") from error
+        raise ValueError(
+            _kind(path) or f"cannot be decoded: {error.strerror or one_line(error)}; copy it again"
+        ) from error
+
+
+def _kind(path: Path) -> str | None:
+    """Return what a file is that FFmpeg cannot read, and what to do; None of what may be a damaged film."""
+    with path.open("rb") as file:
+        told = foreign_kind(file.read(HEAD))
+    return None if told and told.startswith("is a film") else told
 
 
 def moving(container: Any) -> Any:
@@ -136,7 +146,7 @@ def scan(path: Path) -> Film:
         stream = moving(container)
         frame = next(_decoded(container, stream), None)
         if frame is None:
-            raise ValueError("cannot be decoded: it has no picture")
+            raise ValueError("cannot be decoded: it has no picture; copy it again")
         return _describe(container, stream, frame, frames)
 
 
