@@ -62,7 +62,7 @@ def describe(exported: Exported) -> str:
     """Return what was written, and a table of how it does beside PyTorch."""
     written = " and ".join(f"{each} ({each.stat().st_size / 1e6:.1f} MB)" for each in exported.paths)
     memory = f"it takes about {exported.bytes_per_pixel / 1e3:,.0f} kB of memory per pixel of the image"
-    rows: list[tuple[str, ...]] = [("pixels", "run by", "largest difference", "PSNR", "time", "PyTorch's")]
+    rows: list[tuple[str, ...]] = [("pixels", "run by", "largest difference", "PSNR", "on one thread", "PyTorch's")]
     for each in exported.comparisons:
         height, width = each.size
         times = (f"{1e3 * seconds:,.0f} ms" for seconds in (each.seconds, each.torch_seconds))

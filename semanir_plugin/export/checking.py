@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,8 @@ class Comparison:
         runtime: What ran the file.
         difference: Largest difference of two values, of [0, 1].
         psnr: Of the result against PyTorch's, in dB; infinite where they are equal.
-        seconds: Least time of the file's runs.
-        torch_seconds: Least time of PyTorch's, with the kernels of this package.
+        seconds: Least processor time of the file's runs, on one thread.
+        torch_seconds: Of PyTorch's, with the kernels of this package.
     """
 
     size: Size
@@ -77,7 +78,8 @@ def compare(
         restored: Image = reference(torch.from_numpy(image)).numpy()
         return restored
 
-    return [_compare(name, run, run_torch, image) for image in images for name, run in runtimes.items()]
+    with _one_thread():
+        return [_compare(name, run, run_torch, image) for image in images for name, run in runtimes.items()]
 
 
 def picture(channels: int, size: Size, seed: int = 0) -> Image:
@@ -90,6 +92,17 @@ def picture(channels: int, size: Size, seed: int = 0) -> Image:
     edges = np.sign(np.sin(turned[:, 0] + 1))
     image = 0.5 + 0.25 * waves + 0.15 * edges + random.normal(0, 0.02, waves.shape)
     return np.ascontiguousarray(image[None].clip(0, 1), dtype=np.float32)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within the block, PyTorch has one thread, as the runtimes have: several wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _compare(name: str, run: Run, run_torch: Run, image: Image) -> Comparison:
@@ -117,14 +130,14 @@ def _differ(restored: NDArray[Any], expected: NDArray[Any]) -> tuple[float, floa
 
 
 def _times(run: Run, other: Run, image: Image) -> tuple[float, float]:
-    """Return the least times of two that take turns."""
+    """Return the least processor times of two that take turns."""
     least = [math.inf, math.inf]
     end = time.perf_counter() + ENOUGH
     for repeat in range(100):
         if repeat >= 3 and time.perf_counter() > end:
             break
         for index, each in enumerate((run, other)):
-            start = time.perf_counter()
+            start = time.process_time()
             each(image)
-            least[index] = min(least[index], time.perf_counter() - start)
+            least[index] = min(least[index], time.process_time() - start)
     return least[0], least[1]

@@ -58,13 +58,12 @@ def _tidy(model: Any) -> None:
 
 
 def run_in_onnxruntime(content: bytes) -> Run:
-    """Return what restores by an ONNX file in onnxruntime, on as many threads as PyTorch has."""
+    """Return what restores by an ONNX file in onnxruntime, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others are timed beside it
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(image: NDArray[Any]) -> NDArray[Any]:
@@ -75,14 +74,14 @@ def run_in_onnxruntime(content: bytes) -> Run:
 
 
 def run_in_openvino(content: bytes, weights: bytes | None = None) -> Run:
-    """Return what restores by an ONNX file, or by an .xml with its weights, in OpenVINO on the CPU in fp32."""
+    """Return what restores by an ONNX file, or by an .xml with its weights, in OpenVINO: in fp32, on one thread."""
     import openvino
 
     core = openvino.Core()
     model = core.read_model(io.BytesIO(content)) if weights is None else core.read_model(content, weights)
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": 1,
         "PERFORMANCE_HINT": "LATENCY",
     }
     compiled = core.compile_model(model, "CPU", settings)
