@@ -14,7 +14,7 @@ from semanir_plugin.errors import UserError, one_line, require_package
 from semanir_plugin.export.checking import Comparison, check_sizes, compare, picture
 from semanir_plugin.export.formats import FORMATS
 from semanir_plugin.export.formats.interface import Files, Format
-from semanir_plugin.export.lowering import PortableNetwork, bytes_per_pixel, restoration_of, trace, traced_size
+from semanir_plugin.export.lowering import LONGEST, PortableNetwork, bytes_per_pixel, restoration_of, trace, traced_size
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import shipped_weights
@@ -89,7 +89,7 @@ def export_network(args: ExportArguments) -> Exported:
         files = target.write(program, _about(args, restorer, memory), args.opset)
     except Exception as error:  # whatever an exporter raises
         what = f"{type(restorer.module).__name__} cannot be written as {args.format}"
-        raise UserError(f"{what}: {one_line(error)[:300]}; take another --format") from error
+        raise UserError(f"{what}: {one_line(error)[:LONGEST]}; take another --format") from error
     comparisons = _check(args, target, restorer, files)
     write_together(dict(zip(paths, files.values(), strict=True)))
     return Exported(paths, memory, tuple(comparisons))
@@ -163,5 +163,5 @@ def _check(args: ExportArguments, target: Format, restorer: Restorer, files: Fil
     try:
         runtimes = target.runtimes(files)
     except Exception as error:  # whatever a runtime raises
-        raise UserError(f"the file cannot be loaded: {one_line(error)[:300]}; nothing was written") from error
+        raise UserError(f"the file cannot be loaded: {one_line(error)[:LONGEST]}; nothing was written") from error
     return compare(restore, runtimes, images)

@@ -12,20 +12,25 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias, FactorisedPositionBias, FixedPositionBias
-from semanir_plugin.errors import UserError, one_line
+from semanir_plugin.errors import UserError, one_line, printable
 from semanir_plugin.export.swin_masks import free_masks
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.ops.common.portable import portable_ops
 
-__all__ = ["PortableNetwork", "bytes_per_pixel", "quiet", "trace", "traced_size"]
+__all__ = ["LONGEST", "PortableNetwork", "bytes_per_pixel", "quiet", "restoration_of", "trace", "traced_size"]
 
 Size = tuple[int, int]
 
 # What exporters keep of where a node comes from: paths of the machine and names of modules.
+LONGEST = 300
+"""Characters of a message of PyTorch's."""
+
 ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 
 
@@ -75,11 +80,13 @@ def trace(network: PortableNetwork, channels: int, size: Size, *, free: bool) ->
         with torch.no_grad(), portable_ops(), quiet():
             program = export(network.eval(), (torch.rand(1, channels, *size),), dynamic_shapes=sizes, strict=False)
     except Exception as error:  # whatever a network of others raises
-        cure = "one size may do: --size HxW" if free else "take --format onnx of another network"
-        raise UserError(f"{_name(network)} cannot be exported: {_first_sentence(error)}; {cure}") from error
+        cure = "one size may do: --size HxW" if free else "it is restored with by basicsr restore alone"
+        raise UserError(f"{_name(network)} cannot be exported: {_first_line(error)}; {cure}") from error
     _check_standard(program, network)
     # Guards on layouts of memory, true of the traced size alone: what is computed does not depend on them.
     program._guards_code = []
+    for size_symbol in program.range_constraints:
+        program.range_constraints[size_symbol] = ValueRanges(1, int_oo)
     for node in program.graph.nodes:
         for key in ORIGINS:
             node.meta.pop(key, None)
@@ -151,7 +158,7 @@ def _name(network: PortableNetwork) -> str:
     return type(network.network).__name__
 
 
-def _first_sentence(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return what went wrong, without the pages on what a developer might do."""
     text = str(error).strip().partition("\n")[0]
-    return one_line(type(error)(text)) if text and len(error.args) == 1 else one_line(error)[:300]
+    return printable(f"{type(error).__name__}: {text[:LONGEST]}" if text else one_line(error))

@@ -19,10 +19,11 @@ from semanir_plugin.errors import UserError
 from semanir_plugin.export import checking, exporting
 from semanir_plugin.export.checking import check_sizes, compare, picture
 from semanir_plugin.export.exporting import ExportArguments, export_network
-from semanir_plugin.export.formats import FORMATS
+from semanir_plugin.export.formats import FORMATS, onnx_file, openvino_files
 from semanir_plugin.export.lowering import PortableNetwork, bytes_per_pixel, restoration_of, trace, traced_size
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import build_network, load
+from semanir_plugin.ops.common import position_table
 from semanir_plugin.registry import ARCHS
 from tests.conftest import ROOT
 
@@ -33,8 +34,9 @@ SEMANIR = {
     "type": "SemanIR",
     "upscale": 2,
     "embed_dim": 8,
-    "depths": [1, 1],
-    "num_heads": [2, 2],
+    "depths": [2],
+    "num_heads": [2],
+    "shift": "layer",
     "window_size": 8,
     "topk": 12,
     "upsampler": "pixelshuffledirect",
@@ -60,7 +62,7 @@ MIXED = {
     "base": SWINIR,
     "mix": [
         {
-            "where": "layers.*.residual_group.blocks.*.attn",
+            "where": "layers.*.residual_group.blocks.0.attn",
             "what": {"type": "key_semantic", "topk": 5},
             "how": "replace",
             "share": "RSTB",
@@ -139,28 +141,34 @@ def test_onnx_restores_images_of_any_size(exported, checkpoint, size):
 
 
 @pytest.mark.parametrize(
-    ("options", "name"),
-    [(AST, "torch-export"), (UNET, "torchscript"), (MIXED, "torchscript"), (SWINIR, "openvino")],
-    ids=lambda each: each if isinstance(each, str) else each["type"],
+    ("options", "name", "topk"),
+    [(AST, "torchscript", None), (UNET, "torch-export", 3), (MIXED, "torchscript", None)],
+    ids=["AST", "SemanIRUNet", "MixedArch"],
 )
-def test_every_network_and_format(tmp_path, options, name):
-    restorer, program, size = graph_of(options, tmp_path)
+def test_every_network_restores_images_of_any_size(tmp_path, monkeypatch, options, name, topk):
+    monkeypatch.setattr(position_table, "LARGEST_KEPT", 0)
+    restorer, program, size = graph_of(options, tmp_path, topk)
     files = FORMATS[name].write(program, {"scale": "2"}, None)
-    images = [image(each, restorer.descriptor.in_channels) for each in SIZES[1:]]
-    restore = partial(restoration_of(restorer.descriptor, None).restore, restorer.module)
+    images = [image(each, restorer.descriptor.in_channels) for each in SIZES]
+    restore = partial(restoration_of(restorer.descriptor, topk).restore, restorer.module)
     for each in compare(restore, FORMATS[name].runtimes(files), images):
         assert each.psnr > 80, each.size
+    if topk:
+        given = torch.from_numpy(images[-1])
+        assert (restore(given) - restorer.restore(given)).abs().max() > 1e-3, "the choice of keys makes no difference"
     assert not any(str(ROOT).encode() in content for content in files.values())
     assert 100 < bytes_per_pixel(program, size) < 100_000
 
 
-def test_topk_is_chosen_at_export(tmp_path):
-    restorer, program, _ = graph_of(SEMANIR, tmp_path, topk=3)
-    given = torch.from_numpy(image((20, 20)))
-    restored = program.module()(given)
-    with_three, with_all = (restoration_of(restorer.descriptor, k).restore(restorer.module, given) for k in (3, None))
-    torch.testing.assert_close(restored, with_three, rtol=0, atol=1e-4)
-    assert (restored - with_all).abs().max() > 1e-2
+def test_openvino_takes_two_files(exported, checkpoint, monkeypatch):
+    monkeypatch.setattr(openvino_files, "to_onnx", lambda *_: exported.read_bytes())
+    files = FORMATS["openvino"].write(None, {"scale": "2"}, None)
+    assert list(files) == [".xml", ".bin"]
+    assert b'<scale value="2"' in files[".xml"]
+    restorer = load(checkpoint, device="cpu")
+    restore = partial(restoration_of(restorer.descriptor, None).restore, restorer.module)
+    for each in compare(restore, FORMATS["openvino"].runtimes(files), [image((19, 30))]):
+        assert each.psnr > 80
 
 
 def test_the_file_tells_what_it_takes(exported):
@@ -184,7 +192,7 @@ def test_the_file_tells_what_it_takes(exported):
     }
     sizes = [each.dim_param or each.dim_value for each in model.graph.input[0].type.tensor_type.shape.dim]
     assert sizes == [1, 3, "height", "width"]
-    assert {each.domain for each in model.opset_import} == {""}
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 20)]
     assert not model.functions
     assert str(ROOT) not in str(model)
     onnx.checker.check_model(model, full_check=True)
@@ -355,6 +363,15 @@ def test_the_command_prints_how_the_file_does(checkpoint, tmp_path, capsys):
     module = torch.jit.load(io.BytesIO(target.read_bytes()), _extra_files=extra)
     assert json.loads(extra["about.json"])["size"] == "9 x 20"
     assert module(torch.zeros(1, 3, 9, 20)).shape == (1, 3, 18, 40)
+
+
+def test_a_file_that_openvino_cannot_load_is_told_and_kept(exported, monkeypatch, caplog):
+    def refuse(content):
+        raise RuntimeError("OpConversionFailure")
+
+    monkeypatch.setattr(onnx_file, "run_in_openvino", refuse)
+    assert list(FORMATS["onnx"].runtimes({".onnx": exported.read_bytes()})) == ["onnxruntime"]
+    assert "OpenVINO cannot load the file, others may: RuntimeError: OpConversionFailure" in caplog.text
 
 
 def test_check_sizes_are_of_one_row_and_of_several_and_other_than_the_traced(checkpoint):

@@ -5,6 +5,7 @@ import torch
 
 from semanir_plugin.ops import adaptive_sparse_attention, build_key_semantics, cosine_qkv, key_semantic_attention
 from semanir_plugin.ops.adaptive_sparse_attention import choose_backend as choose_sparse
+from semanir_plugin.ops.common import position_table
 from semanir_plugin.ops.common.portable import only_standard_operators, portable_ops
 from semanir_plugin.ops.common.position_table import dense_bias
 from semanir_plugin.ops.cosine_qkv import choose_backend as choose_heads
@@ -54,6 +55,30 @@ def test_graphs_have_pytorchs_own_operators_alone():
     targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
     assert {each.namespace for each in targets if isinstance(each, torch._ops.OpOverload)} == {"aten"}
     torch.testing.assert_close(program.module()(*arguments), module(*arguments))
+
+
+class Biased(torch.nn.Module):
+    """The dense bias of a table, for as many windows as there are."""
+
+    def forward(self, x, table):
+        return x + dense_bias(table, 16, x.shape[0])
+
+
+@pytest.mark.parametrize(("largest", "decided"), [(0, False), (1 << 20, True)])
+def test_a_large_bias_is_not_made_before_there_is_an_image(monkeypatch, largest, decided):
+    monkeypatch.setattr(position_table, "LARGEST_KEPT", largest)
+    arguments = (torch.randn(3, 2, 16, 16), torch.randn(2, 7, 7))
+    with portable_ops():
+        free = ({0: torch.export.Dim.DYNAMIC}, None)
+        program = torch.export.export(Biased(), arguments, dynamic_shapes=free, strict=False)
+    lookups = [node for node in program.graph.nodes if "index_select" in str(node.target)]
+    image, _ = (node for node in program.graph.nodes if node.op == "placeholder")
+    assert [not reads(node.args[2], image) for node in lookups] == [decided] * 2
+    torch.testing.assert_close(program.module()(*arguments), Biased()(*arguments))
+
+
+def reads(node, source):
+    return node is source or any(reads(each, source) for each in node.all_input_nodes)
 
 
 @pytest.mark.parametrize("w", [1, 2, 5])

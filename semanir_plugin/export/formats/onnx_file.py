@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -11,13 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
+from semanir_plugin.errors import one_line
 from semanir_plugin.export.formats.interface import INPUT, OUTPUT, Files, Format, Run
-from semanir_plugin.export.lowering import quiet
+from semanir_plugin.export.lowering import LONGEST, quiet
 
 __all__ = ["FORMAT", "run_in_openvino", "to_onnx"]
 
 OPSET = 20
 """The first with GELU as one operator."""
+
+_logger = logging.getLogger(__name__)
 
 
 def to_onnx(program: ExportedProgram, about: Mapping[str, str], opset: int | None) -> bytes:
@@ -100,7 +104,12 @@ def _write(program: ExportedProgram, about: Mapping[str, str], opset: int | None
 def _runtimes(files: Files) -> dict[str, Run]:
     content = files[".onnx"]
     runtimes = {"onnxruntime": run_in_onnxruntime(content)}
-    return {**runtimes, "OpenVINO": run_in_openvino(content)} if find_spec("openvino") else runtimes
+    if find_spec("openvino"):
+        try:
+            runtimes["OpenVINO"] = run_in_openvino(content)
+        except RuntimeError as error:  # it knows fewer operators, and the file is not for it alone
+            _logger.warning(f"OpenVINO cannot load the file, others may: {one_line(error)[:LONGEST]}")
+    return runtimes
 
 
 FORMAT = Format(".onnx", _write, _runtimes, packages=("onnx", "onnxscript", "onnxruntime"), has_opset=True)

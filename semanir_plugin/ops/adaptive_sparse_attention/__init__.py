@@ -60,7 +60,7 @@ def adaptive_sparse_attention(
     backend = pick_backend(backend, BACKENDS, lambda: choose_backend(q), lambda name: _why_not(name, q))
     if bias is not None:
         # First the digits: many entries of a dense gradient add up to one of the table's.
-        bias = dense_bias(bias.to(torch.promote_types(bias.dtype, torch.float32)), q.shape[2])
+        bias = dense_bias(bias.to(torch.promote_types(bias.dtype, torch.float32)), q.shape[2], q.shape[0])
     return _load(backend)(q, k, v, weights, bias, regions, q.shape[-1] ** -0.5 if scale is None else scale)
 
 

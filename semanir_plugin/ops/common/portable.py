@@ -21,6 +21,7 @@ __all__ = [
     "portable_ops",
     "remainder",
     "surely_equal",
+    "undecided",
     "without_autocast",
 ]
 
@@ -62,6 +63,18 @@ def surely_equal(size: int, other: int) -> bool:
 def remainder(x: Tensor, divisor: int) -> Tensor:
     """Return x % divisor of whole numbers; a divisor that is a symbol becomes a tensor, as exporters want it."""
     return x % (divisor if is_known(divisor) else torch.full((), divisor, dtype=x.dtype, device=x.device))
+
+
+def undecided(x: Tensor, size: int) -> Tensor:
+    """Return whole numbers as they are, in a form that programs compute at each run, and not once as they load.
+
+    Args:
+        x: Whole numbers.
+        size: A positive size; where it is no symbol, nothing can be left undecided.
+    """
+    if is_known(size):
+        return x
+    return x + torch.full((), size, dtype=x.dtype, device=x.device).clamp_max(0)
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:

@@ -99,7 +99,7 @@ def key_semantic_attention(
         backend, BACKENDS, lambda: choose_backend(q, semantics.k, biased=biased), lambda name: _why_not(name, q)
     )
     if bias is not None and backend not in TABLE_BACKENDS:
-        bias = dense_bias(bias, q.shape[2])
+        bias = dense_bias(bias, q.shape[2], q.shape[0])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     with without_autocast(q.device.type):
         if backend in KERNEL_BACKENDS or only_standard_operators():
