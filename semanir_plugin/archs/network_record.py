@@ -48,6 +48,8 @@ def options_of_record(record: Any) -> dict[str, Any]:
         options = json.loads(bytes(codes.round().to(torch.uint8).tolist()))
     except RecursionError as error:
         raise ValueError("JSON that is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError("no JSON, or cut off") from error
     if not isinstance(options, dict) or not isinstance(options.get("type"), str):
         raise ValueError("no options of a network")
     return options
