@@ -241,7 +241,7 @@ def test_exports(backend, device):
     torch.testing.assert_close(exported.module()(*arguments), Attend()(*arguments))
 
 
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("backend", [each for each in FAST if each != "portable"])  # of standard operators alone
 @pytest.mark.parametrize("bias", ["none", "dense"])
 def test_registered_as_pytorch_wants_it(backend, device, bias):
     leaves, regions = inputs(device, 2, 1, 16, 8, bias=bias, regions=1)

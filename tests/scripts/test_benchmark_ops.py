@@ -158,10 +158,10 @@ def test_a_backend_that_is_wrong_is_not_timed(monkeypatch, op, wrong, measure):
 
 
 def test_a_dictionary_that_is_wrong_is_not_timed(monkeypatch):
-    from semanir_plugin.ops.key_semantics import threshold
+    from semanir_plugin.ops.key_semantics import OPERATORS
 
-    right = threshold.select_keys
-    monkeypatch.setattr(threshold, "select_keys", lambda *arguments: right(*arguments).roll(1, -1))
+    right = OPERATORS["threshold"]
+    monkeypatch.setitem(OPERATORS, "threshold", lambda *arguments: right(*arguments).roll(1, -1))
     with pytest.raises(SystemExit, match="threshold dictionary differs from naive"):
         benchmark_ops.measure_dictionary(CASE, 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,13 +32,18 @@ class Op(NamedTuple):
     choose: Callable[[Tensor, Tensor | None], tuple[str, str]]
 
 
+def _that_run(backends: Iterable[str]) -> tuple[str, ...]:
+    """Return the names without that of what files for other programs are made of."""
+    return tuple(name for name in backends if name != "portable")
+
+
 OPS = (
     Op(
         key_semantic_attention,
-        tuple(SEMANTIC_BACKENDS),
+        _that_run(SEMANTIC_BACKENDS),
         lambda q, bias: choose_semantic(q, biased=bias is not None),
     ),
-    Op(adaptive_sparse_attention, SPARSE_BACKENDS, lambda q, _: choose_sparse(q)),
+    Op(adaptive_sparse_attention, _that_run(SPARSE_BACKENDS), lambda q, _: choose_sparse(q)),
 )
 
 
