@@ -137,7 +137,7 @@ def test_every_backend_of_key_semantic_attention():
         ("key_semantic_attention", (6, 2, 64, 4), 12, 3)
     }
     by_backend = {cost.backend: cost for cost in costs}
-    assert by_backend.keys() == {"naive", "mask", "gather", "sdpa", "flex", "blockwise", "portable", "native", "triton"}
+    assert by_backend.keys() == {"naive", "mask", "gather", "sdpa", "flex", "blockwise", "native", "triton"}
     assert [cost.backend for cost in costs if cost.chosen] in (["native"], ["sdpa"])
     assert all(by_backend[name].milliseconds > 0 for name in ("naive", "mask", "gather", "sdpa", "blockwise"))
     assert by_backend["triton"].milliseconds is None
@@ -149,7 +149,7 @@ def test_every_shape_of_adaptive_sparse_attention():
     assert [(cost.op, cost.shape, cost.keys, cost.calls, cost.backend) for cost in costs] == [
         ("adaptive_sparse_attention", shape, 64, 1, backend)
         for shape in ((6, 2, 64, 4), (24, 1, 64, 8))
-        for backend in ("naive", "torch", "portable", "triton")
+        for backend in ("naive", "torch", "triton")
     ]
     assert [cost.backend for cost in costs if cost.chosen] == ["torch", "torch"]
 
