@@ -216,7 +216,7 @@ def test_photographs_and_films_in_one_folder(model, films, capsys):
     assert sorted(path.name for path in Path("out").iterdir()) == ["clip.mp4", "photo.png"]
     out = capsys.readouterr()
     assert out.out == "out: 2 restored, 1 could not be\n"
-    assert out.err == "in/broken.mkv: cannot be decoded: Invalid data found when processing input\n"
+    assert out.err == "in/broken.mkv: cannot be decoded: Invalid data found when processing input; copy it again\n"
 
 
 class Killed(BaseException):
