@@ -81,8 +81,8 @@ def newest_pythons() -> Iterator[str]:
     for minor in MINORS:
         on_path = (shutil.which(f"python3.{minor}", path=folder) for folder in os.get_exec_path())
         hidden = (str(path) for path in sorted(pyenv.glob(f"3.{minor}.*/bin/python3.{minor}")))
-        check = f"import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, {minor}))"
-        yield from (each for each in (*on_path, *hidden) if each and runs(each, "-c", check))
+        question = f"import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, {minor}))"
+        yield from (each for each in (*on_path, *hidden) if each and runs(each, "-c", question))
 
 
 def install(python: str, wheels: Path) -> Environment:

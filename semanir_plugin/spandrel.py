@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from semanir_plugin.archs import AST, MixedArch, SemanIR, SemanIRUNet
 from semanir_plugin.archs.ast_checkpoints import is_authors_layout
 from semanir_plugin.archs.network_record import RECORD, options_of_record, split_record, to_record
-from semanir_plugin.archs.portable_network import PortableNetwork
+from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.errors import UserError, require_package
 from semanir_plugin.inference.loading import load_state
 from semanir_plugin.inference.restoration import Restoration
@@ -41,7 +41,7 @@ NO_RECORD = (
 )
 
 # Names of weights that, together, one architecture alone has, where there is no record.
-MARKS: dict[type[PortableNetwork], tuple[str, ...]] = {
+MARKS: dict[type[PretrainedNetwork], tuple[str, ...]] = {
     SemanIR: ("conv_first.weight", "norm_first.weight", "stages.0.layers.0.attn.qkv.weight"),
     SemanIRUNet: ("conv_first.weight", "encoder.0.layers.0.attn.qkv.weight", "conv_last.weight"),
     AST: ("conv_first.weight", "bottom.layers.0.attn.qkv.weight", "downs.0.weight", "conv_last.weight"),
@@ -66,7 +66,7 @@ class NetworkArchitecture(Architecture[nn.Module]):
         network: The class of its networks.
     """
 
-    def __init__(self, network: type[PortableNetwork]) -> None:
+    def __init__(self, network: type[PretrainedNetwork]) -> None:
         super().__init__(id=network.__name__, detect=partial(_are_of, network))
 
     def load(self, state_dict: dict[str, Any]) -> ImageModelDescriptor[nn.Module]:
@@ -96,7 +96,7 @@ class NetworkArchitecture(Architecture[nn.Module]):
         )
 
 
-def _are_of(network: type[PortableNetwork], state: Mapping[str, Any]) -> bool:
+def _are_of(network: type[PretrainedNetwork], state: Mapping[str, Any]) -> bool:
     """Return whether weights are of an architecture, by their record, else by their names."""
     weights, record = split_record(state)
     if record is not None:

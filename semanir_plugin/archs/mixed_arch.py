@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor, describe
-from semanir_plugin.archs.portable_network import PortableNetwork
+from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.mixing import mix, translate_host_weights
 from semanir_plugin.registry import ARCHS
 
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 @ARCHS.register
-class MixedArch(PortableNetwork):
+class MixedArch(PretrainedNetwork):
     """A registered architecture in which blocks replace modules, or follow them.
 
     Checkpoints of the architecture itself load too: its weights are taken, and those of the blocks stay as they are.

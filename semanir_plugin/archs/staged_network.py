@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.portable_network import PortableNetwork
+from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.blocks.attention import get_attention
 from semanir_plugin.blocks.feed_forward import init_linear
 from semanir_plugin.schema.values import Count, Range
@@ -26,7 +26,7 @@ Depth = Annotated[int, Range(least=1, most=MOST_LAYERS)]
 Topk = Count | Sequence[Count]
 
 
-class StagedNetwork(PortableNetwork):
+class StagedNetwork(PretrainedNetwork):
     """A network of stages, whose layers attend to key-semantic dictionaries or otherwise.
 
     Args:

@@ -103,10 +103,11 @@ def _plan(args: ExportArguments, target: Format) -> tuple[Path, ...]:
         raise UserError(f"--opset must be from {OPSETS[0]} to {OPSETS[-1]}, not {args.opset}")
     for name in target.packages:
         require_package(name, f"--format {args.format}", "'semanir_plugin[export]'")
-    path = Path(args.output or f"{Path(args.model).stem}{target.suffix}")
-    if path.suffix != target.suffix:
-        raise UserError(f"-o {path}: files of {args.format} are called NAME{target.suffix}")
-    paths = (path, path.with_suffix(".bin")) if target.suffix == ".xml" else (path,)
+    suffix = target.suffixes[0]
+    path = Path(args.output or f"{Path(args.model).stem}{suffix}")
+    if path.suffix != suffix:
+        raise UserError(f"-o {path}: files of {args.format} are called NAME{suffix}")
+    paths = tuple(path.with_suffix(each) for each in target.suffixes)
     for each in paths:
         check_target(each)
         if each.exists() and not args.overwrite:

@@ -22,7 +22,7 @@ from torch import nn
 
 from semanir_plugin import __version__
 from semanir_plugin.archs.network_record import RECORD, split_record, to_record
-from semanir_plugin.archs.portable_network import PortableNetwork
+from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, first_names
 from semanir_plugin.inference.safe_loading import check_kind, load_checkpoint
@@ -110,7 +110,7 @@ def record_options(
 
     Others' networks are loaded by programs that know no record.
     """
-    if options is None or not isinstance(network, PortableNetwork):
+    if options is None or not isinstance(network, PretrainedNetwork):
         return dict(state)
     return {**state, RECORD: to_record(options)}
 

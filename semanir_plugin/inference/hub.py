@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from semanir_plugin.archs import describe
-from semanir_plugin.archs.portable_network import PortableNetwork
+from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.errors import UserError, one_line, require_package
 from semanir_plugin.inference.checkpoints import describe_network, save_weights
@@ -92,7 +92,7 @@ def save_folder(
         OSError: A file cannot be written.
     """
     if options is None:
-        if not isinstance(network, PortableNetwork):
+        if not isinstance(network, PretrainedNetwork):
             raise UserError(f"a {type(network).__name__} does not know what it was built from; give its config")
         options = network.options
     folder = Path(folder)

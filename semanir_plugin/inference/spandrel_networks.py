@@ -1,4 +1,4 @@
-"""Networks of others that spandrel knows: HAT, ESRGAN, DAT, NAFNet, SCUNet and some forty more, by its registry.
+"""Networks of others that spandrel knows: HAT, ESRGAN, DAT, NAFNet and some forty in all, by its registry.
 
 spandrel is given tensors by name, of a file that was read here, and never the file. What it builds is bound by
 `construction_limits`, as what files of ours ask for is.

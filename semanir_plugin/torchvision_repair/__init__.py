@@ -49,7 +49,7 @@ def complete_torchvision() -> None:
 def compiler_put_off() -> Iterator[None]:
     """Keep `torchvision.ops.roi_align` from importing PyTorch's compiler for a question that few ask.
 
-    That is a third of the time that `import basicsr` takes. Who asks gets the compiler's own answer.
+    That is a quarter of the time that `import basicsr` takes. Who asks gets the compiler's own answer.
     """
     if "torch._dynamo" in sys.modules:
         yield

@@ -342,7 +342,7 @@ def test_a_file_that_restores_otherwise_is_not_kept(
     }
     monkeypatch.setattr(exporting, "trace", lambda *_, **__: None)
     monkeypatch.setattr(exporting, "bytes_per_pixel", lambda *_: 1)
-    monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"].__class__(".onnx", **wrong))
+    monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"].__class__((".onnx",), **wrong))
     code, error = run("--model", checkpoint, "--format", "onnx", "-o", tmp_path / "net.onnx", capsys=capsys)
     assert (code, error.count("\n")) == (2, 1)
     assert message in error

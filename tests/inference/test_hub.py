@@ -14,7 +14,7 @@ from PIL import Image
 
 import semanir_plugin
 from semanir_plugin.archs import AST, MixedArch, SemanIR, SemanIRUNet
-from semanir_plugin.archs.portable_network import PortableNetwork
+from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference import hub
@@ -91,7 +91,7 @@ print("huggingface_hub" in sys.modules)
 def test_methods_are_called_as_the_hub_s_mixin():
     for name in ("save_pretrained", "push_to_hub", "from_pretrained"):
         theirs = inspect.signature(getattr(ModelHubMixin, name)).parameters
-        ours = inspect.signature(getattr(PortableNetwork, name)).parameters
+        ours = inspect.signature(getattr(PretrainedNetwork, name)).parameters
         named = {key for key, each in theirs.items() if each.kind is not inspect.Parameter.VAR_KEYWORD}
         if name == "push_to_hub":
             ours = {**ours, **inspect.signature(hub.push).parameters}

@@ -25,7 +25,7 @@ class Format:
     """A format of exported networks.
 
     Attributes:
-        suffix: Of the file that programs are given.
+        suffixes: Of its files; that of the one that programs are given comes first.
         write: Returns the files of a graph: of what is told about it, by name, and the version of ONNX's operators,
             None for the format's own choice.
         runtimes: Returns what runs the files here, by name.
@@ -33,7 +33,7 @@ class Format:
         has_opset: Whether versions of ONNX's operators mean anything to it.
     """
 
-    suffix: str
+    suffixes: tuple[str, ...]
     write: Callable[[ExportedProgram, Mapping[str, str], int | None], Files]
     runtimes: Callable[[Files], dict[str, Run]]
     packages: tuple[str, ...] = ()

@@ -112,4 +112,4 @@ def _runtimes(files: Files) -> dict[str, Run]:
     return runtimes
 
 
-FORMAT = Format(".onnx", _write, _runtimes, packages=("onnx", "onnxscript", "onnxruntime"), has_opset=True)
+FORMAT = Format((".onnx",), _write, _runtimes, packages=("onnx", "onnxscript", "onnxruntime"), has_opset=True)

@@ -24,11 +24,11 @@ def _write(program: ExportedProgram, about: Mapping[str, str], opset: int | None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.xml")
         openvino.save_model(model, path, compress_to_fp16=False)
-        return {each: path.with_suffix(each).read_bytes() for each in (".xml", ".bin")}
+        return {each: path.with_suffix(each).read_bytes() for each in FORMAT.suffixes}
 
 
 def _runtimes(files: Files) -> dict[str, Run]:
     return {"OpenVINO": run_in_openvino(files[".xml"], files[".bin"])}
 
 
-FORMAT = Format(".xml", _write, _runtimes, packages=("onnx", "onnxscript", "openvino"), has_opset=True)
+FORMAT = Format((".xml", ".bin"), _write, _runtimes, packages=("onnx", "onnxscript", "openvino"), has_opset=True)

@@ -42,4 +42,4 @@ def _runtimes(files: Files) -> dict[str, Run]:
         return {"torch.export": run_module(torch.export.load(io.BytesIO(files[".pt2"])).module())}
 
 
-FORMAT = Format(".pt2", _write, _runtimes)
+FORMAT = Format((".pt2",), _write, _runtimes)

@@ -58,4 +58,4 @@ def _runtimes(files: Files) -> dict[str, Run]:
         return {"TorchScript": run_module(torch.jit.load(io.BytesIO(files[".pt"])))}
 
 
-FORMAT = Format(".pt", _write, _runtimes)
+FORMAT = Format((".pt",), _write, _runtimes)

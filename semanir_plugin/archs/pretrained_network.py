@@ -16,12 +16,12 @@ from torch import nn
 
 from semanir_plugin.archs.network_record import RECORD
 
-__all__ = ["PortableNetwork"]
+__all__ = ["PretrainedNetwork"]
 
-Network = TypeVar("Network", bound="PortableNetwork")
+Network = TypeVar("Network", bound="PretrainedNetwork")
 
 
-class PortableNetwork(nn.Module):
+class PretrainedNetwork(nn.Module):
     """A network whose weights may have a record of its options among them (`network_record`).
 
     Attributes:
