@@ -17,6 +17,8 @@ from semanir_plugin.metrics import (
     calculate_lpips,
     calculate_psnr_b,
     calculate_psnr_y_matlab,
+    calculate_ringing,
+    calculate_specks,
     calculate_ssim_rgb3d,
     calculate_ssim_uniform7,
     calculate_ssim_y_matlab,
@@ -27,7 +29,9 @@ from semanir_plugin.metrics import (
 NAMES = (
     *("calculate_psnr_b", "calculate_ssim_rgb3d", "calculate_lpips"),
     *("calculate_ssim_uniform7", "calculate_psnr_y_matlab", "calculate_ssim_y_matlab"),
+    *("calculate_specks", "calculate_ringing"),
 )
+LOWER = ("calculate_lpips", "calculate_specks", "calculate_ringing")
 
 
 class FakeLPIPS(torch.nn.Module):
@@ -74,9 +78,10 @@ def pair(photo):
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_taken_as_basicsr_gives_them(pair, name):
     def measure(img, img2, **options):
-        return calculate_metric({"img": img, "img2": img2}, {"type": name, **options})
+        flat = {"tolerance": 40} if name in ("calculate_specks", "calculate_ringing") else {}
+        return calculate_metric({"img": img, "img2": img2}, {"type": name, **flat, **options})
 
-    better = "lower" if name == "calculate_lpips" else "higher"
+    better = "lower" if name in LOWER else "higher"
     value = measure(*pair, crop_border=3, better=better)
     assert measure(*(image[3:-3, 3:-3] for image in pair), crop_border=0) == pytest.approx(value, rel=1e-5) or (
         name == "calculate_psnr_b"  # whose blocks begin elsewhere
@@ -225,6 +230,54 @@ def test_y_is_rounded_before_it_is_compared(pair, photo):
     assert calculate_ssim_y_matlab(*pair, 0) == pytest.approx(calculate_ssim(*rounded, 0), abs=1e-9)
     nearly = photo + 0.4
     assert calculate_psnr_y_matlab(nearly, photo, 0) == math.inf, "images that are not rounded are"
+
+
+def is_flat(truth, y, x, distance, tolerance):
+    """By definition, at one pixel of (H, W, C)."""
+    around = truth[max(y - distance, 0) : y + distance + 1, max(x - distance, 0) : x + distance + 1].astype(float)
+    return all(np.ptp(around[..., channel]) <= tolerance for channel in range(truth.shape[2]))
+
+
+def flat_ground_by_definition(img, img2, distance, beyond, tolerance):
+    squares = [
+        (img[y, x].astype(float) - img2[y, x]) ** 2
+        for y in range(img.shape[0])
+        for x in range(img.shape[1])
+        if is_flat(img2, y, x, distance, tolerance)
+        and not (beyond is not None and is_flat(img2, y, x, beyond, tolerance))
+    ]
+    return math.sqrt(np.mean(squares))
+
+
+@pytest.fixture(scope="module")
+def page():
+    """White, then a shade that differs in one channel alone, with letters; and what a network left of it."""
+    truth = np.full((41, 52, 3), 255, np.uint8)
+    truth[:, 30:, 0] = 250
+    truth[3:8, 5:9] = truth[20:23, 18:24] = 0
+    truth[30:, :20] -= np.random.default_rng(1).integers(0, 3, (11, 20, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).normal(0, 6, truth.shape)
+    return np.clip(truth + noise, 0, 255).round().astype(np.uint8), truth
+
+
+@pytest.mark.parametrize("tolerance", [0, 2, 5])
+@pytest.mark.parametrize(("distance", "beyond"), [(0, 1), (1, 4), (2, 8), (5, 6)])
+def test_flat_ground_is_where_it_is_defined(page, distance, beyond, tolerance):
+    specks = calculate_specks(*page, 0, distance=distance, tolerance=tolerance)
+    assert specks == pytest.approx(flat_ground_by_definition(*page, distance, None, tolerance), rel=1e-12)
+    ringing = calculate_ringing(*page, 0, nearest=distance, farthest=beyond, tolerance=tolerance)
+    assert ringing == pytest.approx(flat_ground_by_definition(*page, distance, beyond, tolerance), rel=1e-12)
+
+
+def test_flat_ground_of_gray_and_of_none(page, photo):
+    gray = [image[..., 0] for image in page]
+    assert calculate_specks(*gray, 0) == calculate_specks(*(image[..., None] for image in gray), 0) > 0
+    assert calculate_specks(page[1], page[1], 0) == 0
+    assert math.isnan(calculate_specks(photo, photo, 0, tolerance=0))
+    with pytest.raises(ValueError, match="must be at least 0, not -1 and 2"):
+        calculate_specks(*page, 0, distance=-1)
+    with pytest.raises(ValueError, match="farthest must be more than nearest, which is 8, not 8"):
+        calculate_ringing(*page, 0, nearest=8)
 
 
 @pytest.mark.usefixtures("package")
