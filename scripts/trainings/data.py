@@ -99,7 +99,7 @@ def make_validation_set(recipe: Options, data: Path, photographs: Photographs = 
     val: Options = next(each for phase, each in recipe["datasets"].items() if phase.partition("_")[0] == "val")
     name = "Set12" if train.get("num_channels") == 1 else "Set5"
     images, disk = (data / "test" / name).resolve(), {"name": name, "io_backend": {"type": "disk"}}
-    if recipe.get("scale", 1) > 1:
+    if recipe.get("scale", 1) > 1 and "dataroot_lq" in train:
         return {"type": "BicubicSRDataset", "dataroot_gt": str(images), **disk}
     if "dataroot_lq" not in train:
         return val | disk | {"dataroot_gt": str(images)}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.degradations.bicubic import imresize_uint8
-from semanir_plugin.degradations.jpeg import compress_jpeg
+from semanir_plugin.degradations.compression import compress_jpeg
 from semanir_plugin.degradations.noise import add_gaussian_noise
 from semanir_plugin.degradations.rain import add_rain_streaks
 from semanir_plugin.pixels import to_float

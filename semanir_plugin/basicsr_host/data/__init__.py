@@ -7,5 +7,13 @@ from semanir_plugin.basicsr_host.data.demosaic_dataset import DemosaicDataset
 from semanir_plugin.basicsr_host.data.gaussian_noise_dataset import GaussianNoiseDataset
 from semanir_plugin.basicsr_host.data.jpeg_dataset import JPEGDataset
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset
+from semanir_plugin.basicsr_host.data.real_world_dataset import RealWorldDataset
 
-__all__ = ["BicubicSRDataset", "DemosaicDataset", "GaussianNoiseDataset", "JPEGDataset", "MixedPairedDataset"]
+__all__ = [
+    "BicubicSRDataset",
+    "DemosaicDataset",
+    "GaussianNoiseDataset",
+    "JPEGDataset",
+    "MixedPairedDataset",
+    "RealWorldDataset",
+]

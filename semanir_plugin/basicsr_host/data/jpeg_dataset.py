@@ -8,7 +8,7 @@ from typing import Literal
 
 from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDataset
 from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem, check_range, sample_integer
-from semanir_plugin.degradations.jpeg import compress_jpeg
+from semanir_plugin.degradations.compression import compress_jpeg
 from semanir_plugin.inference.images import Channels
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.registry import DATASETS
