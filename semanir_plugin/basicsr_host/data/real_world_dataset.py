@@ -51,7 +51,7 @@ class RealWorldOptions(CleanImageOptions):
             yield "stages", "stages is empty: add one"
         for name, stage in make_stages(self.stages).items():
             for _, problem in stage.problems():
-                yield "stages", f"{name}: {problem}"
+                yield "stages", f"stages: {name}: {problem}"
         for font in self.fonts:
             if not Path(font).is_file():
                 yield "fonts", f"fonts: there is no file {font}; name TrueType or OpenType files"
@@ -90,8 +90,7 @@ class RealWorldDataset(CleanImageDataset):
 
     def read_pair(self, path: str) -> tuple[FloatImage, FloatImage]:
         """Return the input and the ground truth, (H, W, 3) in BGR order."""
-        drawn = [random.getrandbits(64)] if self.training else [self.options.seed, zlib.crc32(Path(path).name.encode())]
-        self.generator = np.random.default_rng(drawn)
+        self.generator = np.random.default_rng(self._make_seed(path))
         if self.training and self._happens(self.options.drawing_prob):
             clean = to_float(draw_picture(self.opt["gt_size"], self.generator, self.options.fonts))
             return self.degrade(self.augment([clean])[0])
@@ -104,6 +103,13 @@ class RealWorldDataset(CleanImageDataset):
             return (to_float(downsample_bicubic(clean, self.scale)) if self.scale > 1 else clean), clean
         size = clean.shape[0] // self.scale, clean.shape[1] // self.scale
         return degrade(clean, size, self.stages, self.generator), clean
+
+    def _make_seed(self, path: str) -> Sequence[int]:
+        """Return what is drawn in training, and else depends on the image's name alone, which an LMDB cuts short."""
+        if self.training:
+            return [random.getrandbits(64)]
+        name = path if self.io_backend_opt["type"] == "lmdb" else Path(path).stem
+        return [self.options.seed, zlib.crc32(name.encode())]
 
     def _happens(self, share: float) -> bool:
         return bool(self.generator.random() < share)

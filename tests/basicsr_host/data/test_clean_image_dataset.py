@@ -24,12 +24,14 @@ TASKS = {
     "gray jpeg": {"type": "JPEGDataset", "quality": 10, "num_channels": 1},
     "demosaic": {"type": "DemosaicDataset"},
     "bicubic": {"type": "BicubicSRDataset", "scale": 2},
+    "real": {"type": "RealWorldDataset", "scale": 1, "stages": {"a": {"prob": 0.5}, "b": {}}, "drawing_prob": 0},
 }
 RANDOM_TASKS = {
     "noise": {"type": "GaussianNoiseDataset", "sigma": [0, 50]},
     "jpeg": {"type": "JPEGDataset", "quality": [10, 90]},
     "demosaic": {"type": "DemosaicDataset"},
     "bicubic": {"type": "BicubicSRDataset", "scale": 2},
+    "real": {"type": "RealWorldDataset", "scale": 2, "stages": {"a": {"prob": 0.5}, "b": {}}, "drawing_prob": 0},
 }
 TRAIN = {"phase": "train", "gt_size": 16, "use_hflip": True, "use_rot": True, "batch_size_per_gpu": 2}
 

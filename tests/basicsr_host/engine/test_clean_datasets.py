@@ -20,6 +20,7 @@ TASKS = {
     "jpeg": ({"type": "JPEGDataset"}, {"quality": [10, 40]}, {"quality": 10}),
     "demosaic": ({"type": "DemosaicDataset"}, {}, {}),
     "bicubic": ({"type": "BicubicSRDataset", "lq_cache": "cache"}, {}, {}),
+    "real": ({"type": "RealWorldDataset", "stages": {"first": {"prob": 0.5}, "last": {}}}, {}, {"seed": 3}),
 }
 
 
@@ -34,7 +35,7 @@ def recipe(tmp_path, photos, monkeypatch):
         options, train, val = TASKS[task]
         data = {**options, "dataroot_gt": "GT"}
         patches = {"gt_size": 32, "use_hflip": True, "use_rot": True, "batch_size_per_gpu": 2}
-        scale, channels = 2 if task == "bicubic" else 1, options.get("num_channels", 3)
+        scale, channels = 2 if task in ("bicubic", "real") else 1, options.get("num_channels", 3)
         network = {**NETWORK, "upscale": scale, "in_chans": channels, "upsampler": "pixelshuffledirect" * (scale > 1)}
         opt = {
             **{"name": task, "model_type": "SemanIRModel", "scale": scale, "num_gpu": 0, "manual_seed": 1},
