@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,16 @@ class Photographs:
 
 
 USUAL = Photographs()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other training in this working directory makes data, and keep others waiting meanwhile."""
+    from filelock import FileLock
+
+    Path("weights").mkdir(exist_ok=True)
+    with FileLock(Path("weights", "data.lock")):
+        yield
 
 
 def make_training_set(recipe: Options, data: Path, workers: int, photographs: Photographs = USUAL) -> Options:

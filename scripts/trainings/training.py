@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainings import files
-from trainings.data import USUAL, Photographs, make_training_set, make_validation_set
+from trainings.data import USUAL, Photographs, alone, make_training_set, make_validation_set
 from trainings.files import Options, dump, pack, shorten, unpack
 
 TRIAL = 40  # iterations by which the time of one is judged
@@ -113,7 +113,9 @@ class Training:
     def options(self) -> Options:
         """Make the data; return the recipe with them, and with what the plan says, but for the iterations."""
         options = json.loads(json.dumps(self.recipe))
-        training_set = make_training_set(options, self.plan.data, max(1, self.plan.workers), self.photographs)
+        with alone():
+            training_set = make_training_set(options, self.plan.data, max(1, self.plan.workers), self.photographs)
+            validation = make_validation_set(options, self.plan.data, self.photographs)
         given = {"batch_size_per_gpu": self.plan.batch, "gt_size": self.plan.patch}
         training_set |= {key: value for key, value in given.items() if value is not None}
         training_set |= {"num_worker_per_gpu": self.plan.workers, "pin_memory": True, "prefetch_mode": "cuda"}
@@ -123,7 +125,6 @@ class Training:
         options["logger"].setdefault("save_checkpoint_seconds", CHECKPOINT_SECONDS)
         if self.plan.weights:
             options["path"] |= {"pretrain_network_g": str(self.plan.weights.resolve()), "param_key_g": "params_ema"}
-        validation = make_validation_set(options, self.plan.data, self.photographs)
         result: Options = options | {"name": self.name, "datasets": {"train": training_set, "val": validation}}
         return result
 

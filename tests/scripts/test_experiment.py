@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import pytest
@@ -143,7 +144,8 @@ def test_a_time_too_short_to_begin_leaves_what_goes_on(recipe, data, tmp_path, i
     assert (tmp_path / "weights" / "tiny" / "tiny.safetensors").exists()
 
 
-RECIPES = ("SemanIR_mini_SRx4", "SemanIR_SRx4", "SemanIRUNet_gray_JPEG10", "SemanIRUNet_GoPro", "AST_T_derain_SPAD")
+SUPER_RESOLUTION = ("SemanIR_mini_SRx4", "SemanIR_SRx4", "SemanIR_real_SRx4")
+RECIPES = (*SUPER_RESOLUTION, "SemanIRUNet_gray_JPEG10", "SemanIRUNet_GoPro", "AST_T_derain_SPAD")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -156,6 +158,25 @@ def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, in
     validate_options(read_run_options(trained.opt, is_train=True), is_train=True)
     assert options["datasets"]["val"]["name"] == ("Set12" if "gray" in name else "Set5")
     assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(USUAL.sizes)
+
+
+def test_trainings_at_once_make_their_data_one_after_the_other(data, monkeypatch):
+    within, most = [], []
+
+    def make(*_):
+        within.append(1)
+        most.append(len(within))
+        time.sleep(0.1)
+        within.pop()
+        return {}
+
+    monkeypatch.setattr(training, "make_training_set", make)
+    threads = [Thread(target=start(MINI, data).options) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 def test_the_loader_is_measured_on_the_same_data(recipe, data, monkeypatch, capsys):
