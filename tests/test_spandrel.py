@@ -68,6 +68,15 @@ def test_checkpoints_of_trainings(tmp_path):
     assert loaded.tags == ["8dim", "12k", "8win"]
 
 
+def test_a_network_whose_tokens_are_cells_of_pixels(tmp_path):
+    options = {**OPTIONS, "upscale": 1, "unshuffle": 2}
+    save_weights(tmp_path / "net.safetensors", build(SemanIR, options), options)
+    bare = load(tmp_path / "net.safetensors")
+    loaded, image = load_by_spandrel(tmp_path / "net.safetensors"), torch.rand(1, 3, 9, 13)
+    assert (loaded.scale, loaded.purpose) == (1, "Restoration")
+    assert torch.equal(loaded(image), bare.restore(image))
+
+
 def test_files_in_half_precision_and_networks_saved_again(tmp_path):
     save_weights(tmp_path / "net.safetensors", build(SemanIR, OPTIONS), OPTIONS)
     loaded = load_by_spandrel(tmp_path / "net.safetensors")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -51,12 +52,12 @@ class SemanIR(StagedNetwork):
     8 x 8 are padded by reflection to a multiple of the window, and the result cropped.
 
     Args:
-        upscale: Enlargement: 2, 3, 4 or 8.
+        upscale: Enlargement: 2, 3, 4 or 8; with `unshuffle` above 1 also 1.
         in_chans: Channels of input and output: 3 for RGB, 1 for gray.
         embed_dim: Channels of the features.
         depths: Layers of each stage.
         num_heads: Attention heads of each stage.
-        window_size: Side of the attention windows in pixels of the input.
+        window_size: Side of the attention windows in pixels of the input, or in cells of `unshuffle` pixels.
         mlp_ratio: Hidden channels of the MLPs, as a multiple of `embed_dim`.
         img_range: Range that images are scaled to inside the network, 1 or 255.
         upsampler: "pixelshuffle" (classical) or "pixelshuffledirect" (lightweight).
@@ -71,6 +72,9 @@ class SemanIR(StagedNetwork):
         ffn: Kind of feed-forward network: "mlp", as published, "frfn" (AST's) or "leff" (Uformer's).
         interpolating_init: Start as bilinear enlargement instead of noise (x4 and x8 with "pixelshuffle": x2 in turn).
             Not in the paper; it makes short trainings useful, whose time would go into learning to enlarge.
+        unshuffle: Side of the cells of pixels that become one token: with 2 the layers work on a quarter as many, whose
+            first features are the four pixels of each channel, and the head enlarges twice as much. Not in the paper;
+            large photographs take a fraction of the time.
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
         compile_backend: Compile the stages by `torch.compile` with this backend, such as "inductor".
 
@@ -83,7 +87,7 @@ class SemanIR(StagedNetwork):
     def __init__(
         self,
         *,
-        upscale: Literal[2, 3, 4, 8] = 4,
+        upscale: Literal[1, 2, 3, 4, 8] = 4,
         in_chans: Count = 3,
         embed_dim: Count = 180,
         depths: Sequence[Depth] = (6, 6, 6, 6, 6, 6),
@@ -100,32 +104,33 @@ class SemanIR(StagedNetwork):
         position_bias: PositionBias = "table",
         ffn: FeedForwardKind = "mlp",
         interpolating_init: bool = False,
+        unshuffle: Literal[1, 2, 3, 4] = 1,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
         super().__init__(attn, topk)
         check_depths(*depths)
-        check_positive(
-            in_chans=in_chans, embed_dim=embed_dim, window_size=window_size, mlp_ratio=mlp_ratio, img_range=img_range
-        )
+        check_positive(in_chans=in_chans, embed_dim=embed_dim, window_size=window_size, unshuffle=unshuffle)
+        check_positive(mlp_ratio=mlp_ratio, img_range=img_range)
         if len(depths) != len(num_heads):
             raise ValueError(f"depths and num_heads must be of equal length, got {len(depths)} and {len(num_heads)}")
         if upsampler not in HEADS:
             raise ValueError(f"upsampler must be one of {list(HEADS)}, got {upsampler!r}")
         self.upscale = upscale
+        self.unshuffle = unshuffle
         self.img_range = img_range
         self.descriptor = NetworkDescriptor(
             scale=upscale,
             in_channels=in_chans,
             out_channels=in_chans,
-            size=SizeRequirements(minimum=8, multiple_of=window_size),
+            size=SizeRequirements(minimum=8, multiple_of=window_size * unshuffle),
             topk=self.topk,
             task="super-resolution" if upscale > 1 else None,
         )
         mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
 
-        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
+        self.conv_first = nn.Conv2d(in_chans * unshuffle**2, embed_dim, 3, padding=1)
         self.norm_first = nn.LayerNorm(embed_dim)
         self.stages = nn.ModuleList(
             KeySemanticStage(
@@ -145,10 +150,10 @@ class SemanIR(StagedNetwork):
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = residual_conv(embed_dim, resi_connection)
-        self.head = HEADS[upsampler](embed_dim, in_chans, upscale)
+        self.head = HEADS[upsampler](embed_dim, in_chans, upscale, unshuffle=unshuffle)
         self.finish(KeySemanticStage, compile_backend)
         if interpolating_init:
-            self._init_as_interpolation()
+            self._init_as_interpolation(in_chans)
 
     def forward(self, x: Tensor, topk: int | None = None) -> Tensor:
         """Restore a batch of images.
@@ -168,7 +173,7 @@ class SemanIR(StagedNetwork):
         topk = self.sample_topk(topk)
         x = pad_to_multiple(x, self.descriptor.size.multiple_of)
         x = (x - self.mean) * self.img_range
-        shallow = self.conv_first(x)
+        shallow = self.conv_first(x if self.unshuffle == 1 else F.pixel_unshuffle(x, self.unshuffle))
         deep = self.conv_after_body(self._body(shallow, topk)) + shallow
         x = self.head(deep) / self.img_range + self.mean
         return crop_to(x, height * self.upscale, width * self.upscale).contiguous()
@@ -181,16 +186,21 @@ class SemanIR(StagedNetwork):
         return out
 
     @torch.no_grad()
-    def _init_as_interpolation(self) -> None:
+    def _init_as_interpolation(self, in_chans: int) -> None:
         """Let the first features be the image, past the body, and the head enlarge them; let the layers add nothing."""
         channels = self.conv_first.in_channels
+        if channels > self.conv_first.out_channels:
+            raise ValueError(
+                f"interpolating_init needs an embed_dim of at least in_chans * unshuffle ** 2 = {channels}, "
+                f"got {self.conv_first.out_channels}"
+            )
         last = [module for module in self.conv_after_body.modules() if isinstance(module, nn.Conv2d)][-1]
         for conv in (self.conv_first, last):
             for parameter in conv.parameters():
                 parameter[:channels].zero_()
         for channel in range(channels):
             self.conv_first.weight[channel, channel, 1, 1] = 1
-        self.head.init_as_interpolation(channels)
+        self.head.init_as_interpolation(in_chans)
         for module in self.stages.modules():
             if isinstance(module, nn.LayerNorm):  # post-norm: what it scales is what a layer adds
                 nn.init.zeros_(module.weight)

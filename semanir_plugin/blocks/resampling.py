@@ -18,17 +18,24 @@ __all__ = [
 NEGATIVE_SLOPE = 0.01
 
 
-def upsampling_steps(scale: int) -> list[int]:
+def upsampling_steps(scale: int, unshuffle: int = 1) -> list[int]:
     """Split a scale into the factors by which pixel shuffles enlarge in turn: 2, 3, 4 = 2 * 2, 8 = 2 * 2 * 2.
+
+    Args:
+        scale: Enlargement of the image.
+        unshuffle: By what the features are smaller than the image; above 1 it is the first factor, and the scale may
+            be 1.
 
     Raises:
         ValueError: The scale is neither 3 nor a power of two above 1.
     """
+    if unshuffle > 1:
+        return [unshuffle] + ([] if scale == 1 else upsampling_steps(scale))
     if scale == 3:
         return [3]
     if scale > 1 and scale & (scale - 1) == 0:
         return [2] * (scale.bit_length() - 1)
-    raise ValueError(f"upscale must be 2, 3, 4 or 8, got {scale}")
+    raise ValueError(f"upscale must be 2, 3, 4 or 8, or 1 with unshuffle above 1, got {scale}")
 
 
 class PixelShuffleHead(nn.Module):
@@ -37,33 +44,46 @@ class PixelShuffleHead(nn.Module):
     Args:
         dim: Channels of the features.
         out_chans: Channels of the image.
-        scale: Enlargement, 2, 3, 4 or 8.
+        scale: Enlargement, 2, 3, 4 or 8; with `unshuffle` above 1 also 1.
+        unshuffle: By what the features are smaller than the image that is enlarged.
         hidden: Channels between.
     """
 
-    def __init__(self, dim: int, out_chans: int, scale: int, *, hidden: int = 64) -> None:
+    def __init__(self, dim: int, out_chans: int, scale: int, *, unshuffle: int = 1, hidden: int = 64) -> None:
         super().__init__()
+        self.unshuffle = unshuffle
         self.conv_before = nn.Conv2d(dim, hidden, 3, padding=1)
-        self.upsample = nn.Sequential(*(Upsample(hidden, hidden, step) for step in upsampling_steps(scale)))
+        steps = upsampling_steps(scale, unshuffle)
+        self.upsample = nn.Sequential(*(Upsample(hidden, hidden, step) for step in steps))
         self.conv_last = nn.Conv2d(hidden, out_chans, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, dim, H, W) to (B, out_chans, scale * H, scale * W)."""
+        """Map (B, dim, H, W) to (B, out_chans, s * H, s * W) with s = scale * unshuffle."""
         x = F.leaky_relu(self.conv_before(x), NEGATIVE_SLOPE)
         out: Tensor = self.conv_last(self.upsample(x))
         return out
 
     @torch.no_grad()
     def init_as_interpolation(self, channels: int) -> None:
-        """Let the output be the first `channels` features, all that it has, enlarged bilinearly."""
-        c = channels
-        both_signs = torch.cat([torch.eye(c), -torch.eye(c)])  # LeakyReLU(x) - LeakyReLU(-x) = (1 + slope) x
-        _set_leading_filters(self.conv_before, both_signs, torch.eye(3)[1:2])
-        for step in self.upsample.children():
+        """Let the output be an image of so many channels, all that it has, enlarged bilinearly.
+
+        It is what the first features are, unshuffled where the head is for such.
+
+        Raises:
+            ValueError: `hidden` is too small for it.
+        """
+        packed = channels * self.unshuffle**2
+        if 2 * packed > self.conv_before.out_channels:
+            raise ValueError(
+                f"interpolating_init with unshuffle {self.unshuffle} needs {2 * packed} channels before the upsampling "
+                f"of 'pixelshuffle', which has {self.conv_before.out_channels}: take 'pixelshuffledirect'"
+            )
+        _set_leading_filters(self.conv_before, _both_signs(packed), torch.eye(3)[1:2])
+        for step, unshuffle in zip(self.upsample.children(), (self.unshuffle, 1, 1, 1), strict=False):
             assert isinstance(step, Upsample)
-            step.init_as_interpolation(2 * c)
+            step.init_as_interpolation(2 * channels, unshuffle)
         self.conv_last.weight.zero_()
-        _set_leading_filters(self.conv_last, both_signs.T / (1 + NEGATIVE_SLOPE), torch.eye(3)[1:2])
+        _set_leading_filters(self.conv_last, _both_signs(channels).T / (1 + NEGATIVE_SLOPE), torch.eye(3)[1:2])
 
 
 class Upsample(nn.Module):
@@ -85,9 +105,14 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), self.scale)
 
     @torch.no_grad()
-    def init_as_interpolation(self, channels: int) -> None:
-        """Let the first output channels be the first input channels, enlarged bilinearly."""
-        _set_leading_filters(self.conv, torch.eye(channels), bilinear_kernel(self.scale))
+    def init_as_interpolation(self, channels: int, unshuffle: int = 1) -> None:
+        """Let the first output channels be the image of the first input channels, enlarged bilinearly.
+
+        Args:
+            channels: Those of the image.
+            unshuffle: By what the input is smaller than the image: it holds `channels * unshuffle ** 2` of its own.
+        """
+        _set_leading_filters(self.conv, torch.eye(channels), bilinear_kernel(self.scale, unshuffle))
 
 
 class Downsample(nn.Module):
@@ -113,26 +138,50 @@ class PixelShuffleDirectHead(Upsample):
     Args:
         dim: Channels of the features.
         out_chans: Channels of the image.
-        scale: Enlargement, 2, 3, 4 or 8.
+        scale: Enlargement, 2, 3, 4 or 8; with `unshuffle` above 1 also 1.
+        unshuffle: By what the features are smaller than the image that is enlarged.
     """
 
-    def __init__(self, dim: int, out_chans: int, scale: int) -> None:
-        upsampling_steps(scale)  # the same scales as the classical head
-        super().__init__(dim, out_chans, scale)
+    def __init__(self, dim: int, out_chans: int, scale: int, *, unshuffle: int = 1) -> None:
+        upsampling_steps(scale, unshuffle)  # the same scales as the classical head
+        super().__init__(dim, out_chans, scale * unshuffle)
+        self.unshuffle = unshuffle
+
+    @torch.no_grad()
+    def init_as_interpolation(self, channels: int, unshuffle: int = 1) -> None:
+        """Let the output be the image of the first features, enlarged bilinearly: see `Upsample`."""
+        super().init_as_interpolation(channels, unshuffle * self.unshuffle)
 
 
-def bilinear_kernel(scale: int) -> Tensor:
-    """Return (scale, 3): how each of `scale` new pixels is made of the left, same and right neighbour of an old one."""
-    offsets = (torch.arange(scale) + 0.5) / scale - 0.5
-    return torch.stack([(-offsets).clamp_min(0), 1 - offsets.abs(), offsets.clamp_min(0)], dim=1)
+def bilinear_kernel(scale: int, unshuffle: int = 1) -> Tensor:
+    """Return how each of `scale` new pixels is made of the `unshuffle` of a cell, and of the cells left and right.
+
+    Args:
+        scale: New pixels for a cell, a multiple of `unshuffle`.
+        unshuffle: Pixels that a cell holds; 1: it is one.
+
+    Returns:
+        (scale, 3, unshuffle): for each new pixel the shares of the pixels of the left, same and right cell.
+    """
+    at = (torch.arange(scale)[:, None] + 0.5) / (scale // unshuffle) - 0.5
+    offset, steps = at - at.round(), torch.arange(-unshuffle, 2 * unshuffle) - at.round()
+    shares = torch.where(steps == 0, 1 - offset.abs(), (offset * steps).clamp_min(0))
+    return shares.masked_fill(steps.abs() > 1, 0).view(scale, 3, unshuffle)
+
+
+def _both_signs(channels: int) -> Tensor:
+    """Return (2 * channels, channels), the input and its negative: LeakyReLU(x) - LeakyReLU(-x) = (1 + slope) x."""
+    return torch.cat([torch.eye(channels), -torch.eye(channels)])
 
 
 def _set_leading_filters(conv: nn.Conv2d, mixing: Tensor, kernel: Tensor) -> None:
     """Set the first filters of a 3x3 convolution to `mixing` (out, in), each times the outer product of `kernel`.
 
-    With a kernel of several rows, each output channel has one filter for every pair of them, as PixelShuffle orders.
+    With a kernel of several rows, each output channel has one filter for every pair of them, as PixelShuffle orders;
+    with one of cells, (rows, 3, side), each input channel is `side ** 2` of the convolution's, as PixelUnshuffle does.
     """
-    filters = torch.einsum("oi,ay,bx->oabiyx", mixing, kernel, kernel).flatten(0, 2)  # (out * steps ** 2, in, 3, 3)
+    kernel = kernel.view(*kernel.shape[:2], -1)
+    filters = torch.einsum("oi,ayp,bxq->oabipqyx", mixing, kernel, kernel).flatten(3, 5).flatten(0, 2)
     out_chans, in_chans = filters.shape[:2]
     conv.weight[:out_chans].zero_()
     conv.weight[:out_chans, :in_chans] = filters

@@ -19,6 +19,7 @@ MIXED = {"type": "MixedArch", "base": {**RRDB, "scale": 2}, "mix": [{"where": "b
     ("options", "scale", "channels", "multiple"),
     [
         ({"type": "SemanIR", **TINY, "in_chans": 1, "window_size": 16, "upscale": 2}, 2, (1, 1), 16),
+        ({"type": "SemanIR", **TINY, "window_size": 8, "upscale": 1, "unshuffle": 2}, 1, (3, 3), 16),
         (AST, 1, (1, 3), 16),
         ({**SWINIR, "upsampler": "pixelshuffledirect"}, 3, (1, 1), 7),
         ({**RRDB, "scale": 4}, 4, (3, 3), 1),

@@ -99,18 +99,43 @@ def test_fewer_keys_change_the_result_and_all_keys_are_dense_attention():
 
 
 @pytest.mark.parametrize("upsampler", ["pixelshuffle", "pixelshuffledirect"])
-@pytest.mark.parametrize("upscale", [2, 3])
-def test_interpolating_init_enlarges_bilinearly(upsampler, upscale):
-    net = SemanIR(upscale=upscale, upsampler=upsampler, interpolating_init=True, **TINY)
+@pytest.mark.parametrize(("upscale", "unshuffle"), [(2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (2, 3)])
+def test_interpolating_init_enlarges_bilinearly(upsampler, upscale, unshuffle):
+    wide = {**TINY, "embed_dim": 28}
+    net = SemanIR(upscale=upscale, unshuffle=unshuffle, upsampler=upsampler, interpolating_init=True, **wide)
     x = torch.rand(1, 3, 17, 21)
     expected = F.interpolate(x, scale_factor=upscale, mode="bilinear")
-    inner = (..., slice(2 * upscale, -2 * upscale), slice(2 * upscale, -2 * upscale))
+    inner = (..., *[slice(2 * upscale * unshuffle, -2 * upscale * unshuffle)] * 2)
     torch.testing.assert_close(net(x)[inner], expected[inner], atol=1e-5, rtol=1e-5)
     opt = torch.optim.SGD(net.parameters(), 0.1)
     for _ in range(4):  # what starts at zero passes gradients on a step later
         opt.zero_grad()
         (net(x) - torch.rand_like(expected)).square().mean().backward()
         opt.step()
+    assert not [name for name, p in net.named_parameters() if not p.grad.abs().sum() > 0]
+
+
+def test_cells_of_pixels_are_the_tokens():
+    net, seen = SemanIR(upscale=2, unshuffle=2, **TINY).eval(), []
+    assert net.descriptor.size.multiple_of == 16
+    net.conv_first.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    net.stages[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x = torch.rand(1, 3, 13, 30)
+    assert net(x).shape == (1, 3, 26, 60)
+    assert [each.shape for each in seen] == [(1, 12, 8, 16), (1, 8, 16, 8)]
+    cell = x[0, 1, 4:6, 8:10].flatten()
+    torch.testing.assert_close(seen[0][0, 4:8, 2, 4], cell - 0.4371)
+
+
+@pytest.mark.parametrize(
+    ("upscale", "unshuffle", "upsampler"),
+    [(1, 3, "pixelshuffle"), (4, 2, "pixelshuffle"), (1, 4, "pixelshuffledirect")],
+)
+def test_any_size_comes_out_enlarged_of_cells(upscale, unshuffle, upsampler):
+    net = SemanIR(upscale=upscale, unshuffle=unshuffle, upsampler=upsampler, in_chans=1, **TINY)
+    out = net(torch.rand(2, 1, 11, 37))
+    assert out.shape == (2, 1, 11 * upscale, 37 * upscale)
+    out.square().mean().backward()
     assert not [name for name, p in net.named_parameters() if not p.grad.abs().sum() > 0]
 
 
@@ -126,6 +151,14 @@ def test_bf16_autocast_stays_finite_and_near():
     ("kwargs", "message"),
     [
         ({"upscale": 5}, "upscale must be"),
+        ({"upscale": 1}, "or 1 with unshuffle above 1, got 1"),
+        ({"upscale": 6, "unshuffle": 2}, "upscale must be 2, 3, 4 or 8"),
+        ({"unshuffle": 0}, "unshuffle must be positive"),
+        ({"unshuffle": 2, "interpolating_init": True}, "embed_dim of at least .* = 12, got 8"),
+        (
+            {"unshuffle": 4, "interpolating_init": True, "embed_dim": 48},
+            "needs 96 channels before the upsampling of 'pixelshuffle', which has 64: take 'pixelshuffledirect'",
+        ),
         ({"upsampler": "nearest"}, "upsampler must be"),
         ({"depths": [2, 2, 2]}, "equal length"),
         ({"num_heads": [3, 2]}, "not a multiple of the 3 heads"),

@@ -176,6 +176,15 @@ def test_images_are_padded_to_whole_windows():
     assert count_flops(net, (9, 17)) == count_flops(net, (HEIGHT, WIDTH)) > count_flops(net, (8, 17))
 
 
+def test_tokens_of_four_pixels_cost_a_quarter():
+    plain, cells = (
+        count_flops(net, (32, 32)) - count_flops(net, (16, 32))  # without the position bias, which both have once
+        for net in (SemanIR(upscale=2, unshuffle=each, upsampler="pixelshuffledirect", **TINY) for each in (1, 2))
+    )
+    same = 16 * 32 * 9 * 3 * 8 * (1 + 4)  # the first convolution, and the head's
+    assert 4 * (cells - same) == plain - same
+
+
 def test_a_compiled_network_costs_as_much():
     plain, compiled = (SemanIR(**TINY, compile_backend=backend) for backend in (None, "eager"))
     assert count_flops(compiled, (8, 16)) == count_flops(plain, (8, 16))

@@ -142,8 +142,13 @@ def test_onnx_restores_images_of_any_size(exported, checkpoint, size):
 
 @pytest.mark.parametrize(
     ("options", "name", "topk"),
-    [(AST, "torchscript", None), (UNET, "torch-export", 3), (MIXED, "torchscript", None)],
-    ids=["AST", "SemanIRUNet", "MixedArch"],
+    [
+        (AST, "torchscript", None),
+        (UNET, "torch-export", 3),
+        (MIXED, "torchscript", None),
+        ({**SEMANIR, "depths": [1], "embed_dim": 12, "unshuffle": 2}, "torch-export", None),
+    ],
+    ids=["AST", "SemanIRUNet", "MixedArch", "SemanIR-unshuffle"],
 )
 def test_every_network_restores_images_of_any_size(tmp_path, monkeypatch, options, name, topk):
     monkeypatch.setattr(position_table, "LARGEST_KEPT", 0)
