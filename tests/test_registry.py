@@ -21,7 +21,7 @@ def test_importing_registers_in_the_hosts_registries():
     assert {"FFTLoss", "PSNRLoss", "SSIMLoss"} <= set(LOSS_REGISTRY.keys())
     assert {"calculate_psnr_b", "calculate_ssim_rgb3d", "calculate_lpips"} <= set(METRIC_REGISTRY.keys())
     own = {"GaussianNoiseDataset", "JPEGDataset", "DemosaicDataset", "BicubicSRDataset", "MixedPairedDataset"}
-    own |= {"RealWorldDataset"}
+    own |= {"RealWorldDataset", "MixedDegradationDataset"}
     assert own <= set(DATASET_REGISTRY.keys())
     assert basicsr.archs.build_network({"type": "Bicubic", "upscale": 2}).upscale == 2
 

@@ -6,6 +6,7 @@ from semanir_plugin.basicsr_host.data.bicubic_sr_dataset import BicubicSRDataset
 from semanir_plugin.basicsr_host.data.demosaic_dataset import DemosaicDataset
 from semanir_plugin.basicsr_host.data.gaussian_noise_dataset import GaussianNoiseDataset
 from semanir_plugin.basicsr_host.data.jpeg_dataset import JPEGDataset
+from semanir_plugin.basicsr_host.data.mixed_degradation_dataset import MixedDegradationDataset
 from semanir_plugin.basicsr_host.data.mixed_paired_dataset import MixedPairedDataset
 from semanir_plugin.basicsr_host.data.real_world_dataset import RealWorldDataset
 
@@ -14,6 +15,7 @@ __all__ = [
     "DemosaicDataset",
     "GaussianNoiseDataset",
     "JPEGDataset",
+    "MixedDegradationDataset",
     "MixedPairedDataset",
     "RealWorldDataset",
 ]

@@ -40,14 +40,14 @@ class MixedPairedOptions(PatchOptions):
     """Options of `MixedPairedDataset`.
 
     Attributes:
-        sources: A section for each, under a name of its own.
+        sources: A section for each, under a name of its own. Null leaves one out.
     """
 
-    sources: Mapping[str, Mapping[str, Any]]
+    sources: Mapping[str, Mapping[str, Any] | None]
 
     def phase_problems(self, *, training: bool) -> Iterator[Problem]:
         """Yield the problems of the values."""
-        weights = [source.get("weight") for source in self.sources.values()]
+        weights = [source.get("weight") for source in self.sources.values() if source is not None]
         if not training:
             yield "type", "MixedPairedDataset is for training; to score, make each source a dataset of its own"
         if not weights:
@@ -64,6 +64,7 @@ def source_options(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         name: {**common, "type": "PairedImageDataset", "io_backend": dict(opt["io_backend"]), **source}
         for name, source in opt["sources"].items()
+        if source is not None
     }
 
 
@@ -89,8 +90,9 @@ class MixedPairedDataset(JoinedDataset):
         self.options = read_options(MixedPairedOptions, opt)
         # Looked up here and not only by PairedImageDataset, since an option file may have what a dataset looks up.
         patches = {"gt_size": opt["gt_size"], "use_hflip": opt["use_hflip"], "use_rot": opt["use_rot"]}
-        sets = [PairedImageDataset({**each, **patches, "scale": opt["scale"]}) for each in source_options(opt).values()]
-        weights = [source.get("weight") for source in opt["sources"].values()]
+        sources = source_options(opt).values()
+        sets = [PairedImageDataset({**each, **patches, "scale": opt["scale"]}) for each in sources]
+        weights = [source.get("weight") for source in sources]
         counts = _count_samples([len(each) for each in sets], weights)
         samples = [
             (each, index % len(each)) for each, count in zip(sets, counts, strict=True) for index in range(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -94,11 +94,15 @@ class DatasetValidation:
     def _check_sections(self) -> bool:
         """Return whether the sections of a dataset's section, such as the sources of a mixed one, are right."""
         right = [_check_files(self.section, lists=self.training), self._check_roots()]
-        for key, kind in getattr(self.dataset, "SECTIONS", {}).items():
+        for key, kinds in getattr(self.dataset, "SECTIONS", {}).items():
             parent = self.section.sub(key)
             sections = parent.subs()
-            right.append(len(sections) == len(parent.values))
-            for section in sections.values():
+            right.append(len(sections) == sum(value is not None for value in parent.values.values()))
+            if isinstance(kinds, Mapping):
+                right.append(parent.check_keys(kinds))
+                sections = {name: section for name, section in sections.items() if name in kinds}
+            for name, section in sections.items():
+                kind = kinds[name] if isinstance(kinds, Mapping) else kinds
                 right += [section.check_call(kind, owner=self.dataset.__name__), _check_files(section)]
         return all(right)
 

@@ -130,7 +130,7 @@ def _fill_datasets(opt: dict[str, Any]) -> None:
             dataset["scale"] = opt["scale"]
         if "gt_sizes" in dataset:
             dataset["gt_size"] = max(dataset["gt_sizes"])  # for what is built or checked for all phases
-        for section in [dataset, *(dataset.get("sources") or {}).values()]:
+        for section in filter(None, [dataset, *(dataset.get("sources") or {}).values()]):
             for key, value in section.items():
                 if key.startswith(FILE_KEYS):
                     section[key] = _expand(value)

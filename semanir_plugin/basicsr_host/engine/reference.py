@@ -59,8 +59,9 @@ def run_parts() -> Iterator[Part]:
         yield declared_part(f"`datasets:*`, `type: {name}`", kind)
     for name, target in _own(DATASET_REGISTRY):
         yield Part(f"`datasets:*`, `type: {name}`", f"{about(target)}.", options_of(target.OPTIONS))
-        for key, kind in getattr(target, "SECTIONS", {}).items():
-            yield declared_part(f"`datasets:*:{key}:*`, `type: {name}`", kind)
+        for key, kinds in getattr(target, "SECTIONS", {}).items():
+            for section, kind in kinds.items() if isinstance(kinds, Mapping) else [("*", kinds)]:
+                yield declared_part(f"`datasets:*:{key}:{section}`, `type: {name}`", kind)
     for name, target in _own(ARCH_REGISTRY):
         yield Part(f"`network_g`, `type: {name}`", f"{about(target)}.", options_of(target))
     yield declared_part("`path`", PathOptions)

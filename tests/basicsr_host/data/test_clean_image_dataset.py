@@ -25,6 +25,7 @@ TASKS = {
     "demosaic": {"type": "DemosaicDataset"},
     "bicubic": {"type": "BicubicSRDataset", "scale": 2},
     "real": {"type": "RealWorldDataset", "scale": 1, "stages": {"a": {"prob": 0.5}, "b": {}}, "drawing_prob": 0},
+    "mixed": {"type": "MixedDegradationDataset", "degradations": {"haze": {"beta": 1}}},
 }
 RANDOM_TASKS = {
     "noise": {"type": "GaussianNoiseDataset", "sigma": [0, 50]},
@@ -32,6 +33,13 @@ RANDOM_TASKS = {
     "demosaic": {"type": "DemosaicDataset"},
     "bicubic": {"type": "BicubicSRDataset", "scale": 2},
     "real": {"type": "RealWorldDataset", "scale": 2, "stages": {"a": {"prob": 0.5}, "b": {}}, "drawing_prob": 0},
+    "mixed": {
+        "type": "MixedDegradationDataset",
+        "degradations": {
+            **{"noise": {"sigma": [0, 50]}, "rain": {"amount": [1, 4]}, "haze": {"beta": [0.5, 2]}, "clean": {}},
+            **{"low_light": {"exposure": [0.1, 0.5]}, "motion_blur": {"length": [3, 9], "quality": [10, 90]}},
+        },
+    },
 }
 TRAIN = {"phase": "train", "gt_size": 16, "use_hflip": True, "use_rot": True, "batch_size_per_gpu": 2}
 

@@ -33,6 +33,7 @@ def build(tmp_path):
             sources[name]["weight"] = weight
         if template != "{}":
             sources["rain"]["filename_tmpl"] = template
+        sources["drizzle"] = None
         opt = {"name": "weather", "type": "MixedPairedDataset", "io_backend": {"type": "disk"}, "phase": "train"}
         patches = {"scale": 1, "gt_size": 8, "use_hflip": True, "use_rot": True}
         return build_dataset({**opt, **patches, "sources": sources, **changes})
@@ -123,6 +124,7 @@ def test_a_file_that_cannot_be_read_is_named(build, tmp_path):
     [
         ({"phase": "val"}, "MixedPairedDataset is for training; to score, make each source a dataset of its own"),
         ({"sources": {}}, "sources is empty: add one"),
+        ({"sources": {"snow": None}}, "sources is empty: add one"),
         ({"weights": {"snow": 1}}, "give a weight to every source or to none"),
         ({"weights": {"snow": 1, "rain": 1, "fog": 0}}, r"every weight must be above 0, not \[1, 1, 0\]"),
         ({"weights": {"snow": 1, "rain": 1, "fog": float("inf")}}, "every weight must be above 0"),

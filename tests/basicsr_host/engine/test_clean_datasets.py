@@ -21,6 +21,11 @@ TASKS = {
     "demosaic": ({"type": "DemosaicDataset"}, {}, {}),
     "bicubic": ({"type": "BicubicSRDataset", "lq_cache": "cache"}, {}, {}),
     "real": ({"type": "RealWorldDataset", "stages": {"first": {"prob": 0.5}, "last": {}}}, {}, {"seed": 3}),
+    "mixed": (
+        {"type": "MixedDegradationDataset"},
+        {"degradations": {"noise": {"sigma": [0, 50]}, "low_light": {"exposure": [0.1, 0.5]}, "clean": {"weight": 2}}},
+        {"degradations": {"noise": {"sigma": 25}}},
+    ),
 }
 
 

@@ -69,7 +69,14 @@ def dataset(kind, phase="train", **options):
         {"kind": "RealWorldDataset", "stages": {"first": {"prob": 0.5}, "last": {"jpeg_range": [30, 40]}}},
         {"kind": "RealWorldDataset", "stages": {"only": {"kernel_list": ["iso"], "kernel_prob": [1]}}, "phase": "val"},
         {"kind": "MixedPairedDataset", "sources": {"snow": SNOW, "rain": {**SNOW, "filename_tmpl": "{}x"}}},
-        {"kind": "MixedPairedDataset", "sources": {"snow": {**SNOW, "weight": 2, "meta_info_file": "x"}}},
+        {"kind": "MixedPairedDataset", "sources": {"snow": {**SNOW, "weight": 2, "meta_info_file": "x"}, "rain": None}},
+        {"kind": "MixedDegradationDataset", "degradations": {"noise": {"sigma": [0, 50], "weight": 2}, "clean": {}}},
+        {"kind": "MixedDegradationDataset", "degradations": {"jpeg": {"quality": [5, 9]}, "haze": None}, "seed": 3},
+        {
+            "kind": "MixedDegradationDataset",
+            "degradations": {"haze": {"beta": 1, "airlight": [0.8, 1]}},
+            "phase": "val",
+        },
     ],
     ids=str,
 )
@@ -125,6 +132,16 @@ WRONG = {
     dataset("MixedPairedDataset", sources={"a": {**SNOW, "weight": 1}, "b": SNOW}): "give a weight to every source",
     dataset("MixedPairedDataset", sources={"a": SNOW}, use_hflip=None): "missing 'use_hflip': add it",
     dataset("MixedPairedDataset", "val", sources={"a": SNOW}): "val: MixedPairedDataset is for training",
+    dataset("MixedDegradationDataset"): "train: missing 'degradations': add it",
+    dataset("MixedDegradationDataset", degradations={"fog": {}}): "degradations: unknown key 'fog'",
+    dataset("MixedDegradationDataset", degradations={"rain": 3}): "degradations: rain must be a section of its own",
+    dataset("MixedDegradationDataset", degradations={"rain": {}}): "rain: MixedDegradationDataset needs 'amount'",
+    dataset("MixedDegradationDataset", degradations={"haze": {"beta": "1"}}): "beta must be a number or a list of",
+    dataset("MixedDegradationDataset", degradations={"jpeg": {"quality": 1, "sigma": 1}}): "unknown key 'sigma'",
+    dataset("MixedDegradationDataset", degradations={"clean": {"weight": 0}}): "weight must be a number above 0",
+    dataset("MixedDegradationDataset", degradations={"noise": {"sigma": 300}}): "noise: sigma must lie from 0 to 255",
+    dataset("MixedDegradationDataset", "val", degradations={"noise": {"sigma": [1, 2]}}): "one number where images",
+    dataset("MixedDegradationDataset", "val", degradations={"clean": {}, "jpeg": {"quality": 5}}): "give one degrada",
 }
 
 

@@ -1,0 +1,208 @@
+"""Degradations of which a dataset draws one for each patch: the section of each in an option file, and what it does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, sample_integer, sample_uniform
+from semanir_plugin.degradations import (
+    add_gaussian_noise,
+    add_haze,
+    add_rain_streaks,
+    blur_by_motion,
+    compress_jpeg,
+    darken,
+)
+from semanir_plugin.degradations.haze import AIRLIGHT
+from semanir_plugin.pixels import FloatImage, to_float, to_uint8
+from semanir_plugin.schema.declarations import pick_options
+from semanir_plugin.schema.values import Positive
+
+__all__ = ["DEGRADATIONS", "Clean", "read_degradations"]
+
+Level = float | Sequence[float]
+Quality = int | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clean:
+    """What leaves an image as it is, so that a network learns to.
+
+    Attributes:
+        weight: How often patches are degraded so, in proportion to the other weights.
+    """
+
+    LEVELS: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Limits of options that are one number where images are scored, or in training [low, high] as well."""
+    DETAILS: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Limits of options that may be [low, high] anywhere."""
+
+    weight: Positive = 1.0
+
+    def problems_of_levels(self, *, training: bool) -> Iterator[Problem]:
+        """Yield the problems of the values."""
+        for limits, drawn in ((self.LEVELS, training), (self.DETAILS, True)):
+            for name, (least, most) in limits.items():
+                if (value := getattr(self, name)) is not None:
+                    yield from check_range(name, value, least=least, most=most, training=drawn)
+
+    def apply(self, image: FloatImage) -> FloatImage:
+        """Degrade (H, W, 3), BGR, in [0, 1]; all that is random comes from Python's global generator."""
+        return image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jpeg(Clean):
+    """JPEG by OpenCV's encoder.
+
+    Attributes:
+        quality: Of the encoder, or in training [low, high] to draw it from, both included.
+    """
+
+    LEVELS = {"quality": (1, 100)}
+
+    quality: Quality
+
+    def apply(self, image: FloatImage) -> FloatImage:
+        """Compress."""
+        return to_float(compress_jpeg(to_uint8(image), sample_integer(self.quality)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressible(Clean):
+    """What a JPEG may be made of afterwards.
+
+    Attributes:
+        quality: Of a JPEG that is made of the result, or in training [low, high]; by default none is.
+    """
+
+    LEVELS = {"quality": (1, 100)}
+
+    quality: Quality | None = None
+
+    def apply(self, image: FloatImage) -> FloatImage:
+        """Degrade, and compress."""
+        degraded = self.degrade(image)
+        return degraded if self.quality is None else Jpeg(quality=self.quality).apply(degraded)
+
+    def degrade(self, image: FloatImage) -> FloatImage:
+        """Degrade."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(Compressible):
+    """White Gaussian noise.
+
+    Attributes:
+        sigma: Standard deviation on the scale of 0 to 255, or in training [low, high].
+    """
+
+    LEVELS = {**Compressible.LEVELS, "sigma": (0, 255)}
+
+    sigma: Level
+
+    def degrade(self, image: FloatImage) -> FloatImage:
+        """Add noise."""
+        return add_gaussian_noise(image, sample_uniform(self.sigma), seed=_draw_seed())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rain(Compressible):
+    """Streaks of rain.
+
+    Attributes:
+        amount: How many times the usual number of drops fall, or in training [low, high]; 4 is a downpour.
+    """
+
+    LEVELS = {**Compressible.LEVELS, "amount": (0, 100)}
+
+    amount: Level
+
+    def degrade(self, image: FloatImage) -> FloatImage:
+        """Let it rain."""
+        return add_rain_streaks(image, seed=_draw_seed(), amount=sample_uniform(self.amount))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Haze(Compressible):
+    """Haze by atmospheric scattering, at a depth that is drawn.
+
+    Attributes:
+        beta: Optical thickness of the haze as far as one sees, or in training [low, high].
+        airlight: Value of what is infinitely far, or [low, high], also where images are scored.
+    """
+
+    LEVELS = {**Compressible.LEVELS, "beta": (0, 20)}
+    DETAILS = {"airlight": (0, 1)}
+
+    beta: Level
+    airlight: Level = AIRLIGHT
+
+    def degrade(self, image: FloatImage) -> FloatImage:
+        """Lay haze over the image."""
+        airlight = sample_uniform(self.airlight)
+        return add_haze(image, sample_uniform(self.beta), seed=_draw_seed(), airlight=airlight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowLight(Compressible):
+    """Too little light, and the noise of a sensor.
+
+    Attributes:
+        exposure: Share of the light that is left, or in training [low, high].
+        gamma: Exponent of the scene in linear light, or [low, high], also where images are scored.
+    """
+
+    LEVELS = {**Compressible.LEVELS, "exposure": (0.001, 1)}
+    DETAILS = {"gamma": (0.2, 5)}
+
+    exposure: Level
+    gamma: Level = 1.0
+
+    def degrade(self, image: FloatImage) -> FloatImage:
+        """Take light away."""
+        gamma = sample_uniform(self.gamma)
+        return darken(image, sample_uniform(self.exposure), seed=_draw_seed(), gamma=gamma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionBlur(Compressible):
+    """Blur of a camera that moves, in linear light.
+
+    Attributes:
+        length: Of its way in pixels, or in training [low, high].
+    """
+
+    LEVELS = {**Compressible.LEVELS, "length": (0, 200)}
+
+    length: Level
+
+    def degrade(self, image: FloatImage) -> FloatImage:
+        """Move the camera."""
+        return blur_by_motion(image, sample_uniform(self.length), seed=_draw_seed())
+
+
+DEGRADATIONS: Mapping[str, type[Clean]] = {
+    "clean": Clean,
+    "noise": Noise,
+    "rain": Rain,
+    "haze": Haze,
+    "low_light": LowLight,
+    "motion_blur": MotionBlur,
+    "jpeg": Jpeg,
+}
+"""Declarations of the sections by their names."""
+
+
+def read_degradations(sections: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Clean]:
+    """Return the degradations of an option file's sections, without those that are null."""
+    given = {name: section for name, section in sections.items() if section is not None}
+    return {name: pick_options(DEGRADATIONS[name], section) for name, section in given.items()}
+
+
+def _draw_seed() -> int:
+    return random.getrandbits(32)

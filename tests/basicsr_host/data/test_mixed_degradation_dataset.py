@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from semanir_plugin.basicsr_host.data import MixedDegradationDataset
+from semanir_plugin.basicsr_host.data.guarded_dataset import GuardedDataset
+from semanir_plugin.basicsr_host.data.sampler import SeededIndex
+from semanir_plugin.degradations import compress_jpeg
+
+LEVELS = {
+    "clean": {},
+    "noise": {"sigma": 25},
+    "rain": {"amount": 2},
+    "haze": {"beta": 1.2},
+    "low_light": {"exposure": 0.1},
+    "motion_blur": {"length": 9},
+    "jpeg": {"quality": 10},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, photos):
+    folder = tmp_path / "clean"
+    folder.mkdir()
+    for name in ("coffee", "chelsea"):
+        cv2.imwrite(str(folder / f"{name}.png"), cv2.imread(str(photos[f"{name}.png"]))[60:108, 100:164])
+    return folder
+
+
+@pytest.fixture
+def build(folder):
+    def build(degradations, **options):
+        opt = {"name": "x", "phase": "val", "dataroot_gt": str(folder), "io_backend": {"type": "disk"}, **options}
+        return MixedDegradationDataset({**opt, "degradations": degradations})
+
+    return build
+
+
+def inputs(dataset):
+    return [dataset[index]["lq"] for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_inputs_and_truths_are_what_files_of_8_bit_hold(build, name):
+    for sample in (build({name: LEVELS[name]})[index] for index in range(2)):
+        for key in ("lq", "gt"):
+            pixels = sample[key] * 255
+            torch.testing.assert_close(pixels, pixels.round().clamp(0, 255), rtol=0, atol=1e-4)
+        assert torch.equal(sample["lq"], sample["gt"]) == (name == "clean")
+
+
+@pytest.mark.parametrize("name", ["noise", "rain", "haze", "low_light", "motion_blur"])
+def test_scores_draw_by_seed_and_name_and_not_by_place(build, name, folder, tmp_path):
+    first = inputs(build({name: LEVELS[name]}))
+    assert all(torch.equal(*pair) for pair in zip(first, inputs(build({name: LEVELS[name]})), strict=True))
+    assert not torch.equal(first[0], inputs(build({name: LEVELS[name]}, seed=1))[0])
+    (tmp_path / "meta.txt").write_text("coffee.png\n")
+    alone = build({name: LEVELS[name]}, meta_info_file=str(tmp_path / "meta.txt"))
+    assert torch.equal(alone[0]["lq"], first[1])
+    (folder / "coffee.png").rename(folder / "tea.png")
+    assert not torch.equal(inputs(build({name: LEVELS[name]}))[1], first[1])
+
+
+def test_a_jpeg_may_be_made_of_the_result(build):
+    plain, compressed = (inputs(build({"rain": {"amount": 1, **more}}))[0] for more in ({}, {"quality": 30}))
+    pixels = (plain * 255).round().byte().numpy().transpose(1, 2, 0)[..., ::-1]
+    expected = compress_jpeg(np.ascontiguousarray(pixels), 30)[..., ::-1].transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(compressed, expected, atol=1e-6)
+
+
+def train(build, degradations, count):
+    options = {"phase": "train", "gt_size": 24, "use_hflip": False, "use_rot": False}
+    dataset = GuardedDataset(build(degradations, **options))
+    return [dataset[SeededIndex(0, seed)] for seed in range(count)]
+
+
+def test_weights_are_shares(build):
+    drawn = {"clean": {"weight": 2}, "low_light": {"exposure": 0.01, "weight": 1}, "haze": {"beta": 20}, "rain": None}
+    samples = train(build, drawn, 200)
+    kinds = Counter()
+    for sample in samples:
+        brighter = float(sample["lq"].mean() - sample["gt"].mean())
+        kinds["clean" if torch.equal(sample["lq"], sample["gt"]) else "dark" if brighter < 0 else "haze"] += 1
+    assert kinds["clean"] == pytest.approx(100, abs=20)
+    assert kinds["dark"] == pytest.approx(50, abs=20)
+    assert kinds["haze"] == pytest.approx(50, abs=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "between", "measure"),
+    [
+        ("noise", {"sigma": [5, 30]}, (4, 31), lambda x: 255 * (x["lq"] - x["gt"]).std()),
+        ("haze", {"beta": [0, 2], "airlight": 1}, (0, 1), lambda x: 1 - x["lq"].std() / x["gt"].std()),
+        ("low_light", {"exposure": [0.02, 0.9]}, (0.1, 1), lambda x: x["lq"].mean() / x["gt"].mean()),
+        ("jpeg", {"quality": [5, 95]}, (0, 0.2), lambda x: (x["lq"] - x["gt"]).std()),
+    ],
+    ids=str,
+)
+def test_training_draws_a_level_for_each_patch(build, name, level, between, measure):
+    found = [float(measure(sample)) for sample in train(build, {name: level}, 30)]
+    assert between[0] < min(found) < max(found) < between[1]
+    assert max(found) > 3 * min(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "drawn"), [("haze", {"airlight": 1}, {}), ("low_light", {}, {"gamma": [1.5, 2.0]})]
+)
+def test_details_may_be_drawn_where_images_are_scored(build, name, plain, drawn):
+    first, second = (inputs(build({name: {**LEVELS[name], **more}})) for more in (plain, drawn))
+    assert all(other.mean() < each.mean() for each, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("phase", "degradations", "told"),
+    [
+        ("val", {}, "degradations is empty: add one of clean, noise, rain, haze, low_light, motion_blur, jpeg"),
+        ("val", {"rain": None}, "degradations is empty"),
+        ("val", {"rain": {"amount": 1}, "clean": {}}, "give one degradation where images are scored, not rain, clean"),
+        ("val", {"noise": {"sigma": [0, 50]}}, "noise: sigma must be one number where images are scored, not"),
+        ("val", {"rain": {"amount": 1, "quality": [10, 90]}}, "rain: quality must be one number where images"),
+        ("train", {"noise": {"sigma": 300}}, "noise: sigma must lie from 0 to 255, not 300"),
+        ("train", {"haze": {"beta": 1, "airlight": [0.5, 1.5]}}, r"haze: airlight must lie from 0 to 1, not \[0.5"),
+        ("train", {"low_light": {"exposure": 0}}, "low_light: exposure must lie from 0.001 to 1, not 0"),
+        ("train", {"motion_blur": {"length": [9, 3]}}, r"motion_blur: length must be one number or \[low, high\]"),
+    ],
+)
+def test_what_cannot_be_right(build, phase, degradations, told):
+    with pytest.raises(ValueError, match=told):
+        build(degradations, phase=phase)
