@@ -6,7 +6,10 @@ import argparse
 
 from semanir_plugin.cli.parser import Subparsers
 
-KINDS = ("archs", "blocks", "models", "datasets", "losses", "metrics", "protocols", "optimizers", "schedulers")
+KINDS = (
+    *("archs", "blocks", "models", "datasets", "losses", "metrics", "protocols", "optimizers", "schedulers"),
+    "weights",
+)
 EPILOG = """\
 `network_g: {type: MixedArch, ...}` mixes blocks into other architectures, see docs/mixing.md.
 

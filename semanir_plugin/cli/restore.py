@@ -9,18 +9,20 @@ from typing import Literal
 from semanir_plugin.cli.messages import warnings_on_terminal
 from semanir_plugin.cli.parser import Subparsers, whole_number
 from semanir_plugin.inference.films.kinds import CODECS
+from semanir_plugin.inference.purposes import SCALES
 
 EPILOG = """\
 Results keep their names, formats and depths: gray stays gray, 16 bit stay 16 bit, transparency and colour profile are
 kept, photographs are turned upright; films keep sound, times and colours. Failures are reported, and the exit code is
 then 1. After an interruption, the same command with --skip-existing resumes, films within.
 
+  basicsr restore photo.jpg -o photo_x4.jpg
   basicsr restore photo.jpg -o restored.jpg --model experiments/my_SRx4/models/net_g_best.pth
   basicsr restore scans -o restored --model net_g_best.pth --recursive --tile auto
-  basicsr restore clip.mp4 -o clip_x4.mp4 --model semanir-mini-x4
+  basicsr restore clip.mp4 -o clip_x2.mp4 --scale 2
   basicsr restore 'rain/*.png' -o clear --model model_best.pth -opt options/test_AST_T_derain_SPAD.yml --self-ensemble
 
-docs/restore.md describes the results for every kind of file.
+docs/restore.md describes the results for every kind of file, docs/which_network.md what to take for which picture.
 """
 
 
@@ -36,10 +38,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; for a single INPUT, also a file")
     parser.add_argument(
         "--model",
-        required=True,
         metavar="CKPT|NAME",
-        help="checkpoint or folder, name of shipped weights, org/name on the hub",
+        help="checkpoint or folder, name of shipped weights, org/name on the hub; left out, what enlarges any picture",
     )
+    parser.add_argument("--scale", type=int, choices=tuple(SCALES), help="without --model: how many times (4)")
     parser.add_argument(
         "-opt", "--opt", metavar="FILE", help="option file, if the checkpoint has no options of its network"
     )

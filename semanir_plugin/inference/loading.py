@@ -50,7 +50,8 @@ def load(
     Args:
         name: Weights that come with this package, such as "semanir-mini-x4"; a `.pth` or `.safetensors` file; a folder
             with such a file and a `config.json` that has the network's options; or a repository of the Hugging Face
-            hub, "org/name" or "org/name@revision", which takes the extra `[hub]`.
+            hub, "org/name" or "org/name@revision", which takes the extra `[hub]`. What the first are for, each,
+            `semanir_plugin.inference.purposes` and docs/which_network.md say.
         device: Where the network goes; None: to a GPU where there is one.
         options: The network's options as they stand under `network_g` in an option file, `type` included, instead of
             what the file says.

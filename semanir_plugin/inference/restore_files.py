@@ -11,6 +11,7 @@ from semanir_plugin.errors import UserError, printable
 from semanir_plugin.inference.films.kinds import FilmOptions
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration
+from semanir_plugin.inference.purposes import SCALES, choose_weights, limits_of
 from semanir_plugin.inference.restore_job import Outcome, try_job
 from semanir_plugin.inference.restore_plan import Job, plan_jobs
 from semanir_plugin.inference.tiling import Progress
@@ -27,7 +28,8 @@ class RestoreArguments:
     Attributes:
         inputs: Files, folders or patterns.
         output: A folder, or a file.
-        model: A checkpoint, or the name of shipped weights.
+        model: A checkpoint, or the name of shipped weights; None: those that enlarge any picture.
+        scale: How many times these enlarge, a key of `purposes.SCALES`; None: the first of them.
         opt: An option file whose `network_g` the checkpoint is of; None: the checkpoint says it.
         tile: Side of the tiles in pixels of the input; "auto"; None: images are restored whole.
         tile_overlap: Pixels that neighbouring tiles share; None: 32.
@@ -46,7 +48,8 @@ class RestoreArguments:
 
     inputs: Sequence[str]
     output: str
-    model: str
+    model: str | None = None
+    scale: int | None = None
     opt: str | None = None
     tile: int | Literal["auto"] | None = None
     tile_overlap: int | None = None
@@ -76,6 +79,7 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
     """
     from tqdm import tqdm  # here, as the core is imported without it
 
+    model, note = _choose_model(args)
     films = FilmOptions(video_codec=args.video_codec, crf=args.crf)
     jobs = plan_jobs(
         args.inputs,
@@ -86,7 +90,9 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
         skip_existing=args.skip_existing,
         films=films,
     )
-    restoration = _prepare(args)
+    restoration = _prepare(args, model)
+    if note:
+        tqdm.write(printable(f"note: {note}"), file=sys.stderr)
     failures = 0
     with tqdm(total=len(jobs), desc="Restoring", bar_format=BAR, disable=None) as bar:
         for number, job in enumerate(jobs, 1):
@@ -124,13 +130,31 @@ def _tell(job: Job, outcome: Outcome) -> None:
         tqdm.write(printable(told), file=sys.stderr)
 
 
-def _prepare(args: RestoreArguments) -> PhotographRestoration:
+def _choose_model(args: RestoreArguments) -> tuple[str, str | None]:
+    """Return the checkpoint or the name of weights, and what is to be said of it.
+
+    Raises:
+        UserError: Flags do not go together; or none is named, and what would be taken does not come with this version.
+    """
+    if args.model is not None:
+        if args.scale is not None:
+            raise UserError("--scale chooses a network where none is named; leave it out, or leave out --model")
+        return args.model, limits_of(args.model)
+    if args.opt is not None:
+        raise UserError("-opt says what network a checkpoint is of; name the checkpoint by --model, or leave it out")
+    scale = args.scale or next(iter(SCALES))
+    name = choose_weights(scale)
+    others = " or ".join(f"--scale {each}" for each in SCALES if each != scale)
+    return name, f"no --model, so {name}, which enlarges {scale} times; {others} or --model NAME for others"
+
+
+def _prepare(args: RestoreArguments, model: str) -> PhotographRestoration:
     """Load the model and return the restoration that the flags ask for.
 
     Raises:
         UserError: The model is not right, or flags do not go with it.
     """
-    restorer = load(args.model, device=args.device, options=_read_options(args.opt))
+    restorer = load(model, device=args.device, options=_read_options(args.opt))
     try:
         return restorer.configure(
             tile=args.tile,

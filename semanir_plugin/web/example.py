@@ -31,11 +31,19 @@ def _packed(image: NDArray[Any]) -> NDArray[Any]:
     return compress_jpeg(image, 10)
 
 
+def _sent(image: NDArray[Any]) -> NDArray[Any]:
+    return compress_jpeg(image, 50)
+
+
 def _rainy(image: NDArray[Any]) -> NDArray[Any]:
     return _rounded(add_rain_streaks(to_float(image), seed=2))
 
 
 SPOILT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "semanir-mini-x4-real": _sent,
+    "semanir-mini-x2-real": _sent,
+    "semanirunet-mini-color-jpegblind": _sent,
+    "semanirunet-mini-color-dnblind": _noisy,
     "semanirunet-mini-color-dn25": _noisy,
     "semanirunet-mini-color-jpeg10": _packed,
     "ast-mini-derain": _rainy,

@@ -10,34 +10,11 @@ from typing import Any
 from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.loading import load
+from semanir_plugin.inference.purposes import PURPOSES
 from semanir_plugin.inference.restorer import Restorer
 from semanir_plugin.inference.shipped_weights import shipped_weights
 
-__all__ = ["WORDS", "Offer", "find_offers"]
-
-ENLARGED = (
-    "For small pictures that are sharp as they are. Noise and JPEG artefacts are enlarged with the rest; text and "
-    "faces gain little."
-)
-
-WORDS = {
-    "semanir-mini-x4": ("Enlarge 4 times", ENLARGED),
-    "semanir-mini-x2": ("Enlarge 2 times", ENLARGED),
-    "semanirunet-mini-color-dn25": (
-        "Remove noise",
-        "For strong, even grain in every colour, as of Gaussian noise of sigma 25. Most of what cameras make is of "
-        "another kind, and stays.",
-    ),
-    "semanirunet-mini-color-jpeg10": (
-        "Remove JPEG artefacts",
-        "For pictures that were packed hard, at a quality of about 10: blocks and halos. Others lose some detail.",
-    ),
-    "ast-mini-derain": (
-        "Remove rain",
-        "For drawn streaks of rain, from a drizzle to a downpour. Drops and mist of real rain are another matter.",
-    ),
-}
-"""Of the shipped weights, what each does and what it is for; in the order of the page."""
+__all__ = ["Offer", "find_offers"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +55,14 @@ def find_offers(models: Sequence[str], device: str | None = None) -> list[Offer]
     Raises:
         UserError: One cannot be loaded, or restores no images.
     """
-    shipped = [name for name in (*WORDS, *shipped_weights()) if name in shipped_weights()]
+    shipped = [name for name in (*PURPOSES, *shipped_weights()) if name in shipped_weights()]
     offers = [_offer(name) for name in dict.fromkeys([*models, *shipped])]
     return [_with_descriptor(each, device) for each in _told_apart(offers)]
 
 
 def _offer(name: str) -> Offer:
-    if name in WORDS and not Path(name).exists():
-        return Offer(*WORDS[name], name)
+    if name in PURPOSES and not Path(name).exists():
+        return Offer(PURPOSES[name].label, PURPOSES[name].about, name)
     if Path(name).suffix in (".yml", ".yaml"):
         return _of_option_file(name)
     return Offer(Path(name).stem, "", name)

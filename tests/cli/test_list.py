@@ -27,7 +27,7 @@ def test_everything_is_listed_with_its_arguments(capsys):
     assert "dataroot_gt" in described
     at = next(index for index, line in enumerate(lines) if line.startswith("  EDVRModel: "))
     assert lines[at + 1].strip() == "train:dcn_lr_mul, train:tsa_iter"
-    for name in ("sr_y_crop@1: ", "AdamW: ", "CosineAnnealingRestartLR: "):
+    for name in ("sr_y_crop@1: ", "semanir-mini-x4: For small pictures", "AdamW: ", "CosineAnnealingRestartLR: "):
         assert f"\n  {name}" in out
     assert "      T_max, eta_min=0.0\n" in out
     assert "_basicsr" not in out

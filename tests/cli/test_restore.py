@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import signal
@@ -21,12 +22,14 @@ from tqdm import tqdm
 
 from semanir_plugin.archs import NetworkDescriptor, SemanIR
 from semanir_plugin.cli import build_parser, main
-from semanir_plugin.inference import loading
+from semanir_plugin.inference import loading, shipped_weights
 from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.loading import load
 from semanir_plugin.inference.orientation import turn_upright
 from semanir_plugin.inference.photograph_reading import decode_photograph
+from semanir_plugin.inference.purposes import PURPOSES
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
+from semanir_plugin.inference.shipped_weights import find_weights
 from tests.conftest import ROOT, TINY_NETWORK
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -446,3 +449,63 @@ def test_what_a_result_does_not_keep_is_told(models, capsys):
     assert round(Image.open("photo.bmp").info["dpi"][0]) == 300
     assert run(models, inputs=(str(source),), output="photo.jpg") == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def weights(monkeypatch, tmp_path):
+    """A folder in the place of that of the shipped weights, with what is clean and what may be anything."""
+    shipped = find_weights("semanir-mini-x4"), find_weights("semanir-mini-x2")
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr(shipped_weights, "FOLDER", tmp_path / "shipped")
+    for path in shipped:
+        for name in (path.stem, f"{path.stem}-real"):
+            (tmp_path / "shipped" / f"{name}.safetensors").symlink_to(path)
+    return tmp_path / "shipped"
+
+
+@pytest.mark.parametrize(
+    ("flags", "scale", "others"), [([], 4, "--scale 2"), (["--scale", "4"], 4, "--scale 2"), (["--scale", "2"], 2, "4")]
+)
+@pytest.mark.usefixtures("weights")
+def test_without_a_model_the_network_for_any_picture_is_taken_and_told(flags, scale, others, capsys):
+    put("photo.png", noise(7, 5, 3))
+    assert main(["restore", "in", "-o", "out", *flags]) == 0
+    told = capsys.readouterr().err
+    assert told == (
+        f"note: no --model, so semanir-mini-x{scale}-real, which enlarges {scale} times; "
+        f"--scale {others[-1]} or --model NAME for others\n"
+    )
+    assert result("photo.png").pixels.shape == (7 * scale, 5 * scale, 3)
+
+
+def test_without_a_model_nothing_is_guessed(weights, capsys):
+    put("photo.png", noise(7, 5, 3))
+    (weights / "semanir-mini-x2-real.safetensors").unlink()
+    assert main(["restore", "in", "-o", "out", "--scale", "2"]) == 2
+    names = "semanir-mini-x2, semanir-mini-x4-real, semanir-mini-x4"
+    assert capsys.readouterr().err == (
+        "basicsr restore: semanir-mini-x2-real, for pictures of any kind, does not come with this version; "
+        f"give --model: {names}\n"
+    )
+    for flags, problem in (
+        (["--model", "semanir-mini-x4", "--scale", "4"], "--scale chooses a network where none is named"),
+        (["-opt", "mine.yml"], "-opt says what network a checkpoint is of; name the checkpoint by --model"),
+    ):
+        assert main(["restore", "in", "-o", "out", *flags]) == 2
+        assert problem in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_networks_for_special_pictures_say_so(models, weights, capsys):
+    put("photo.png", noise(7, 5, 3))
+    assert run(models, model="semanir-mini-x2") == 0
+    only = f"semanir-mini-x2 {PURPOSES['semanir-mini-x2'].limits}"
+    assert capsys.readouterr().err == f"note: {only}; for others take semanir-mini-x2-real\n"
+    (weights / "semanir-mini-x2-real.safetensors").unlink()
+    assert run(models, "--overwrite", model="semanir-mini-x2") == 0
+    assert capsys.readouterr().err == f"note: {only}\n", "what does not come with it is not named"
+    Path("semanir-mini-x2").mkdir()
+    Path("semanir-mini-x2", "config.json").write_text(json.dumps(COMPACT))
+    Path("semanir-mini-x2", "mine.safetensors").symlink_to(models / "color.safetensors")
+    assert run(models, "--overwrite", model="semanir-mini-x2") == 0
+    assert capsys.readouterr().err == "", "what is there by that name is the user's own"

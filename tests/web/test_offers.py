@@ -10,9 +10,10 @@ from PIL import Image
 from semanir_plugin.archs import SemanIR
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.purposes import PURPOSES
 from semanir_plugin.inference.shipped_weights import shipped_weights
 from semanir_plugin.web.example import PICTURE, write_example
-from semanir_plugin.web.offers import WORDS, find_offers
+from semanir_plugin.web.offers import find_offers
 from tests.conftest import TINY_NETWORK
 
 OPTIONS = {"type": "SemanIR", "upscale": 2, "in_chans": 1, "upsampler": "pixelshuffledirect", **TINY_NETWORK}
@@ -39,12 +40,15 @@ def offers(folder):
 
 
 def test_all_that_come_with_the_package_are_in_plain_words():
-    assert WORDS.keys() == shipped_weights().keys()
+    assert shipped_weights().keys() <= PURPOSES.keys()
+    assert len({each.label for each in PURPOSES.values()}) == len(PURPOSES)
 
 
 def test_the_users_own_come_first_and_are_told_apart(offers):
-    assert [offer.label for offer in offers[:4]] == ["mine", "mine (2)", "Enlarge 2 times", "Enlarge 4 times"]
-    assert len(offers) == 2 + len(WORDS)
+    clean = "Enlarge 2 times what is clean"
+    assert [offer.label for offer in offers[:3]] == ["mine", "mine (2)", clean]
+    others = [each.label for name, each in PURPOSES.items() if name in shipped_weights() and each.label != clean]
+    assert [offer.label for offer in offers[3:]] == others
     assert offers[0].about == offers[1].about == "Yours: SemanIR, enlarges 2 times, in gray."
     assert offers[0].descriptor == offers[1].descriptor
 

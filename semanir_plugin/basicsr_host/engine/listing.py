@@ -20,6 +20,8 @@ from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.extensions import import_for
+from semanir_plugin.inference.purposes import PURPOSES
+from semanir_plugin.inference.shipped_weights import shipped_weights
 from semanir_plugin.mixing import Form, Place, find_places
 from semanir_plugin.option_files import apply_overrides, load_options
 from semanir_plugin.schema.declarations import about
@@ -123,6 +125,7 @@ KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "protocols": lambda: (Entry(name, each.description.rstrip("."), ()) for name, each in PROTOCOLS.items()),
     "optimizers": lambda: _entries(known_optimizers().items()),
     "schedulers": lambda: _entries(known_schedulers().items()),
+    "weights": lambda: (Entry(name, PURPOSES[name].about, ()) for name in shipped_weights()),
 }
 
 
