@@ -153,8 +153,8 @@ def test_compares(recipe, photo):
 
 
 def test_train_and_test_files_come_in_pairs():
-    # A short training is another schedule of a network that has its test file.
-    trained = {name.removeprefix("train_").replace("_short", "") for name in names("train")}
+    # Short trainings and ends of trainings are other schedules of networks that have their test files.
+    trained = {re.sub("_(short|finish)", "", name.removeprefix("train_")) for name in names("train")}
     assert trained <= {name.removeprefix("test_") for name in names("test")}
 
 
@@ -215,6 +215,8 @@ def tiny(options):
 def small(network):
     """Return the tiny size of an architecture, at the option file's scale."""
     known = {**HOSTS, **TINY}.get(network["type"], {})
+    if network.get("unshuffle", 1) > 1:
+        known = known | {"embed_dim": 16}  # all pixels of a cell are features
     return {key: value for key, value in known.items() if key not in ("upscale", "scale", "type")}
 
 
