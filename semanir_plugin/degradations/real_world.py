@@ -6,6 +6,7 @@ section 3, and of Zhang et al., "Designing a Practical Degradation Model for Dee
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -21,7 +22,7 @@ from semanir_plugin.degradations.resize import ResizeFilter, resize
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.schema.values import Share
 
-__all__ = ["DegradationStage", "degrade"]
+__all__ = ["MILD", "DegradationStage", "degrade", "generator_of"]
 
 KernelKind = Literal["iso", "aniso", "sinc"]
 Generator = np.random.Generator
@@ -92,6 +93,12 @@ class DegradationStage:
             yield "resize_list", "resize_list is empty: add a filter"
 
 
+MILD = DegradationStage(
+    blur_sigma=(0.2, 1.5), noise_range=(1.0, 10.0), poisson_scale_range=(0.05, 1.0), jpeg_range=(40, 90)
+)
+"""One round of damage, as pictures from phones and the web have it; networks for real pictures are scored on it."""
+
+
 def _range_problem(name: str, value: Sequence[float], least: float, most: float) -> Iterator[tuple[str, str]]:
     if len(value) != 2 or not least <= value[0] <= value[1] <= most:
         yield name, f"{name} must be [low, high] from {least} to {most}, not {list(value)}"
@@ -125,6 +132,11 @@ def degrade(
     if image.shape[:2] != size:  # no stage happened
         image = resize(image, size, "bicubic")
     return to_float(to_uint8(image))
+
+
+def generator_of(clean: FloatImage, seed: int) -> Generator:
+    """Return a generator that follows from the pixels, at 8 bit, and a seed: each picture has damage of its own."""
+    return np.random.default_rng([seed, zlib.crc32(to_uint8(clean).tobytes())])
 
 
 def _run_stage(image: FloatImage, stage: DegradationStage, size: tuple[int, int], generator: Generator) -> FloatImage:

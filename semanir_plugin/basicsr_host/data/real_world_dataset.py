@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,10 @@ from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDatas
 from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem
 from semanir_plugin.degradations.bicubic import downsample_bicubic, least_side
 from semanir_plugin.degradations.drawings import draw_picture
-from semanir_plugin.degradations.real_world import DegradationStage, degrade
+from semanir_plugin.degradations.real_world import MILD, DegradationStage, degrade, generator_of
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.registry import DATASETS
-from semanir_plugin.schema.declarations import pick_options
+from semanir_plugin.schema.declarations import ToTrain, pick_options
 from semanir_plugin.schema.values import Range, Share
 
 __all__ = ["RealWorldDataset", "RealWorldOptions"]
@@ -30,16 +29,17 @@ class RealWorldOptions(CleanImageOptions):
     """Options of `RealWorldDataset`.
 
     Attributes:
-        stages: A section for each round of damage, under a name of its own, in their order.
+        stages: A section for each round of damage, under a name of its own, in their order. Where images are scored,
+            by default the mild one of the protocol `sr_real_rgb`.
         clean_prob: Share of the patches that are only reduced, by bicubic, so that a network learns to leave clean
             pictures as they are; in training only.
         drawing_prob: Share of the patches that are text, widgets and line art, drawn anew, instead of photographs; in
             training only.
         fonts: Files of fonts that these are written in; by default the one that Pillow brings.
-        seed: Of the damage on which images are scored, with the image's name; training draws anew.
+        seed: Of the damage on which images are scored, which also follows from their pixels; training draws anew.
     """
 
-    stages: Mapping[str, Mapping[str, Any]]
+    stages: Annotated[Mapping[str, Mapping[str, Any]] | None, ToTrain()] = None
     clean_prob: Share = 0.1
     drawing_prob: Share = 0.2
     fonts: Sequence[str] = ()
@@ -47,7 +47,7 @@ class RealWorldOptions(CleanImageOptions):
 
     def phase_problems(self, *, training: bool) -> Iterator[Problem]:
         """Yield the problems of the values."""
-        if not self.stages:
+        if training and not self.stages:
             yield "stages", "stages is empty: add one"
         for name, stage in make_stages(self.stages).items():
             for _, problem in stage.problems():
@@ -57,9 +57,9 @@ class RealWorldOptions(CleanImageOptions):
                 yield "fonts", f"fonts: there is no file {font}; name TrueType or OpenType files"
 
 
-def make_stages(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, DegradationStage]:
+def make_stages(sections: Mapping[str, Mapping[str, Any]] | None) -> dict[str, DegradationStage]:
     """Return the stages of an option file's sections; what is null there has its default."""
-    return {name: pick_options(DegradationStage, values) for name, values in sections.items()}
+    return {name: pick_options(DegradationStage, values) for name, values in (sections or {}).items()}
 
 
 @DATASETS.register
@@ -75,8 +75,8 @@ class RealWorldDataset(CleanImageDataset):
     def __init__(self, opt: Mapping[str, Any]) -> None:
         super().__init__(opt)
         self.scale: int = opt["scale"]
-        self.stages = tuple(make_stages(self.options.stages).values())
-        self.generator = np.random.default_rng()  # of the sample that is read
+        self.stages = tuple(make_stages(self.options.stages).values()) or (MILD,)
+        self.generator = np.random.default_rng()  # of the patch that is made
 
     @classmethod
     def least_side(cls, opt: Mapping[str, Any]) -> int:
@@ -90,8 +90,10 @@ class RealWorldDataset(CleanImageDataset):
 
     def read_pair(self, path: str) -> tuple[FloatImage, FloatImage]:
         """Return the input and the ground truth, (H, W, 3) in BGR order."""
-        self.generator = np.random.default_rng(self._make_seed(path))
-        if self.training and self._happens(self.options.drawing_prob):
+        if not self.training:
+            return super().read_pair(path)
+        self.generator = np.random.default_rng(random.getrandbits(64))
+        if self._happens(self.options.drawing_prob):
             clean = to_float(draw_picture(self.opt["gt_size"], self.generator, self.options.fonts))
             return self.degrade(self.augment([clean])[0])
         return super().read_pair(path)
@@ -102,14 +104,8 @@ class RealWorldDataset(CleanImageDataset):
         if self.training and self._happens(self.options.clean_prob):
             return (to_float(downsample_bicubic(clean, self.scale)) if self.scale > 1 else clean), clean
         size = clean.shape[0] // self.scale, clean.shape[1] // self.scale
-        return degrade(clean, size, self.stages, self.generator), clean
-
-    def _make_seed(self, path: str) -> Sequence[int]:
-        """Return what is drawn in training, and else depends on the image's name alone, which an LMDB cuts short."""
-        if self.training:
-            return [random.getrandbits(64)]
-        name = path if self.io_backend_opt["type"] == "lmdb" else Path(path).stem
-        return [self.options.seed, zlib.crc32(name.encode())]
+        generator = self.generator if self.training else generator_of(clean, self.options.seed)
+        return degrade(clean, size, self.stages, generator), clean
 
     def _happens(self, share: float) -> bool:
         return bool(self.generator.random() < share)

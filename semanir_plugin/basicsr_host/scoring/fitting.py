@@ -57,7 +57,7 @@ def _degradation_problems(
     for key, wanted in degrade.options.items():
         given = options.get(key)
         if (parameters[key].default if given is None else given) != wanted:
-            yield key, f"the protocol {label} needs {key}: {wanted}"
+            yield key, f"the protocol {label} needs {key}: {'~' if wanted is None else wanted}"
 
 
 def _takes(protocol: Protocol) -> str:

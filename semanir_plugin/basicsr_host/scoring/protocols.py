@@ -17,12 +17,15 @@ from basicsr.metrics import calculate_metric
 from numpy.typing import NDArray
 
 from semanir_plugin.degradations import (
+    MILD,
     BicubicVariant,
     NoiseOrder,
     add_gaussian_noise,
     compress_jpeg,
+    degrade,
     demosaic_malvar,
     downsample_bicubic,
+    generator_of,
     least_side,
     mosaic_rggb,
 )
@@ -195,6 +198,11 @@ def _jpeg(truth: FloatImage, quality: int) -> FloatImage:
     return to_float(compress_jpeg(to_uint8(truth), quality))
 
 
+def _damage(truth: FloatImage, scale: int) -> FloatImage:
+    size = truth.shape[0] // scale, truth.shape[1] // scale
+    return degrade(to_float(to_uint8(truth)), size, (MILD,), generator_of(truth, 0))
+
+
 def _malvar(truth: FloatImage, _: None) -> FloatImage:
     return demosaic_malvar(mosaic_rggb(truth))
 
@@ -214,6 +222,7 @@ def _compression(num_channels: int) -> Degradation:
     return Degradation(function=_jpeg, dataset="JPEGDataset", options={"num_channels": num_channels})
 
 
+_DAMAGE = Degradation(function=_damage, dataset="RealWorldDataset", options={"stages": None, "seed": 0})
 _MOSAIC = Degradation(function=_malvar, dataset="DemosaicDataset")
 
 _PSNR = Metric(name="psnr", label="PSNR", function="calculate_psnr", unit="dB", digits=2)
@@ -280,6 +289,17 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             degrade=_downsampling("basicsr", multiple_of=12),
             border="scale",
             multiple_of=12,
+            metrics=(_PSNR, _SSIM),
+        ),
+        Protocol(
+            name="sr_real_rgb",
+            task="sr",
+            description="Pictures as people have them: ground truth cropped to a multiple of the scale, input blurred, "
+            "reduced, noisy and compressed (JPEG or WebP, 40 to 90), or not, as follows from its pixels; PSNR and SSIM "
+            "on RGB, without as many border pixels as the scale.",
+            condition="scale",
+            degrade=_DAMAGE,
+            border="scale",
             metrics=(_PSNR, _SSIM),
         ),
         Protocol(

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from basicsr.data import build_dataset
 
+from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.degradations import downsample_bicubic
 
+STAGES = {"only": {}}
 NOTHING = {"blur_prob": 0, "noise_prob": 0, "compression_prob": 0}
 TRAIN = {"phase": "train", "gt_size": 32, "use_hflip": True, "use_rot": True}
 
@@ -18,13 +20,13 @@ def build(tmp_path, photos):
     for name, image in photos.items():
         cv2.imwrite(str(tmp_path / name), cv2.imread(str(image))[40:105, 100:167])
 
-    def build(scale=4, stages=None, **options):
+    def build(scale=4, stages=STAGES, **options):
         opt = {
             "name": "real",
             "type": "RealWorldDataset",
             "phase": "val",
             "scale": scale,
-            "stages": stages or {"s": {}},
+            "stages": stages,
         }
         return build_dataset({**opt, "dataroot_gt": str(tmp_path), "io_backend": {"type": "disk"}, **options})
 
@@ -45,6 +47,12 @@ def test_scored_images_are_cropped_and_damaged_each_in_its_own_way(build):
     assert dataset.truth_size(dataset.opt, (67, 65)) == (64, 64)
     assert np.array_equal(dataset[0]["lq"], samples[0]["lq"])
     assert not np.array_equal(build(seed=1)[0]["lq"], samples[0]["lq"])
+
+
+def test_without_stages_images_are_scored_as_by_the_protocol(build):
+    sample, protocol = build(2, stages=None)[1], PROTOCOLS["sr_real_rgb"]
+    truth = protocol.make_truth(image(sample["gt"]), 2)
+    np.testing.assert_array_equal(protocol.degrade(truth, 2), image(sample["lq"]))
 
 
 def test_clean_patches_are_reduced_by_bicubic_alone(build):

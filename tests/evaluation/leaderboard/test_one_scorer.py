@@ -75,8 +75,13 @@ def write_options(name, scale, channels, dataset, trained_on):
     gt_size = {"gt_size": 24, "use_hflip": False, "use_rot": False, "batch_size_per_gpu": 1}
     network = {"type": "Sharpening", "upscale": scale, "channels": channels}
     common = {"model_type": "SemanIRModel", "scale": scale, "num_gpu": 0, "manual_seed": 0, "network_g": network}
+    own = {"stages": {"only": {}}} if dataset["type"] == "RealWorldDataset" else {}  # a training needs them
     train = {
-        **{**common, "name": "trained", "datasets": {"train": {**dataset, **trained_on, **gt_size}, "val": dataset}},
+        **{
+            **common,
+            "name": "trained",
+            "datasets": {"train": {**dataset, **own, **trained_on, **gt_size}, "val": dataset},
+        },
         "train": {
             **{"total_iter": 1, "optim_g": {"type": "Adam", "lr": 1e-3}, "pixel_opt": {"type": "L1Loss"}},
             "scheduler": {"type": "MultiStepLR", "milestones": [9]},
