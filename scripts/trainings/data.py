@@ -104,18 +104,25 @@ def resize(path: Path, folder: Path, sizes: Sequence[float]) -> None:
         smaller.save(folder / f"{path.stem}_{round(100 * scale)}.bmp")
 
 
-def make_validation_set(recipe: Options, data: Path, photographs: Photographs = USUAL) -> Options:
-    """Return the validation set, small since it is used often: Set5, or Set12 for gray images."""
+def make_validation_sets(recipe: Options, data: Path, photographs: Photographs = USUAL) -> dict[str, Options]:
+    """Return the validation set, small since it is used often: Set5, or Set12 for gray images.
+
+    A recipe that learns several degradations keeps all its sets, with these images.
+    """
     train = recipe["datasets"]["train"]
-    val: Options = next(each for phase, each in recipe["datasets"].items() if phase.partition("_")[0] == "val")
+    sets = {key: each for key, each in recipe["datasets"].items() if each and key.partition("_")[0] == "val"}
     name = "Set12" if train.get("num_channels") == 1 else "Set5"
-    images, disk = (data / "test" / name).resolve(), {"name": name, "io_backend": {"type": "disk"}}
-    if recipe.get("scale", 1) > 1 and "dataroot_lq" in train:
-        return {"type": "BicubicSRDataset", "dataroot_gt": str(images), **disk}
+    images, disk = (data / "test" / name).resolve(), {"io_backend": {"type": "disk"}}
+    clean = disk | {"dataroot_gt": str(images)}
+    if train["type"] == "MixedDegradationDataset":
+        return {phase: each | clean for phase, each in sets.items()}
+    if recipe.get("scale", 1) > 1:
+        return {"val": {"type": "BicubicSRDataset", "name": name, **clean}}
+    val: Options = next(iter(sets.values())) | {"name": name}
     if "dataroot_lq" not in train:
-        return val | disk | {"dataroot_gt": str(images)}
+        return {"val": val | clean}
     pairs = make_rain(images, photographs)
-    return val | disk | {"dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ")}
+    return {"val": val | disk | {"dataroot_gt": str(pairs / "GT"), "dataroot_lq": str(pairs / "LQ")}}
 
 
 def make_rain(images: Path, photographs: Photographs) -> Path:

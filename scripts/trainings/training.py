@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainings import files
-from trainings.data import USUAL, Photographs, alone, make_training_set, make_validation_set
+from trainings.data import USUAL, Photographs, alone, make_training_set, make_validation_sets
 from trainings.files import Options, dump, pack, shorten, unpack
 
 TRIAL = 40  # iterations by which the time of one is judged
@@ -115,7 +115,7 @@ class Training:
         options = json.loads(json.dumps(self.recipe))
         with alone():
             training_set = make_training_set(options, self.plan.data, max(1, self.plan.workers), self.photographs)
-            validation = make_validation_set(options, self.plan.data, self.photographs)
+            validation = make_validation_sets(options, self.plan.data, self.photographs)
         given = {"batch_size_per_gpu": self.plan.batch, "gt_size": self.plan.patch}
         training_set |= {key: value for key, value in given.items() if value is not None}
         training_set |= {"num_worker_per_gpu": self.plan.workers, "pin_memory": True, "prefetch_mode": "cuda"}
@@ -125,14 +125,14 @@ class Training:
         options["logger"].setdefault("save_checkpoint_seconds", CHECKPOINT_SECONDS)
         if self.plan.weights:
             options["path"] |= {"pretrain_network_g": str(self.plan.weights.resolve()), "param_key_g": "params_ema"}
-        result: Options = options | {"name": self.name, "datasets": {"train": training_set, "val": validation}}
+        result: Options = options | {"name": self.name, "datasets": {"train": training_set, **validation}}
         return result
 
     def _fit(self, options: dict[str, Any], deadline: float) -> int:
         """Return the number of iterations that the time allows, by the time that a few take."""
         trial = json.loads(json.dumps(options)) | {"name": f"trial_{self.name}", "val": None}
         shorten(trial, TRIAL)
-        del trial["datasets"]["val"]
+        trial["datasets"] = {"train": trial["datasets"]["train"]}
         path = Path("weights", f"{trial['name']}.yml")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(dump(trial))

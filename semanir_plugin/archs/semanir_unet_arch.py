@@ -25,10 +25,11 @@ from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
 from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
+from semanir_plugin.blocks.prompts import DegradationPrompts, modulate
 from semanir_plugin.blocks.resampling import Downsample, Upsample
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
-from semanir_plugin.schema.values import Count, Positive, Range
+from semanir_plugin.schema.values import Count, FromZero, Positive, Range
 
 __all__ = ["SemanIRUNet"]
 
@@ -59,6 +60,8 @@ class SemanIRUNet(StagedNetwork):
         position_bias: Of key-semantic attention: "table", as published, or "factorised": of low rank and in the scores
             themselves (arXiv 2603.06738), see `FactorisedPositionBias`.
         ffn: Kind of feed-forward network: "mlp", as published, "frfn" (AST's) or "leff" (Uformer's).
+        prompts: Learned prompts, for one network of several restorations; 0 for none, as published. Mixed by weights
+            that the bottom's features tell, pooled over image or tile, they scale and shift what decoder stages take.
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
         compile_backend: Compile the stages by `torch.compile` with this backend, such as "inductor".
 
@@ -82,6 +85,7 @@ class SemanIRUNet(StagedNetwork):
         attn: AttentionKind = "key_semantic",
         position_bias: PositionBias = "table",
         ffn: FeedForwardKind = "mlp",
+        prompts: FromZero = 0,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
@@ -93,6 +97,8 @@ class SemanIRUNet(StagedNetwork):
                 f"depths and window_sizes need one entry per level, two levels or more, got {len(depths)} and "
                 f"{len(window_sizes)}"
             )
+        if prompts < 0:
+            raise ValueError(f"prompts must be at least 0, got {prompts}")
         if embed_dim % head_dim:
             raise ValueError(f"embed_dim {embed_dim} is not a multiple of head_dim {head_dim}")
         levels, multiple = len(depths), _common_multiple(window_sizes)
@@ -127,6 +133,7 @@ class SemanIRUNet(StagedNetwork):
         self.ups = nn.ModuleList(Upsample(dim, dim // 2, 2) for dim in dims[:0:-1])
         self.reductions = nn.ModuleList(nn.Conv2d(2 * dim, dim, 1) for dim in dims[-2:0:-1])
         self.decoder = nn.ModuleList(stages[levels:-1])
+        self.prompts = DegradationPrompts(dims[-1], stage_dims[levels:-1], prompts) if prompts else None
         self.refinement = stages[-1]
         self.conv_last = nn.Conv2d(2 * embed_dim, in_chans, 3, padding=1)
         self.finish(KeySemanticStage, compile_backend)
@@ -158,10 +165,13 @@ class SemanIRUNet(StagedNetwork):
             skips.append(features)
             features = down(features)
         features = _apply(self.bottom, features, topk)
+        modulations = [] if self.prompts is None else self.prompts(features)
         for index, (up, stage) in enumerate(zip(self.ups, self.decoder, strict=True)):
             features = torch.cat([up(features), skips.pop()], dim=1)
             if index < len(self.reductions):
                 features = self.reductions[index](features)
+            if modulations:
+                features = modulate(features, modulations[index])
             features = _apply(stage, features, topk)
         features = _apply(self.refinement, features, topk)
         return crop_to(image + self.conv_last(features), height, width).contiguous()

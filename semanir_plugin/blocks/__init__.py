@@ -5,6 +5,7 @@ from semanir_plugin.blocks.attention import AdaptiveSparseAttention, KeySemantic
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp
 from semanir_plugin.blocks.padding import SizeRequirements, crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias, FactorisedPositionBias
+from semanir_plugin.blocks.prompts import DegradationPrompts
 from semanir_plugin.blocks.resampling import PixelShuffleDirectHead, PixelShuffleHead
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
 from semanir_plugin.blocks.stage import KeySemanticLayer, KeySemanticStage
@@ -17,6 +18,7 @@ __all__ = [
     "AdaptiveSparseLayer",
     "AdaptiveSparseStage",
     "ContinuousPositionBias",
+    "DegradationPrompts",
     "DropPath",
     "FactorisedPositionBias",
     "FeedForwardLayer",

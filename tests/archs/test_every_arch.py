@@ -134,6 +134,18 @@ def test_a_factorised_position_bias_in_a_whole_network(name):
         ours()[name](**TINY[name], position_bias="dense")
 
 
+def test_prompts_in_a_whole_network():
+    make, x = partial(ours()["SemanIRUNet"], **TINY["SemanIRUNet"], prompts=3), torch.rand(2, 3, 19, 33)
+    plain = make()
+    out = plain(x)
+    out.square().mean().backward()
+    assert not [name for name, p in plain.named_parameters() if not p.grad.abs().sum() > 0]
+    for option in ({"use_checkpoint": True}, {"compile_backend": "aot_eager"}):
+        other = make(**option)
+        other.load_state_dict(plain.state_dict())
+        torch.testing.assert_close(other(x), out)
+
+
 def test_unknown_kinds_are_refused_with_the_known_ones(make):
     for option, known in (("attn", ATTENTIONS), ("ffn", FEED_FORWARDS)):
         with pytest.raises(ValueError, match=f"unknown .* 'dense': it is one of .*{list(known)[-1]}"):

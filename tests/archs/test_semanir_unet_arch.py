@@ -65,6 +65,40 @@ def test_skips_reach_the_decoder():
     assert net(x).std() > 0.01
 
 
+def test_without_prompts_nothing_is_changed_and_with_them_little_at_first():
+    torch.manual_seed(0)
+    plain = SemanIRUNet(**TINY).eval()
+    torch.manual_seed(0)
+    none = SemanIRUNet(**TINY, prompts=0).eval()
+    prompted = SemanIRUNet(**TINY, prompts=5).eval()
+    assert not [name for name in plain.state_dict() if "prompt" in name]
+    assert all(torch.equal(value, none.state_dict()[name]) for name, value in plain.state_dict().items())
+    more = prompted.state_dict().keys() - plain.state_dict().keys()
+    assert more == {f"prompts.{name}" for name in ("weigh.weight", "weigh.bias", "prompts.0", "prompts.1")}
+    assert [tuple(each.shape) for each in prompted.prompts.prompts] == [(5, 32), (5, 32)]
+    assert list(dict(prompted.named_modules()))[-1] == "conv_last", "which reduced precision leaves as it is"
+    missing, unexpected = prompted.load_state_dict(plain.state_dict(), strict=False)
+    assert (set(missing), unexpected) == (more, [])
+    x = torch.rand(2, 3, 21, 30)
+    with torch.no_grad():
+        assert torch.equal(plain(x), none(x))
+        assert 0 < (prompted(x) - plain(x)).abs().max() < 0.01
+
+
+def test_prompts_follow_the_image():
+    net, x = SemanIRUNet(**TINY, prompts=3).eval(), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        net.prompts.weigh.weight.mul_(100)
+        for each in net.prompts.prompts:
+            each.mul_(50)
+        net.conv_last.weight.mul_(100)
+        both, seen = net(x), []
+        net.prompts.weigh.register_forward_hook(lambda _, args, out: seen.append(out.softmax(-1)))
+        alone = torch.cat([net(each[None]) for each in x])
+    torch.testing.assert_close(alone, both, rtol=1e-4, atol=1e-4)
+    assert (seen[0] - seen[1]).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -75,6 +109,7 @@ def test_skips_reach_the_decoder():
         ({"window_sizes": [8, 8, 0]}, "0 pixels at level 2"),
         ({"mlp_ratio": 0}, "mlp_ratio must be positive"),
         ({"shift": "diagonal"}, "shift must be"),
+        ({"prompts": -1}, "prompts must be at least 0"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

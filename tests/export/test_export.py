@@ -81,6 +81,7 @@ UNET = {
     "position_bias": "factorised",
     "similarity": "cosine",
     "shift": "layer",
+    "prompts": 3,
 }
 
 

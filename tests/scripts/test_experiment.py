@@ -179,6 +179,19 @@ def test_trainings_at_once_make_their_data_one_after_the_other(data, monkeypatch
     assert most == [1, 1, 1]
 
 
+def test_a_recipe_of_several_degradations_keeps_its_validation_sets(data, tmp_path, in_process):
+    trained = start(ROOT / "options" / "train_SemanIRUNet_mini_AllInOne.yml", data)
+    options = trained.options()
+    files.shorten(options, 100)
+    trained.opt.parent.mkdir(parents=True)
+    trained.opt.write_bytes(files.dump(options))
+    validate_options(read_run_options(trained.opt, is_train=True), is_train=True)
+    sets = {phase: each for phase, each in options["datasets"].items() if phase != "train"}
+    assert list(sets) == ["val", "val_2", "val_3", "val_4", "val_5"]
+    assert {each["dataroot_gt"] for each in sets.values()} == {str((data / "test" / "Set5").resolve())}
+    assert len({str(each["degradations"]) for each in sets.values()}) == 5
+
+
 def test_the_loader_is_measured_on_the_same_data(recipe, data, monkeypatch, capsys):
     words = [str(recipe), "--data", str(data), "--patch", "32", "--samples", "5"]
     monkeypatch.setenv("SEMANIR_VENV", "0")
