@@ -10,7 +10,7 @@ from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDatas
 from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem, check_range, sample_uniform
 from semanir_plugin.degradations.noise import NoiseOrder, add_gaussian_noise
 from semanir_plugin.inference.images import Channels
-from semanir_plugin.pixels import FloatImage
+from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.registry import DATASETS
 
 __all__ = ["GaussianNoiseDataset", "GaussianNoiseOptions"]
@@ -25,12 +25,14 @@ class GaussianNoiseOptions(CleanImageOptions):
         num_channels: 3, or 1 for gray.
         noise_seed: Seed of the realisation on which images are scored, the same for each; training draws anew.
         noise_order: Order of the channels in which that is drawn: "bgr" (SwinIR, KAIR) or "rgb" (Restormer).
+        rounded: Whether inputs are clipped and rounded to 8 bit, as files have them.
     """
 
     sigma: float | Sequence[float]
     num_channels: Literal[1, 3] = 3
     noise_seed: int = 0
     noise_order: NoiseOrder = "bgr"
+    rounded: bool = False
 
     def phase_problems(self, *, training: bool) -> Iterator[Problem]:
         """Yield the problems of the values."""
@@ -41,7 +43,7 @@ class GaussianNoiseOptions(CleanImageOptions):
 
 @DATASETS.register
 class GaussianNoiseDataset(CleanImageDataset):
-    """Clean images and their noisy copies, neither clipped nor quantised.
+    """Clean images and their noisy copies, neither clipped nor quantised unless that is asked for.
 
     Options are `GaussianNoiseOptions` and those of `CleanImageDataset`.
     """
@@ -57,4 +59,5 @@ class GaussianNoiseDataset(CleanImageDataset):
         """Add noise."""
         seed = None if self.training else self.options.noise_seed
         sigma = sample_uniform(self.options.sigma)
-        return add_gaussian_noise(clean, sigma, seed=seed, order=self.options.noise_order), clean
+        noisy = add_gaussian_noise(clean, sigma, seed=seed, order=self.options.noise_order)
+        return (to_float(to_uint8(noisy)) if self.options.rounded else noisy), clean

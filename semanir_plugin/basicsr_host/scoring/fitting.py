@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from semanir_plugin.basicsr_host.scoring.protocols import Degradation, Protocol
+from semanir_plugin.schema.values import describe_value
 
 __all__ = ["dataset_problems", "protocol_problems"]
 
@@ -57,7 +58,8 @@ def _degradation_problems(
     for key, wanted in degrade.options.items():
         given = options.get(key)
         if (parameters[key].default if given is None else given) != wanted:
-            yield key, f"the protocol {label} needs {key}: {'~' if wanted is None else wanted}"
+            value = describe_value(wanted) if wanted is None or isinstance(wanted, bool) else wanted
+            yield key, f"the protocol {label} needs {key}: {value}"
 
 
 def _takes(protocol: Protocol) -> str:

@@ -213,9 +213,13 @@ def _downsampling(variant: BicubicVariant, multiple_of: int = 1) -> Degradation:
 
 
 def _noise(num_channels: int, order: NoiseOrder) -> Degradation:
-    options = {"num_channels": num_channels, "noise_seed": 0, "noise_order": order}
+    options = {"num_channels": num_channels, "noise_seed": 0, "noise_order": order, "rounded": False}
     function = partial(add_gaussian_noise, seed=0, order=order)
     return Degradation(function=function, dataset="GaussianNoiseDataset", options=options)
+
+
+def _noisy_file(truth: FloatImage, sigma: float) -> FloatImage:
+    return to_float(to_uint8(add_gaussian_noise(truth, sigma, seed=0, order="rgb")))
 
 
 def _compression(num_channels: int) -> Degradation:
@@ -223,6 +227,11 @@ def _compression(num_channels: int) -> Degradation:
 
 
 _DAMAGE = Degradation(function=_damage, dataset="RealWorldDataset", options={"stages": None, "seed": 0})
+_NOISY_FILE = Degradation(
+    function=_noisy_file,
+    dataset="GaussianNoiseDataset",
+    options={"num_channels": 3, "noise_seed": 0, "noise_order": "rgb", "rounded": True},
+)
 _MOSAIC = Degradation(function=_malvar, dataset="DemosaicDataset")
 
 _PSNR = Metric(name="psnr", label="PSNR", function="calculate_psnr", unit="dB", digits=2)
@@ -250,11 +259,19 @@ def _by_name(protocols: Iterable[Protocol]) -> dict[str, Protocol]:
     return by_name
 
 
-_FLOAT: dict[str, Any] = {
-    "task": "weather",
-    "rounded": False,
-    "metrics": (_PSNR, replace(_SSIM, label="SSIM (7x7)", function="calculate_ssim_uniform7")),
-}
+_SSIM_7 = replace(_SSIM, label="SSIM (7x7)", function="calculate_ssim_uniform7")
+_FLOAT: dict[str, Any] = {"task": "weather", "rounded": False, "metrics": (_PSNR, _SSIM_7)}
+
+_ALL_IN_ONE = Protocol(
+    name="all_in_one_3",
+    task="all_in_one",
+    description="One network for haze, rain and noise (AirNet, PromptIR): pairs as they are; noise of "
+    "np.random.seed(0) for each image, drawn in the order height, width, RGB, clipped and rounded to 8 bit; RGB of "
+    "8 bit images, no crop.",
+    condition="sigma",
+    degrade=_NOISY_FILE,
+    metrics=(_PSNR, _SSIM_7),
+)
 
 _SR_BY = (
     "Ground truth cropped to a multiple of the scale, input by bicubic {}; PSNR and SSIM on the Y channel, not "
@@ -384,6 +401,12 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             task="weather",
             description="RGB of 8 bit images, no crop.",
             metrics=(_PSNR, _SSIM),
+        ),
+        _ALL_IN_ONE,
+        replace(
+            _ALL_IN_ONE,
+            name="all_in_one_5",
+            description="One network for haze, rain, noise, motion blur and low light; otherwise as all_in_one_3.",
         ),
     ]
 )

@@ -14,6 +14,7 @@ from semanir_plugin.basicsr_host.engine.declared import known_keys
 from semanir_plugin.basicsr_host.engine.network_validation import check_network
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS, Protocol
 from semanir_plugin.errors import UserError, describe_unknown
+from semanir_plugin.evaluation.leaderboard.columns import AVERAGE
 from semanir_plugin.evaluation.leaderboard.contestants import (
     ClassicalOptions,
     FolderOptions,
@@ -55,6 +56,7 @@ class Board:
         models: Options by name.
         test_sets: Images that are there, and of the right sizes.
         published: Rows that were published.
+        average: Whether a column has the mean of all test sets.
         cost: How cost is measured; None: it is not.
         save_images: Whether result images are kept.
         folder: Where results go.
@@ -69,6 +71,7 @@ class Board:
     models: Mapping[str, NetworkOptions | FolderOptions | ClassicalOptions]
     test_sets: Sequence[TestSet]
     published: Sequence[dict[str, Any]]
+    average: bool
     cost: CostOptions | None
     save_images: bool
     folder: Path
@@ -90,6 +93,7 @@ class BoardOptions:
         models: A section for each row, under the name that the table shows.
         test_sets: A section for each column.
         published: Whether rows of published results are shown, or the list of those that are.
+        average: Whether a last column has the mean of all test sets, for rows that have them all.
         cost: Section of what is measured of each network; null: nothing is.
         save_images: Whether restored images are kept, for the page.
         path: Section with `results_root`, the folder in which each leaderboard has a folder; `results` if not set.
@@ -106,6 +110,7 @@ class BoardOptions:
     models: Mapping[str, Any] | None = None
     test_sets: Mapping[str, Any]
     published: bool | Sequence[str] = False
+    average: bool = False
     cost: Mapping[str, Any] | None = None
     save_images: bool = True
     path: Mapping[str, Any] | None = None
@@ -146,6 +151,8 @@ def read_board(file: OptionFile, root: Path) -> Board:
     test_sets = [TestSet(key, each, protocol, scale) for key, each in sets.items() if each is not None]
     if not sets:
         top.report("test_sets has no entry: add a test set", at="test_sets")
+    if options.average and AVERAGE in sets:
+        top.sub("test_sets").report(f"{AVERAGE} is the column of the mean: rename it", at=AVERAGE)
     for each in test_sets:
         _check_images(top.sub("test_sets"), each)
     published = _read_published(top, options.published, protocol, test_sets, scale)
@@ -165,6 +172,7 @@ def read_board(file: OptionFile, root: Path) -> Board:
         models={key: each for key, each in models.items() if each is not None},
         test_sets=test_sets,
         published=published,
+        average=options.average,
         cost=cost,
         save_images=options.save_images,
         folder=(Path(os.path.expanduser(path.results_root)) if path.results_root else root / "results") / options.name,

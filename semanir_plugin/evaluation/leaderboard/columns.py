@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["COSTS", "NO_COST", "ROW_FIELDS", "CostColumn", "format_short"]
+__all__ = ["AVERAGE", "COSTS", "NO_COST", "ROW_FIELDS", "CostColumn", "format_short"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ COSTS = (
 _TIMES = ("time_ms", "time_low_ms", "time_high_ms", "processor_time_ms", "disturbed")
 NO_COST: dict[str, Any] = dict.fromkeys(("parameters", "mult_adds", *_TIMES, "memory_mib"))
 """The costs of a row of which none is known, in the order of `results.json` and `results.csv`."""
+AVERAGE = "average"
+"""Name of the column that has the mean of all test sets."""
 ROW_FIELDS = ("model", "kind", "source", *NO_COST)
 """What `results.json` and `results.csv` say of each row beside its scores."""
 

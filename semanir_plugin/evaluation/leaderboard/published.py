@@ -27,8 +27,12 @@ _PLACES: dict[str, tuple[tuple[str, str], ...]] = {
     "jpeg_color": (("jpeg_artifact_removal/color_per_quality", ""),),
     "demosaicking_crop10": (("demosaicking", ""),),
     "weather_rgb": (("adverse_weather", ""),),
+    "all_in_one_3": (("all_in_one/three_tasks", ""),),
+    "all_in_one_5": (("all_in_one/five_tasks", ""),),
 }
 _LEVELS = {"sigma": (15, 25, 50), "quality": (10, 20, 30, 40)}
+_SET_PER_LEVEL = ("all_in_one_3", "all_in_one_5")
+"""Protocols of which each noise level is a test set of its own, beside sets of pairs that have none."""
 _METRICS = ("psnr", "ssim")
 
 
@@ -101,7 +105,7 @@ def _make_row(name: str, entry: Mapping[str, Any], protocol: Protocol, test_sets
 
 def _read(figure: Any, protocol: Protocol, level: float | None) -> dict[str, float]:
     """Return the scores of a figure: PSNR, PSNR and SSIM, or one of these for each level."""
-    levels = _LEVELS.get(protocol.condition or "")
+    levels = None if protocol.name in _SET_PER_LEVEL else _LEVELS.get(protocol.condition or "")
     if figure is not None and levels is not None:
         figure = figure[levels.index(int(level))] if level in levels else None
     values = figure if isinstance(figure, list) else [figure]

@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from semanir_plugin.basicsr_host.scoring import mean_score
 from semanir_plugin.evaluation.benchmark.measuring import read_commit
 from semanir_plugin.evaluation.leaderboard.board import Board
-from semanir_plugin.evaluation.leaderboard.columns import COSTS
+from semanir_plugin.evaluation.leaderboard.columns import AVERAGE, COSTS
 from semanir_plugin.evaluation.leaderboard.references import image_path, reference_paths
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, slugify
 
@@ -44,7 +44,10 @@ def assemble(
     metrics = [
         {key: getattr(each, key) for key in ("name", "label", "unit", "better", "digits")} for each in protocol.metrics
     ]
-    rows = [_measured(board, name, costs[name], cells, failures) for name in board.models]
+    rows = [*(_measured(board, name, costs[name], cells, failures) for name in board.models), *board.published]
+    sets = [_describe(each) for each in board.test_sets]
+    if board.average:
+        rows, sets = [_with_average(row, sets) for row in rows], [*sets, _describe_average(sets)]
     return {
         "title": board.title,
         "task": protocol.task,
@@ -52,9 +55,9 @@ def assemble(
         "metrics": metrics,
         "costs": [asdict(column) for column in COSTS],
         "cost_size": [protocol.num_channels, *board.cost.size] if board.cost else None,
-        "test_sets": [_describe(each) for each in board.test_sets],
+        "test_sets": sets,
         "environment": _environment(device),
-        "rows": [*rows, *board.published],
+        "rows": rows,
         "references": _references(board) if board.save_images else {},
     }
 
@@ -62,6 +65,18 @@ def assemble(
 def _describe(test_set: TestSet) -> dict[str, Any]:
     condition = test_set.protocol.describe_condition(test_set.level)
     return {"name": test_set.name, "images": len(test_set), "condition": condition}
+
+
+def _describe_average(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"name": AVERAGE, "images": sum(each["images"] for each in sets), "condition": f"of {len(sets)} sets"}
+
+
+def _with_average(row: dict[str, Any], sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add the mean of all test sets, each counting the same; of metrics of which one has none, there is none."""
+    scores = [row["cells"].get(each["name"], {}).get("scores", {}) for each in sets]
+    known = [key for key in scores[0] if all(each.get(key) is not None for each in scores)]
+    means = {key: mean_score(each[key] for each in scores) for key in known}
+    return {**row, "cells": {**row["cells"], AVERAGE: {"scores": means, "error": None, "images": []}}}
 
 
 def _measured(board: Board, name: str, cost: Mapping[str, Any], cells: Cells, failures: Failures) -> dict[str, Any]:

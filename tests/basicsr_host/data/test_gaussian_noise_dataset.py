@@ -47,6 +47,13 @@ def test_other_realisations(build, options, seed, step):
     np.testing.assert_allclose(noise(build(sigma=25, **options)[0]), expected, atol=1e-6)
 
 
+def test_noise_as_files_have_it(build):
+    plain, rounded = (build(sigma=50, rounded=each)[0] for each in (False, True))
+    expected = (plain["lq"] * 255).round().clamp(0, 255)
+    np.testing.assert_allclose(rounded["lq"] * 255, expected, atol=1e-4)
+    assert (plain["lq"] < 0).any()
+
+
 def test_gray(build):
     dataset = build(sigma=25, num_channels=1)
     np.testing.assert_allclose(noise(dataset[0])[0], sample_noise(0, (40, 30, 1))[..., 0], atol=1e-6)

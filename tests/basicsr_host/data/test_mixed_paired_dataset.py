@@ -119,12 +119,36 @@ def test_a_file_that_cannot_be_read_is_named(build, tmp_path):
         dataset[index]
 
 
+def test_a_source_may_be_clean_images_that_get_noise(build, tmp_path):
+    roots = {side: str(tmp_path / "rain" / side) for side in ("gt", "lq")}
+    build()
+    sources = {
+        "rain": {"dataroot_gt": roots["gt"], "dataroot_lq": roots["lq"], "weight": 1},
+        "noise": {"dataroot_gt": roots["gt"], "sigma": [20, 40], "weight": 2},
+    }
+    dataset = GuardedDataset(build(sources=sources))
+    assert len(dataset) == 18
+    for index in range(18):
+        sample = dataset[index]
+        noise = (sample["lq"] - sample["gt"]) * 255
+        torch.testing.assert_close(sample["gt"], torch.full((3, 8, 8), 50 / 255))
+        assert sample["gt_path"].startswith(roots["gt"])
+        if index < 6:
+            torch.testing.assert_close(noise, torch.ones(3, 8, 8))
+        else:
+            assert 10 < noise.std() < 50
+            torch.testing.assert_close(noise, noise.round())
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"phase": "val"}, "MixedPairedDataset is for training; to score, make each source a dataset of its own"),
         ({"sources": {}}, "sources is empty: add one"),
         ({"sources": {"snow": None}}, "sources is empty: add one"),
+        ({"sources": {"a": {"dataroot_gt": "x"}}}, "sources: a: give either dataroot_lq or, for noise, sigma"),
+        ({"sources": {"a": {"dataroot_gt": "x", "dataroot_lq": "y", "sigma": 5}}}, "sources: a: give either"),
+        ({"sources": {"a": {"dataroot_gt": "x", "sigma": [9, 300]}}}, "sources: a: sigma must lie from 0 to 255"),
         ({"weights": {"snow": 1}}, "give a weight to every source or to none"),
         ({"weights": {"snow": 1, "rain": 1, "fog": 0}}, r"every weight must be above 0, not \[1, 1, 0\]"),
         ({"weights": {"snow": 1, "rain": 1, "fog": float("inf")}}, "every weight must be above 0"),

@@ -70,6 +70,7 @@ def dataset(kind, phase="train", **options):
         {"kind": "RealWorldDataset", "stages": {"only": {"kernel_list": ["iso"], "kernel_prob": [1]}}, "phase": "val"},
         {"kind": "MixedPairedDataset", "sources": {"snow": SNOW, "rain": {**SNOW, "filename_tmpl": "{}x"}}},
         {"kind": "MixedPairedDataset", "sources": {"snow": {**SNOW, "weight": 2, "meta_info_file": "x"}, "rain": None}},
+        {"kind": "MixedPairedDataset", "sources": {"snow": SNOW, "noise": {"dataroot_gt": "a", "sigma": [0, 50]}}},
         {"kind": "MixedDegradationDataset", "degradations": {"noise": {"sigma": [0, 50], "weight": 2}, "clean": {}}},
         {"kind": "MixedDegradationDataset", "degradations": {"jpeg": {"quality": [5, 9]}, "haze": None}, "seed": 3},
         {
@@ -126,7 +127,8 @@ WRONG = {
     dataset("MixedPairedDataset", sources={}): "sources is empty: add one",
     dataset("MixedPairedDataset", sources=[SNOW]): "sources must be a section of its own",
     dataset("MixedPairedDataset", sources={"snow": "x"}): "train:sources: snow must be a section of its own, not 'x'",
-    dataset("MixedPairedDataset", sources={"snow": {"dataroot_gt": "a"}}): "sources:snow: MixedPairedDataset needs",
+    dataset("MixedPairedDataset", sources={"snow": {"dataroot_lq": "a"}}): "sources:snow: MixedPairedDataset needs",
+    dataset("MixedPairedDataset", sources={"snow": {"dataroot_gt": "a"}}): "snow: give either dataroot_lq or",
     dataset("MixedPairedDataset", sources={"a": {**SNOW, "wieght": 1}}): "sources:a: unknown key 'wieght'",
     dataset("MixedPairedDataset", sources={"a": {**SNOW, "weight": "2"}}): "weight must be a number or ~, not '2'",
     dataset("MixedPairedDataset", sources={"a": {**SNOW, "weight": 1}, "b": SNOW}): "give a weight to every source",

@@ -184,5 +184,5 @@ def test_every_protocol_names_itself():
         **{"sr_y_crop": "sr_y_crop-v2", "sr_y_crop@1": "sr_y_crop-v1", "sr_y_crop@2": "sr_y_crop-v2"}
     }
     assert {protocol.task for protocol in PROTOCOLS.values()} == {
-        *("sr", "denoising", "jpeg", "demosaicking", "deblurring", "weather", "derain")
+        *("sr", "denoising", "jpeg", "demosaicking", "deblurring", "weather", "derain", "all_in_one")
     }

@@ -377,6 +377,32 @@ def test_networks_with_weights_for_each_level(board):
     assert cells()["net"]["A_15"]["error"] is None
 
 
+def test_one_network_on_sets_of_several_tasks_and_their_mean(board, capsys):
+    for index in range(3):
+        Path("inputs").mkdir(exist_ok=True)
+        cv2.imwrite(f"inputs/{index}.png", cv2.GaussianBlur(cv2.imread(f"A/{index}.png"), (0, 0), 2))
+    options = {
+        **{"task": "all_in_one", "protocol": "all_in_one_3", "scale": 1, "average": True, "published": ["PromptIR"]},
+        "models": {"Degraded": {"classical": "identity"}},
+        "test_sets": {"SOTS": {"gt": "A", "lq": "inputs"}, "noise": {"gt": "A", "sigma": 50, "benchmark": "BSD68_50"}},
+    }
+    assert board(**options) == 0
+    results, found = read_results(), cells()
+    assert results["test_sets"][-1] == {"name": "average", "images": 6, "condition": "of 2 sets"}
+    for row, metric in ((row, metric) for row in found for metric in ("psnr", "ssim")):
+        scores = [found[row][name]["scores"][metric] for name in ("SOTS", "noise")]
+        assert found[row]["average"]["scores"][metric] == pytest.approx(sum(scores) / 2)
+    assert found["PromptIR"]["average"]["scores"] == pytest.approx({"psnr": 29.32, "ssim": 0.8865})
+    noisy = cv2.imread(str(RESULTS / "images" / "_input" / "noise" / "0.png"))
+    assert noisy is None or noisy.dtype == np.uint8
+    assert "average of 2 sets" in " ".join(capsys.readouterr().out.split())
+    assert board(**options | {"test_sets": {**options["test_sets"], "average": {"gt": "A", "sigma": 15}}}) == 2
+    assert "average is the column of the mean: rename it" in capsys.readouterr().err
+    del options["test_sets"]["SOTS"]["lq"]
+    assert board(**options) == 2
+    assert "test_sets:SOTS: missing 'sigma'" in capsys.readouterr().err
+
+
 UNET = {
     **{"embed_dim": 8, "head_dim": 4, "depths": [1, 1], "refinement_depth": 1, "window_sizes": [8, 8], "topk": 12},
 }

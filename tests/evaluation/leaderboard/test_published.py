@@ -4,7 +4,8 @@ import pytest
 
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.errors import UserError
-from semanir_plugin.evaluation.leaderboard.published import published_rows
+from semanir_plugin.evaluation.leaderboard.published import _load, published_rows
+from semanir_plugin.evaluation.leaderboard.results import _with_average
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
 
 
@@ -60,6 +61,27 @@ def test_figures_are_those_of_the_level():
 )
 def test_figures_without_levels(protocol, name, row, scores):
     assert rows(protocol, {name: {}})[0][row] == {name: scores}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sets"),
+    [
+        ("all_in_one_3", ("SOTS", "Rain100L", "BSD68_15", "BSD68_25", "BSD68_50")),
+        ("all_in_one_5", ("SOTS", "Rain100L", "BSD68_25", "GoPro", "LOL")),
+    ],
+)
+def test_sets_of_several_tasks_and_their_mean(protocol, sets):
+    levels = {name: {"sigma": int(name.partition("_")[2])} if "_" in name else {} for name in sets}
+    by_name, found = rows(protocol, levels)
+    assert by_name["PromptIR"]["BSD68_25"] == {"all_in_one_3": {"psnr": 31.31, "ssim": 0.888}}.get(
+        protocol, {"psnr": 31.47, "ssim": 0.886}
+    )
+    assert all(list(each) == list(sets) for each in by_name.values())
+    place = "three_tasks" if protocol.endswith("3") else "five_tasks"
+    for row in found:
+        average = _with_average(row, [{"name": name} for name in sets])["cells"]["average"]["scores"]
+        printed = dict(zip(("psnr", "ssim"), _load()["all_in_one"][place][row["model"]]["average"], strict=True))
+        assert average == pytest.approx(printed, abs=0.04)
 
 
 def test_some_methods():
