@@ -186,7 +186,7 @@ def test_files_name_files_that_are_there():
 def make_data(options, photo):
     """Write images where the option file looks for them, laid out as its datasets want them."""
     for dataset in options["datasets"].values():
-        for folders in dataset.get("sources", {"": dataset}).values():
+        for folders in filter(None, dataset.get("sources", {"": dataset}).values()):
             write_images(Path(folders["dataroot_gt"]), photo, 1)
             if "dataroot_lq" in folders:
                 write_images(Path(folders["dataroot_lq"]), photo, options["scale"])

@@ -241,6 +241,7 @@ SWINIR = {"type": "SwinIR", "embed_dim": 2, "depths": [1], "num_heads": [1]}
         pytest.param({"type": "AST", "depths": [1, 2**31, 1], "num_heads": [1, 1, 1]}, id="layers"),
         pytest.param({**NETWORK, "depths": [2**31] * len(NETWORK["num_heads"])}, id="shifts"),
         pytest.param({"type": "SemanIRUNet", "refinement_depth": 2**31}, id="refinement"),
+        pytest.param({"type": "SemanIRUNet", "prompts": 2**31}, id="prompts"),
     ],
 )
 def test_a_network_much_larger_than_its_weights_is_not_built(photo, network, capsys):
