@@ -14,12 +14,16 @@ from torch.utils.checkpoint import checkpoint
 from semanir_plugin.blocks.attention import Attention, Context, build_attention
 from semanir_plugin.blocks.feed_forward import Mlp, build_feed_forward
 from semanir_plugin.blocks.position_bias import PositionBias
-from semanir_plugin.blocks.windows import WindowGrid, shift_along
+from semanir_plugin.blocks.windows import CutWindows, WindowGrid, shift_along
+from semanir_plugin.ops.common.eager import values_may_decide
 from semanir_plugin.ops.key_semantics import Similarity
 
 __all__ = ["KeySemanticLayer", "KeySemanticStage", "ResidualConvKind", "residual_conv"]
 
 ResidualConvKind = Literal["1conv", "3conv"]
+
+CHUNK_ELEMENTS = 3 << 18
+"""Of the tokens that go through a stage's layers at a time, 3 MiB of fp32: many more would be new memory each time."""
 
 
 class KeySemanticLayer(nn.Module):
@@ -133,16 +137,18 @@ class KeySemanticStage(nn.Module):
 
     def forward(self, x: Tensor, topk: int) -> Tensor:
         """Map (B, H, W, C), H and W multiples of the window, to the same shape, with `topk` keys per query."""
-        out = x
-        contexts: dict[bool, Context] = {}
-        for shifted, layers in groupby(self.layers, key=lambda layer: layer.shifted):
-            grid = self.grid(x, shifted=shifted)
+        out, count = x, self._windows_at_once(x)
+        contexts: dict[bool, list[Context]] = {}
+        for shifted, group in groupby(self.layers, key=lambda layer: layer.shifted):
+            grid, layers = self.grid(x, shifted=shifted), list(group)
             if shifted not in contexts:
-                contexts[shifted] = self.attn.context(x, grid, topk)
+                contexts[shifted] = self._contexts(x, grid, topk, count)
             windows = grid.partition(out)
-            for layer in layers:
-                windows = self._run(layer, windows, grid, contexts[shifted])
-            out = grid.reverse(windows)
+            parts = [windows] if count is None else windows.split(count)
+            done = [
+                self._run(layers, part, grid, context) for part, context in zip(parts, contexts[shifted], strict=True)
+            ]
+            out = grid.reverse(done[0] if len(done) == 1 else torch.cat(done))
         result: Tensor = x + rearrange(self.conv(rearrange(out, "b h w c -> b c h w")), "b c h w -> b h w c")
         return result
 
@@ -160,13 +166,33 @@ class KeySemanticStage(nn.Module):
         shift = (shift_along(height, self.window_size, half), shift_along(width, self.window_size, half))
         return WindowGrid(self.window_size, height, width, shift)
 
-    def _run(self, layer: nn.Module, windows: Tensor, grid: WindowGrid, context: Context) -> Tensor:
-        out: Tensor
-        if self.use_checkpoint and torch.is_grad_enabled():
-            out = checkpoint(layer, windows, grid, context, use_reentrant=False)
-        else:
-            out = layer(windows, grid, context)
-        return out
+    def _windows_at_once(self, x: Tensor) -> int | None:
+        """Return how many windows go through all layers at a time, so that they stay in the cache; None: all.
+
+        In inference on CPUs, where layers see their window alone; larger results would also be new memory each time.
+        """
+        if torch.is_grad_enabled() or not values_may_decide([x]):
+            return None
+        if not all(isinstance(layer.mlp, Mlp) for layer in self.layers):
+            return None
+        return max(1, CHUNK_ELEMENTS // (self.window_size**2 * x.shape[-1]))
+
+    def _contexts(self, x: Tensor, grid: WindowGrid, topk: int, count: int | None) -> list[Context]:
+        """Return what attention needs for each part of the windows, of `count`."""
+        if count is None:
+            return [self.attn.context(x, grid, topk)]
+        windows, regions = grid.partition(x), grid.regions(x.device)
+        parts = windows.split(count)
+        labels = [None] * len(parts) if regions is None else regions.repeat(len(x), 1).split(count)
+        return [self.attn.context(*each, topk) for each in zip(parts, map(CutWindows, labels), strict=True)]
+
+    def _run(self, layers: Sequence[nn.Module], windows: Tensor, grid: WindowGrid, context: Context) -> Tensor:
+        for layer in layers:
+            if self.use_checkpoint and torch.is_grad_enabled():
+                windows = checkpoint(layer, windows, grid, context, use_reentrant=False)
+            else:
+                windows = layer(windows, grid, context)
+        return windows
 
 
 def residual_conv(dim: int, kind: ResidualConvKind) -> nn.Module:

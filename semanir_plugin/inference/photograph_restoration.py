@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -31,6 +31,12 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory") 
 FULL_PRECISION = "give --precision fp32"
 OTHER_WEIGHTS = "take other weights, those of a training that went well"
 
+LARGE = 1 << 20
+"""Pixels of a photograph above which it is restored in tiles where nothing is said of them."""
+
+LARGE_TILE = 512
+"""Side of these tiles: overlaps cost a sixth more, a small network takes less than a gigabyte."""
+
 WHOLE = 4  # bytes of a pixel of a result that is written as a whole
 
 
@@ -39,7 +45,7 @@ class PhotographRestoration:
     """A network and its settings for restoring photographs.
 
     Attributes:
-        restoration: In tiles or whole, once or eight ways.
+        restoration: In tiles or whole, once or eight ways; whole photographs of more than `LARGE` pixels in tiles too.
         network: Maps (1, C, h, w) to (1, C, s * h, s * w), C of 1 or 3.
         device: Where the network is.
     """
@@ -61,11 +67,18 @@ class PhotographRestoration:
         """
 
         def run(source: TileSource) -> Iterator[Tensor]:
-            restore = self.restoration.restore_in_rows
+            restore = self._restoration_of(photograph).restore_in_rows
             return restore(self.network, source, device=self.device, held=held, progress=progress)
 
         cure = OTHER_WEIGHTS if self.restoration.precision is None else FULL_PRECISION
         return restore_photograph(photograph, run, self.restoration.descriptor.in_channels, cure=cure)
+
+    def _restoration_of(self, photograph: Photograph) -> Restoration:
+        options, (height, width) = self.restoration.options, photograph.pixels.shape[:2]
+        if options.tile is not None or height * width <= LARGE:
+            return self.restoration
+        least = least_tile(options.overlap, self.restoration.multiple_of)
+        return replace(self.restoration, options=replace(options, tile=max(LARGE_TILE, least)))
 
     def restore_for_file(
         self, photograph: Photograph, suffix: str, progress: Progress | None = None
@@ -98,10 +111,11 @@ class PhotographRestoration:
         if photograph is None:
             return "needs more memory than there is to be read; cut it into parts"
         least = least_tile(self.restoration.options.overlap, self.restoration.multiple_of)
-        if self.restoration.options.tile is None:
+        restoration = self._restoration_of(photograph)
+        if restoration.options.tile is None:
             tile = self._fitting_tile(photograph, least)
             return f"needs more memory than there is; restore it in tiles: --tile auto, or --tile {tile}"
-        taken = self.restoration.tile_taken or PROBE
+        taken = restoration.tile_taken or PROBE
         if taken > least:
             return f"needs more memory than there is; give --tile {self._half(taken, least)}"
         return (

@@ -31,7 +31,8 @@ class RestoreArguments:
         model: A checkpoint, or the name of shipped weights; None: those that enlarge any picture.
         scale: How many times these enlarge, a key of `purposes.SCALES`; None: the first of them.
         opt: An option file whose `network_g` the checkpoint is of; None: the checkpoint says it.
-        tile: Side of the tiles in pixels of the input; "auto"; None: images are restored whole.
+        tile: Side of the tiles in pixels of the input; "auto"; None: photographs are restored whole, large ones in
+            tiles of 512.
         tile_overlap: Pixels that neighbouring tiles share; None: 32.
         precision: A key of `restorer.PRECISIONS`.
         topk: Keys per query; None: the network's own choice.

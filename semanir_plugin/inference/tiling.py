@@ -41,7 +41,8 @@ def restore_tiled(
     Args:
         restore: Maps (B, C, h, w) to (B, C', s * h, s * w) with some whole s, which is found out.
         image: (B, C, H, W) of any size. It is padded by reflection to `multiple_of`, and the result cropped.
-        tile: Side of the tiles in pixels of the image, rounded up to `multiple_of`; a smaller image is one tile.
+        tile: Side of the tiles in pixels of the image, rounded up to `multiple_of`; a smaller image is one tile, and
+            tiles are smaller where as many of them cover the image.
         overlap: Pixels of the image that neighbouring tiles share at least.
         multiple_of: Number of which sides and positions of tiles are multiples.
         batch_size: Tiles of each image that are restored at once.
@@ -179,7 +180,10 @@ class _Axis:
 
 
 def _cover(size: int, tile: int, overlap: int, multiple_of: int) -> _Axis:
-    """Lay as few tiles as possible, at even distances, over `size` pixels, rounded up to `multiple_of`."""
+    """Lay as few tiles as possible, no larger than they must be, at even distances over `size` pixels.
+
+    All is rounded up to `multiple_of`.
+    """
     size = -(-size // multiple_of) * multiple_of
     side = -(-tile // multiple_of) * multiple_of
     least = least_tile(overlap, multiple_of)
@@ -188,8 +192,15 @@ def _cover(size: int, tile: int, overlap: int, multiple_of: int) -> _Axis:
     if size <= side:
         return _Axis([0], size)
     gaps = -(-(size - side) // ((side - overlap) // multiple_of * multiple_of))
+    side = min(side, _least_side(size, gaps + 1, overlap, multiple_of))
     units = (size - side) // multiple_of
     return _Axis([units * index // gaps * multiple_of for index in range(gaps + 1)], side)
+
+
+def _least_side(size: int, tiles: int, overlap: int, multiple_of: int) -> int:
+    """Return the side of so many tiles over `size` pixels, whose distances are multiples as they are."""
+    shared = -(-overlap // multiple_of)
+    return -(-(size // multiple_of + (tiles - 1) * shared) // tiles) * multiple_of
 
 
 class _Canvas:

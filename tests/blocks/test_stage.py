@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, KeySemanticStage
+from semanir_plugin.blocks import stage as blocks_stage
 from semanir_plugin.blocks.stage import residual_conv
 from semanir_plugin.ops import build_key_semantics
 
@@ -120,6 +121,19 @@ def spy_on(function, calls):
         return function(*args, **kwargs)
 
     return spy
+
+
+@pytest.mark.parametrize("attn", ["key_semantic", "window"])
+@pytest.mark.parametrize("shifted", [[False, False], [True, False, True]])
+def test_windows_that_take_turns_give_what_all_at_once_give(monkeypatch, shifted, attn):
+    module, x = stage(shifted, attn=attn), torch.randn(2, 12, 20, 8)
+    expected, sizes = module(x, 5), set()
+    for layer in module.layers:
+        layer.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
+    monkeypatch.setattr(blocks_stage, "CHUNK_ELEMENTS", 4 * 16 * 8)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x, 5), expected)
+    assert sizes == {4, 2}, "of 30 windows"
 
 
 def test_a_single_window_is_not_shifted():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -104,6 +105,19 @@ def test_results_that_cannot_be_are_told_before_any_work(suffix, size, told, mon
     monkeypatch.setattr(Restoration, "restore_in_rows", None)
     with pytest.raises(ValueError, match=told):
         enlarging().restore_for_file(blank(*size), suffix)
+
+
+def test_large_photographs_are_restored_in_tiles_where_nothing_is_said():
+    def sides(height, width, **way):
+        seen, restoration = set(), enlarging(1, multiple_of=16, **way)
+        restoration = replace(restoration, network=lambda x: seen.add(tuple(x.shape[-2:])) or x)
+        assert sum(len(band) for band in restoration.restore(blank(height, width)).bands) == height
+        return seen
+
+    assert sides(1024, 1024) == {(1024, 1024)}
+    assert sides(1000, 1200) == {(368, 432)}
+    assert sides(1000, 1200, tile=2000) == {(1008, 1200)}
+    assert enlarging().advise_on_memory(blank(1200, 1000)).endswith("than there is; give --tile 256")
 
 
 def test_advice_on_memory_is_a_tile_that_fits():
