@@ -23,6 +23,7 @@ from semanir_plugin.archs.staged_network import (
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
+from semanir_plugin.blocks.flat_ground import keep_flat_ground
 from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.stage import ResidualConvKind, residual_conv
@@ -75,6 +76,8 @@ class SemanIR(StagedNetwork):
         unshuffle: Side of the cells of pixels that become one token: with 2 the layers work on a quarter as many, whose
             first features are the four pixels of each channel, and the head enlarges twice as much. Not in the paper;
             large photographs take a fraction of the time.
+        keep_flat: Give back ground without any detail as it is: pixels that equal all eight around them. Not in the
+            paper; nothing is learnt, and white stays white.
         use_checkpoint: Compute the layers again in the backward pass instead of keeping what they computed.
         compile_backend: Compile the stages by `torch.compile` with this backend, such as "inductor".
 
@@ -105,6 +108,7 @@ class SemanIR(StagedNetwork):
         ffn: FeedForwardKind = "mlp",
         interpolating_init: bool = False,
         unshuffle: Literal[1, 2, 3, 4] = 1,
+        keep_flat: bool = False,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
@@ -118,6 +122,7 @@ class SemanIR(StagedNetwork):
             raise ValueError(f"upsampler must be one of {list(HEADS)}, got {upsampler!r}")
         self.upscale = upscale
         self.unshuffle = unshuffle
+        self.keep_flat = keep_flat
         self.img_range = img_range
         self.descriptor = NetworkDescriptor(
             scale=upscale,
@@ -171,12 +176,13 @@ class SemanIR(StagedNetwork):
         self.descriptor.size.check(x)
         height, width = x.shape[-2:]
         topk = self.sample_topk(topk)
-        x = pad_to_multiple(x, self.descriptor.size.multiple_of)
+        image, x = x, pad_to_multiple(x, self.descriptor.size.multiple_of)
         x = (x - self.mean) * self.img_range
         shallow = self.conv_first(x if self.unshuffle == 1 else F.pixel_unshuffle(x, self.unshuffle))
         deep = self.conv_after_body(self._body(shallow, topk)) + shallow
         x = self.head(deep) / self.img_range + self.mean
-        return crop_to(x, height * self.upscale, width * self.upscale).contiguous()
+        x = crop_to(x, height * self.upscale, width * self.upscale).contiguous()
+        return keep_flat_ground(x, image, self.upscale) if self.keep_flat else x
 
     def _body(self, x: Tensor, topk: int) -> Tensor:
         x = self.norm_first(rearrange(x, "b c h w -> b h w c"))

@@ -3,6 +3,7 @@
 from semanir_plugin.blocks.adaptive_sparse import AdaptiveSparseLayer, AdaptiveSparseStage, DropPath, FeedForwardLayer
 from semanir_plugin.blocks.attention import AdaptiveSparseAttention, KeySemanticAttention, WindowAttention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp
+from semanir_plugin.blocks.flat_ground import keep_flat_ground
 from semanir_plugin.blocks.padding import SizeRequirements, crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import ContinuousPositionBias, FactorisedPositionBias
 from semanir_plugin.blocks.prompts import DegradationPrompts
@@ -36,5 +37,6 @@ __all__ = [
     "SizeRequirements",
     "WindowAttention",
     "crop_to",
+    "keep_flat_ground",
     "pad_to_multiple",
 ]

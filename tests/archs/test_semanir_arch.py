@@ -127,6 +127,18 @@ def test_cells_of_pixels_are_the_tokens():
     torch.testing.assert_close(seen[0][0, 4:8, 2, 4], cell - 0.4371)
 
 
+def test_flat_ground_stays_as_it_is_where_asked_for():
+    x = torch.full((1, 3, 19, 21), 0.3)
+    x[..., :8] = torch.rand(1, 3, 19, 8)
+    plain, keeping = (SemanIR(upscale=2, keep_flat=each, **TINY).eval() for each in (False, True))
+    keeping.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        first, second = plain(x), keeping(x)
+    assert torch.equal(first[..., :16], second[..., :16])
+    assert (second[..., 18:] == x[0, 0, 0, -1]).all()
+    assert not torch.equal(first[..., 18:], second[..., 18:])
+
+
 @pytest.mark.parametrize(
     ("upscale", "unshuffle", "upsampler"),
     [(1, 3, "pixelshuffle"), (4, 2, "pixelshuffle"), (1, 4, "pixelshuffledirect")],

@@ -147,7 +147,7 @@ def test_onnx_restores_images_of_any_size(exported, checkpoint, size):
         (AST, "torchscript", None),
         (UNET, "torch-export", 3),
         (MIXED, "torchscript", None),
-        ({**SEMANIR, "depths": [1], "embed_dim": 12, "unshuffle": 2}, "torch-export", None),
+        ({**SEMANIR, "depths": [1], "embed_dim": 12, "unshuffle": 2, "keep_flat": True}, "torch-export", None),
     ],
     ids=["AST", "SemanIRUNet", "MixedArch", "SemanIR-unshuffle"],
 )
