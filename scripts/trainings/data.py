@@ -116,7 +116,7 @@ def make_validation_sets(recipe: Options, data: Path, photographs: Photographs =
     clean = disk | {"dataroot_gt": str(images)}
     if train["type"] == "MixedDegradationDataset":
         return {phase: each | clean for phase, each in sets.items()}
-    if recipe.get("scale", 1) > 1:
+    if recipe.get("scale", 1) > 1 and "dataroot_lq" in train:
         return {"val": {"type": "BicubicSRDataset", "name": name, **clean}}
     val: Options = next(iter(sets.values())) | {"name": name}
     if "dataroot_lq" not in train:
