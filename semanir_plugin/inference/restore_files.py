@@ -14,6 +14,7 @@ from semanir_plugin.inference.photograph_restoration import PhotographRestoratio
 from semanir_plugin.inference.purposes import SCALES, choose_weights, limits_of
 from semanir_plugin.inference.restore_job import Outcome, try_job
 from semanir_plugin.inference.restore_plan import Job, plan_jobs
+from semanir_plugin.inference.tile_memory import keep_freed_memory
 from semanir_plugin.inference.tiling import Progress
 
 __all__ = ["RestoreArguments", "restore_files"]
@@ -92,6 +93,7 @@ def restore_files(args: RestoreArguments) -> tuple[int, int]:
         films=films,
     )
     restoration = _prepare(args, model)
+    keep_freed_memory()
     if note:
         tqdm.write(printable(f"note: {note}"), file=sys.stderr)
     failures = 0

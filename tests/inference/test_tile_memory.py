@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -195,3 +196,31 @@ def test_a_system_that_does_not_tell(monkeypatch):
         free_memory(CPU)
     with pytest.raises(UserError, match=r"val\.tile: auto cannot measure memory"):
         peak_memory(lambda: None, CPU)
+
+
+FAULTS = """
+import ctypes, resource
+from semanir_plugin.inference.tile_memory import keep_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(48 << 20)
+    ctypes.memset(block, 1, 48 << 20)
+    libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = [faults(), faults()]
+keep_freed_memory()
+faults()
+print(min(before), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
+def test_freed_memory_is_kept_for_the_next_tile():
+    told = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    before, kept = map(int, told.split())
+    assert before > 20, "pages, perhaps of 2 MiB"
+    assert kept < before / 10
