@@ -16,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +94,7 @@ def compile_module(
     workers: int = WORKERS,
     *,
     everything: bool = False,
+    by_turns: bool = False,
 ) -> list[Compiled]:
     """Compile all configurations of a module in a process that does not interpret kernels.
 
@@ -101,6 +104,7 @@ def compile_module(
         architectures: For which GPUs.
         workers: Processes that compile at the same time.
         everything: All that dispatch can choose, and not only what our networks launch.
+        by_turns: Each configuration for one architecture, by turns, where there are as many as architectures.
 
     Raises:
         RuntimeError: The module cannot be imported, or its `compilations` failed.
@@ -109,7 +113,7 @@ def compile_module(
     environment |= {"TRITON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.ops.ahead_of_time", module, "--json", "--workers", str(workers)]
     command += [f"--architecture={architecture}" for architecture in architectures]
-    command += ["--everything"] * everything
+    command += ["--everything"] * everything + ["--by-turns"] * by_turns
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{module}: {done.stderr}")
@@ -185,11 +189,14 @@ def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[
     return compiled.metadata.shared, log.read_text(), Path(cubin)
 
 
-def _compile_all(module: str, architectures: list[int], workers: int, everything: bool, count: bool) -> list[Compiled]:
+def _compile_all(module: str, architectures: list[int], options: Namespace) -> list[Compiled]:
     every = enumerate(importlib.import_module(module).compilations())
-    chosen = [index for index, (_, types, constants, *_) in every if everything or _is_common(types, constants)]
-    jobs = [(module, index, architecture, count) for index in chosen for architecture in architectures]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+    chosen = [index for index, (_, types, constants, *_) in every if options.everything or _is_common(types, constants)]
+    pairs = [(index, architecture) for index in chosen for architecture in architectures]
+    if options.by_turns and len(chosen) >= len(architectures):
+        pairs = list(zip(chosen, itertools.cycle(architectures)))
+    jobs = [(module, *pair, options.count) for pair in pairs]
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("fork")) as pool:
         return list(pool.map(_compile_one, *zip(*jobs, strict=True))) if jobs else []
 
 
@@ -208,20 +215,19 @@ def _is_common(types: dict[str, str], constants: dict[str, Any]) -> bool:
 
 
 def _main() -> int:
-    import argparse
-
-    parser = argparse.ArgumentParser(description="Compile kernels for GPUs that are not here.")
+    parser = ArgumentParser(description="Compile kernels for GPUs that are not here.")
     parser.add_argument("modules", nargs="*", default=modules_with_kernels(), help="default: those of all ops")
     parser.add_argument("--architecture", type=int, action="append", help=f"one or more of {ARCHITECTURES}")
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--everything", action="store_true", help="all that dispatch can choose: takes many minutes")
+    parser.add_argument("--by-turns", action="store_true", help="each configuration for one architecture, by turns")
     parser.add_argument("--count", action="store_true", help="count the instructions per 64 x 64 pairs of tokens")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     architectures = options.architecture or list(ARCHITECTURES)
     results = []
     for module in options.modules:
-        results += _compile_all(module, architectures, options.workers, options.everything, options.count)
+        results += _compile_all(module, architectures, options)
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
         return 0
