@@ -10,6 +10,7 @@ from basicsr.utils.registry import Registry
 
 from semanir_plugin import import_hooks
 from semanir_plugin.errors import UserError
+from tests.test_core import PARTS
 
 
 @pytest.fixture
@@ -111,6 +112,7 @@ def test_shadowing_package_is_named_in_one_line(python, shadow):
     code = """
 import sys, semanir_plugin
 from semanir_plugin.errors import UserError
+from tests.test_core import PARTS
 sys.path.insert(0, "shadow")
 try:
     import basicsr
@@ -133,13 +135,14 @@ def test_missing_host_says_how_to_install_it(monkeypatch):
     assert finder.find_spec("another") is None
 
 
-IMPORT_EACH_FIRST = """
+IMPORT_EACH_FIRST = f"""
 import importlib, os, pkgutil
 import cv2, lmdb, scipy, torch  # they take long, and are none of ours
 import semanir_plugin
 
+CORE = {PARTS!r}  # of which none imports BasicSR, as `test_core.py` has it
 for module in pkgutil.walk_packages(semanir_plugin.__path__, "semanir_plugin."):
-    if "triton" in module.name or "compat.repairs" in module.name or module.name.endswith("__main__"):
+    if module.name.split(".")[1] in CORE or "compat.repairs" in module.name or module.name.endswith("__main__"):
         continue  # BasicSR's import is what calls for its repairs
     child = os.fork()
     if not child:
