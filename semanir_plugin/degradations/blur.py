@@ -60,8 +60,8 @@ def blur(image: FloatImage, kernel: FloatImage) -> FloatImage:
     Returns:
         (H, W, C).
     """
-    result: FloatImage = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return result.reshape(image.shape)
+    blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(blurred, np.float32).reshape(image.shape)
 
 
 def _offsets(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -70,7 +70,7 @@ def _offsets(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _normalise(kernel: NDArray[np.float64]) -> FloatImage:
-    return (kernel / kernel.sum()).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def _bessel_j1(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -59,8 +59,10 @@ def _background(generator: np.random.Generator) -> Colour:
     """Return a colour that screens and paper have: mostly nearly white, or nearly black, otherwise any."""
     if generator.random() < PLAIN_SHARE:
         dark = generator.random() < 0.3
-        level = generator.integers(0, 48) if dark else generator.choice((255, 255, generator.integers(225, 256)))
-        return (int(level),) * 3
+        level = int(
+            generator.integers(0, 48) if dark else generator.choice([255, 255, int(generator.integers(225, 256))])
+        )
+        return level, level, level
     return _colour(generator)
 
 
@@ -101,7 +103,7 @@ def _write_text(canvas: Image, generator: np.random.Generator, fonts: Sequence[s
     """Write lines of one size from a place at the left downwards, each in a colour that suits its ground."""
     side = len(canvas)
     size = float(np.exp(generator.uniform(*np.log(FONT_SIZES))))
-    font = _font(fonts[generator.integers(len(fonts))] if fonts else None, round(size * 2) / 2)
+    font = _font(fonts[int(generator.integers(len(fonts)))] if fonts else None, round(size * 2) / 2)
     picture = Pictures.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     left, line = generator.integers(-int(size), side // 4 + 1), float(generator.uniform(1.1, 1.8)) * size

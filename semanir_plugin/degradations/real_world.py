@@ -143,7 +143,7 @@ def _run_stage(image: FloatImage, stage: DegradationStage, size: tuple[int, int]
     if _happens(stage.blur_prob, generator):
         image = _blur(image, stage, generator)
     if size != image.shape[:2]:
-        kind = stage.resize_list[generator.integers(len(stage.resize_list))]
+        kind = stage.resize_list[int(generator.integers(len(stage.resize_list)))]
         image = resize(image, size, kind, antialias=_happens(stage.antialias_prob, generator))
     if _happens(stage.noise_prob, generator):
         image = _add_noise(image, stage, generator)
@@ -156,6 +156,11 @@ def _happens(share: float, generator: Generator) -> bool:
     return bool(generator.random() < share)
 
 
+def _draw(limits: Sequence[float], generator: Generator) -> float:
+    low, high = limits
+    return generator.uniform(low, high)
+
+
 def _choose(shares: Sequence[float], generator: Generator) -> int:
     return int(np.searchsorted(np.cumsum(shares) / np.sum(shares), generator.random(), side="right"))
 
@@ -163,14 +168,13 @@ def _choose(shares: Sequence[float], generator: Generator) -> int:
 def _blur(image: FloatImage, stage: DegradationStage, generator: Generator) -> FloatImage:
     kind = stage.kernel_list[_choose(stage.kernel_prob, generator)]
     if kind == "sinc":
-        cutoff = generator.uniform(*stage.sinc_cutoff)
+        cutoff = _draw(stage.sinc_cutoff, generator)
         return blur(image, sinc_kernel(_odd(4 * np.pi / cutoff), cutoff))
-    sigma, across, angle = (*generator.uniform(*stage.blur_sigma, 2), generator.uniform(0, np.pi))
+    sigma, across, angle = (_draw(each, generator) for each in (stage.blur_sigma, stage.blur_sigma, (0, np.pi)))
     if kind == "aniso":
         return blur(image, gaussian_kernel(_odd(3 * max(sigma, across)), sigma, across, angle))
     side = _odd(3 * sigma)
-    result: FloatImage = cv2.GaussianBlur(image, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
-    return result
+    return np.asarray(cv2.GaussianBlur(image, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
 def _odd(reach: float) -> int:
@@ -191,9 +195,9 @@ def _draw_size(
 def _add_noise(image: FloatImage, stage: DegradationStage, generator: Generator) -> FloatImage:
     gray = _happens(stage.gray_noise_prob, generator)
     if _happens(stage.gaussian_noise_prob, generator):
-        sigma = np.float32(generator.uniform(*stage.noise_range) / 255)
+        sigma = np.float32(_draw(stage.noise_range, generator) / 255)
         return image + sigma * draw_normal(image.shape, generator, gray=gray)
-    return add_poisson_noise(image, generator.uniform(*stage.poisson_scale_range), generator, gray=gray)
+    return add_poisson_noise(image, _draw(stage.poisson_scale_range, generator), generator, gray=gray)
 
 
 def _compress(image: FloatImage, stage: DegradationStage, generator: Generator) -> FloatImage:

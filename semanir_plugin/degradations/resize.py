@@ -20,7 +20,7 @@ def _box(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(1 - np.abs(x), 0)
+    return np.asarray(np.clip(1 - np.abs(x), 0, None), np.float64)
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -72,4 +72,4 @@ def _weights(length: int, new: int, kind: ResizeFilter, antialias: bool) -> Floa
     matrix = np.zeros((new, length))
     places = np.clip(taps, 0, length - 1).astype(np.int64)
     np.add.at(matrix, (np.arange(new)[:, None], places), weights)
-    return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(matrix / matrix.sum(1, keepdims=True), np.float32)
