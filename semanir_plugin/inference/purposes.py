@@ -68,12 +68,6 @@ PURPOSES = {
         "is for Gaussian noise of sigma 25; of weaker noise it takes detail along",
         "semanirunet-mini-color-dnblind",
     ),
-    "semanirunet-mini-color-jpeg10": Purpose(
-        "Remove artefacts of hard JPEG",
-        "For pictures that were packed hard, at a quality of about 10: blocks and halos. Others lose some detail.",
-        "is for JPEGs of a quality of about 10; others lose detail",
-        "semanirunet-mini-color-jpegblind",
-    ),
     "ast-mini-derain": Purpose(
         "Remove rain",
         "For drawn streaks of rain, from a drizzle to a downpour. Drops and mist of real rain are another matter.",

@@ -28,11 +28,11 @@ def _noisy(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _packed(image: NDArray[Any]) -> NDArray[Any]:
-    return compress_jpeg(image, 10)
+    return compress_jpeg(image, 20)
 
 
 def _sent(image: NDArray[Any]) -> NDArray[Any]:
-    return compress_jpeg(image, 50)
+    return compress_jpeg(_rounded(add_gaussian_noise(to_float(image), 15, seed=0)), 75)
 
 
 def _rainy(image: NDArray[Any]) -> NDArray[Any]:
@@ -42,10 +42,9 @@ def _rainy(image: NDArray[Any]) -> NDArray[Any]:
 SPOILT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "semanir-mini-x4-real": _sent,
     "semanir-mini-x2-real": _sent,
-    "semanirunet-mini-color-jpegblind": _sent,
+    "semanirunet-mini-color-jpegblind": _packed,
     "semanirunet-mini-color-dnblind": _noisy,
     "semanirunet-mini-color-dn25": _noisy,
-    "semanirunet-mini-color-jpeg10": _packed,
     "ast-mini-derain": _rainy,
 }
 """By the names of shipped weights, what they were trained to undo."""

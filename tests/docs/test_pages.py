@@ -83,7 +83,6 @@ def test_python_compiles_and_yaml_can_be_read(page):
                 pytest.fail(f"{place}: {error}")
 
 
-@pytest.mark.xfail(reason="the networks for pictures of any kind are still being trained")
 def test_networks_that_pages_name_come_with_the_package():
     named = {
         name for page in PAGES for name in re.findall(r"\b(?:semanir|semanirunet|ast)-mini-[\w-]*\w", page.read_text())
