@@ -99,7 +99,7 @@ def test_weights_are_shares(build):
         ("low_light", {"exposure": [0.02, 0.9]}, (0.1, 1), lambda x: x["lq"].mean() / x["gt"].mean()),
         ("jpeg", {"quality": [5, 95]}, (0, 0.2), lambda x: (x["lq"] - x["gt"]).std()),
     ],
-    ids=str,
+    ids=["noise", "haze", "low_light", "jpeg"],
 )
 def test_training_draws_a_level_for_each_patch(build, name, level, between, measure):
     found = [float(measure(sample)) for sample in train(build, {name: level}, 30)]
