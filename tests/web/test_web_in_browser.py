@@ -93,7 +93,7 @@ def test_a_photograph_is_restored_as_by_the_command(opened, tmp_path, photos):
     until(lambda: browser.execute_script(widths) == [400, 400])
     find(browser, "#download").click()
     until(lambda: [path for path in downloads.iterdir() if path.suffix == ".png"])
-    assert main(["restore", str(photo), "-o", str(tmp_path / "by_command.png"), "--model", "semanir-mini-x4"]) == 0
+    assert main(["restore", str(photo), "-o", str(tmp_path / "by_command.png"), "--model", "semanir-mini-x4-real"]) == 0
     (downloaded,) = downloads.iterdir()
     assert downloaded.name == "my cat.png"
     np.testing.assert_array_equal(cv2.imread(str(downloaded), -1), cv2.imread(str(tmp_path / "by_command.png"), -1))
@@ -114,7 +114,7 @@ def test_what_cannot_be_restored_is_a_line(opened, tmp_path):
 
 def test_the_example_changes_with_the_network(opened):
     browser, _ = opened
-    find(browser, "#offer label:nth-of-type(3)").click()
+    find(browser, "#offer label:nth-of-type(6)").click()
     until(lambda: "grain" in find(browser, "#about").text)
     find(browser, "#example").click()
     until(lambda: names(browser).count("example.png") == 1)
