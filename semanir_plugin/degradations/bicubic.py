@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from semanir_plugin.pixels import FloatImage, Image, to_uint8
 
-__all__ = ["BicubicVariant", "bicubic_taps", "downsample_bicubic", "imresize", "imresize_uint8", "least_side"]
+__all__ = [
+    "BicubicVariant",
+    "bicubic_taps",
+    "downsample_bicubic",
+    "imresize",
+    "imresize_uint8",
+    "keys_cubic",
+    "least_side",
+]
 
 BicubicVariant = Literal["matlab", "basicsr"]
 
@@ -79,14 +87,15 @@ def bicubic_taps(length: int, scale: float) -> tuple[NDArray[np.float64], NDArra
     centres = (np.arange(ceil(length * scale)) + 0.5) / scale - 0.5
     first = np.floor(centres - _SUPPORT * stretch / 2)
     positions = first + np.arange(ceil(_SUPPORT * stretch) + 2)[:, None]  # (taps, out)
-    weights = _cubic((centres - positions) / stretch)
+    weights = keys_cubic((centres - positions) / stretch)
     weights /= weights.sum(0)
     used = weights.any(1)
     sources = positions[used].astype(np.int64) % (2 * length)
     return weights[used], np.minimum(sources, 2 * length - 1 - sources)
 
 
-def _cubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+def keys_cubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights of Keys' kernel with a = -1/2, by distances in pixels."""
     x = np.abs(distances)
     near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     return np.select([x <= 1, x <= 2], [near, far])

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from semanir_plugin.degradations.bicubic import keys_cubic
 from semanir_plugin.pixels import FloatImage
 
 __all__ = ["ResizeFilter", "resize"]
@@ -23,12 +24,6 @@ def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.clip(1 - np.abs(x), 0, None), np.float64)
 
 
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    x = np.abs(x)
-    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.select([x <= 1, x < 2], [near, far])
-
-
 def _lanczos(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
 
@@ -36,7 +31,7 @@ def _lanczos(x: NDArray[np.float64]) -> NDArray[np.float64]:
 _FILTERS: dict[ResizeFilter, tuple[float, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
     "area": (0.5, _box),
     "bilinear": (1, _triangle),
-    "bicubic": (2, _cubic),
+    "bicubic": (2, keys_cubic),
     "lanczos": (3, _lanczos),
 }
 """By name, the pixels that a filter reaches to either side, and its weights by distance in pixels."""

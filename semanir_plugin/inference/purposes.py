@@ -44,11 +44,6 @@ PURPOSES = {
         "For JPEGs of any quality: blocks, and the mosquitoes around letters and edges. It finds out how much there is "
         "to do.",
     ),
-    "semanirunet-mini-color-dnblind": Purpose(
-        "Remove noise",
-        "For even grain in every colour, weak or strong (Gaussian noise of a sigma of up to 50). Much of what cameras "
-        "make is of another kind.",
-    ),
     "semanir-mini-x4": Purpose(
         "Enlarge 4 times what is clean",
         ENLARGES_CLEAN,
@@ -66,7 +61,6 @@ PURPOSES = {
         "For strong, even grain in every colour, as of Gaussian noise of sigma 25. Most of what cameras make is of "
         "another kind, and stays.",
         "is for Gaussian noise of sigma 25; of weaker noise it takes detail along",
-        "semanirunet-mini-color-dnblind",
     ),
     "ast-mini-derain": Purpose(
         "Remove rain",

@@ -220,7 +220,19 @@ print(min(before), faults())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
 def test_freed_memory_is_kept_for_the_next_tile():
-    told = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    before, kept = map(int, told.split())
+    before, kept = count_faults({})
     assert before > 20, "pages, perhaps of 2 MiB"
     assert kept < before / 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
+def test_what_the_environment_says_of_freed_memory_holds():
+    before, after = count_faults({"MALLOC_MMAP_THRESHOLD_": "262144"})
+    assert after > before / 2
+
+
+def count_faults(environment):
+    """Return how many new pages a block takes, before freed memory is kept and after."""
+    command, environment = [sys.executable, "-c", FAULTS], {**os.environ, **environment}
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    return map(int, told.split())
