@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -16,7 +14,7 @@ from semanir_plugin.inference import photograph_restoration
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration, restore_photograph
 from semanir_plugin.inference.photographs import Photograph, PhotographInBands
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
-from tests.conftest import ROOT
+from tests.memory_alone import measure_alone
 
 
 def noise(*shape, dtype=np.uint8):
@@ -135,11 +133,7 @@ def test_advice_on_memory_is_a_tile_that_fits():
 @pytest.mark.skipif(sys.platform != "linux", reason="memory of the host is measured on Linux only")
 def test_peak_memory_is_at_most_16_bytes_per_pixel_of_the_result():
     cases = ["1.png.8.3", "4.png.8.3", "1.jpg.8.3", "4.jpg.8.3"]
-    command = [sys.executable, "-m", "tests.inference.restoring_memory", "4", *cases]
-    # glibc keeps blocks that are free for the next tile, which weighs in photographs as small as these.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "262144"}
-    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    lines = told.splitlines()
+    lines = measure_alone("-m", "tests.inference.restoring_memory", "4", *cases).splitlines()
     taken = dict(line.split() for line in lines)
     assert list(taken) == cases
     assert all(3 < float(each) <= 16 for each in taken.values()), taken

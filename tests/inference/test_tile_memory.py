@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
 import platform
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from semanir_plugin.errors import UserError
 from semanir_plugin.inference import tile_memory
 from semanir_plugin.inference.tile_memory import TileCost, free_memory, largest_tile, peak_memory
 from semanir_plugin.inference.tiling import restore_tiled
-from tests.conftest import ROOT
+from tests.memory_alone import measure_alone
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -86,10 +84,7 @@ for side in (256, 400):
 
 
 def test_the_estimate_is_what_bands_take():
-    # In a process of its own, and without the free blocks that glibc keeps: both would hide what is taken.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "262144"}
-    command = [sys.executable, "-c", ESTIMATE]
-    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    told = measure_alone("-c", ESTIMATE)
     pairs = [map(float, line.split()) for line in told.splitlines()]
     assert len(pairs) == 2
     assert all(0.7 * peak < estimate < 1.5 * peak for estimate, peak in pairs), told
@@ -220,19 +215,12 @@ print(min(before), faults())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
 def test_freed_memory_is_kept_for_the_next_tile():
-    before, kept = count_faults({})
+    before, kept = map(int, measure_alone("-c", FAULTS, environment={}).split())
     assert before > 20, "pages, perhaps of 2 MiB"
     assert kept < before / 10
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
 def test_what_the_environment_says_of_freed_memory_holds():
-    before, after = count_faults({"MALLOC_MMAP_THRESHOLD_": "262144"})
+    before, after = map(int, measure_alone("-c", FAULTS).split())
     assert after > before / 2
-
-
-def count_faults(environment):
-    """Return how many new pages a block takes, before freed memory is kept and after."""
-    command, environment = [sys.executable, "-c", FAULTS], {**os.environ, **environment}
-    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    return map(int, told.split())

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from types import MethodType
 
@@ -19,7 +16,8 @@ from semanir_plugin.evaluation.profiling.ops import profile_ops
 from semanir_plugin.evaluation.profiling.plot import plot_profiles
 from semanir_plugin.evaluation.profiling.profile import format_profile, profile_network
 from semanir_plugin.evaluation.profiling.stages import find_stages, profile_stages
-from tests.conftest import ROOT, TINY_NETWORK
+from tests.conftest import TINY_NETWORK
+from tests.memory_alone import measure_alone
 
 SIZE = (9, 21)
 CPU = torch.device("cpu")
@@ -104,11 +102,7 @@ print(*(each.mib for each in profile_stages(Twice(), SIZE, channels=3, repeats=1
 
 
 def test_memory_of_calls_does_not_add_up():
-    # In a process of its own: after other tests glibc may have free room for a block, and keep it beside the next.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "262144"}
-    command = [sys.executable, "-c", MEMORY]
-    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    assert [float(each) for each in told.split()] == pytest.approx([40, 80, 80], abs=16)
+    assert [float(each) for each in measure_alone("-c", MEMORY).split()] == pytest.approx([40, 80, 80], abs=16)
 
 
 def test_where_memory_cannot_be_measured_there_is_none(monkeypatch):
