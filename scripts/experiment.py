@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from bootstrap import run_in_venv
-from trainings.experiments import MIXTURES, TASKS, VARIANTS, Group, Row, mixing, recipes, tasks
+from trainings.experiments import ALL_IN_ONE, MIXTURES, TASKS, VARIANTS, Group, Row, all_in_one, mixing, recipes, tasks
 from trainings.files import read_yaml
 from trainings.tables import tabulate
 from trainings.training import SAVING, Plan, Training
@@ -29,6 +29,7 @@ EPILOG = """\
   python3 scripts/experiment.py recipes options/train_SemanIR_mini_SRx4.yml --variants all --data DIR --minutes 15
   python3 scripts/experiment.py tasks rain Demosaic --data DIR
   python3 scripts/experiment.py mixing --data DIR --seeds 0 1
+  python3 scripts/experiment.py all-in-one --data DIR --iterations 2000
 
 DIR has train/BSD400, and test/Set5, test/Set12 and whatever else is scored, folders of images.
 """
@@ -39,7 +40,12 @@ alike. weights/NAME/parts, written anew every minute, has all that another machi
 a schedule of its own, from the weights of the old one: --weights.
 """
 FOREVER = 1e9  # seconds
-USUAL_ITERATIONS = {"tasks": 500, "mixing": 400}
+USUAL_ITERATIONS = {"tasks": 500, "mixing": 400, "all-in-one": 2000}
+EXPERIMENTS: dict[str, tuple[str, Sequence[str] | Mapping[str, Any], Callable[[Sequence[str]], list[Group]]]] = {
+    "tasks": ("reduced networks, a task each", TASKS, tasks),
+    "mixing": ("mixed networks beside their hosts", MIXTURES, mixing),
+    "all-in-one": ("one network for several degradations, beside one for each", ALL_IN_ONE, all_in_one),
+}
 NEEDED_ITERATIONS = {"reduced_Demosaic": 3600}
 
 
@@ -81,8 +87,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     names = ("all", *VARIANTS)
     some.add_argument("--variants", nargs="+", default=[], choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     some.set_defaults(run=compare, groups=lambda args: recipes(args.recipes, args.variants))
-    for kind, known, make in (("tasks", TASKS, tasks), ("mixing", MIXTURES, mixing)):
-        about = "reduced networks, a task each" if kind == "tasks" else "mixed networks beside their hosts"
+    for kind, (about, known, make) in EXPERIMENTS.items():
         each = kinds.add_parser(kind, help=about, **form)
         each.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (all)")
         each.set_defaults(run=compare, known=known, groups=lambda args, make=make: make(args.names or list(args.known)))
@@ -157,11 +162,13 @@ def train(group: Group, row: Row, seed: int, args: argparse.Namespace) -> Traini
     """Train one network, or go on with it; return its training."""
     usual = NEEDED_ITERATIONS.get(group.name, USUAL_ITERATIONS.get(args.kind))
     iterations = args.iterations or (None if args.minutes else usual)
-    budget = f"{iterations}it" if iterations else f"{args.minutes:g}min"
+    minutes = row.share * args.minutes if args.minutes else None
+    iterations = row.share * iterations if iterations else None
+    budget = f"{iterations}it" if iterations else f"{minutes:g}min"
     plan = Plan(data=args.data, iterations=iterations, workers=args.workers)
     name = f"{row.key}_{budget}_seed{seed}"
     training = Training(name, row.recipe | {"manual_seed": seed}, plan, row.photographs)
-    seconds = 60 * args.minutes - SAVING if args.minutes else FOREVER
+    seconds = 60 * minutes - SAVING if minutes else FOREVER
     while not training.result.exists():
         print(f"\n== {row.label}, seed {seed}", flush=True)
         training.train(time.monotonic() + seconds)

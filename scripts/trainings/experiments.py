@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainings.data import USUAL, Photographs
-from trainings.files import Options, read_recipe, read_yaml
+from trainings.files import REMOVED, Options, change, read_recipe, read_yaml
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,14 @@ class Row:
         label: In the table.
         recipe: Options of its training.
         photographs: That it learns from.
+        share: Of the usual iterations, how many it gets; 2 are twice as many.
     """
 
     key: str
     label: str
     recipe: Options
     photographs: Photographs = USUAL
+    share: int = 1
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,15 @@ class Group:
         board: Task, protocol and scale of the leaderboard.
         baseline: What makes a result without learning.
         test_sets: By name, the strength of their degradation.
+        images: Folder of the clean images of all test sets; else each has the name of its folder.
     """
 
     name: str
     rows: Sequence[Row]
     board: Mapping[str, Any]
     baseline: str
-    test_sets: Mapping[str, Mapping[str, float]]
+    test_sets: Mapping[str, Mapping[str, Any]]
+    images: str | None = None
 
 
 def _super_resolution(name: str, rows: Sequence[Row], test_sets: Sequence[str]) -> Group:
@@ -61,8 +65,8 @@ def _with_window(side: int) -> Callable[[Options], Options]:
     return lambda net: {"window_size": side, "topk": net["topk"] * side**2 // net["window_size"] ** 2}
 
 
-# The paper's ablations, and three of ours: by name, what becomes of `network_g`.
-VARIANTS: dict[str, Callable[[Options], Options]] = {
+# The paper's ablations, and some of ours: by name, what becomes of `network_g`.
+NETWORKS: dict[str, Callable[[Options], Options]] = {
     "random_topk": lambda net: {"topk": [max(1, round(share * net["topk"])) for share in RANDOM_SHARES]},
     "all_keys": lambda net: {"topk": net["window_size"] ** 2},
     "window_8": _with_window(8),
@@ -73,7 +77,46 @@ VARIANTS: dict[str, Callable[[Options], Options]] = {
     "shift_none": lambda net: {"shift": "none"},
     "from_noise": lambda net: {"interpolating_init": False},
     "factorised_bias": lambda net: {"position_bias": "factorised"},
+    "topk_16": lambda net: {"topk": 16},
+    "topk_32": lambda net: {"topk": 32},
+    "topk_128": lambda net: {"topk": 128},
+    "wide": lambda net: {
+        "embed_dim": net["embed_dim"] * 4 // 3,
+        "depths": [2] * len(net["depths"]),
+        "num_heads": [4, 4],
+    },
 }
+
+
+def _patches(side: int, count: int) -> Options:
+    return {"datasets": {"train": {"gt_size": side, "batch_size_per_gpu": count}}}
+
+
+# Other ways to train the same network: by name, the sections that change.
+WAYS: dict[str, Options] = {
+    "psnr_loss": {"train": {"pixel_opt": {"type": "PSNRLoss"}}},
+    "fft_loss": {"train": {"fft_opt": {"type": "FFTLoss", "loss_weight": 0.05, "norm": "ortho"}}},
+    "larger_batch": _patches(128, 16),
+    "smaller_batch": _patches(128, 4),
+    "larger_patches": _patches(256, 2),
+    "growing_patches": {
+        "datasets": {
+            "train": {
+                "gt_size": REMOVED,
+                "batch_size_per_gpu": REMOVED,
+                "gt_sizes": [64, 128, 192],
+                "batch_sizes_per_gpu": [16, 8, 4],
+                "iters": [2000, 2000, 2000],
+            }
+        }
+    },
+    "slow_average": {"train": {"ema_decay": 0.999}},
+    "no_average": {"train": {"ema_decay": 0}},
+    "rate_2e-3": {"train": {"optim_g": {"lr": 2e-3}}},
+    "rate_5e-4": {"train": {"optim_g": {"lr": 5e-4}}},
+    "bfloat16": {"train": {"amp": "bf16"}},
+}
+VARIANTS = (*NETWORKS, *WAYS)
 
 
 def recipes(paths: Sequence[Path], variants: Sequence[str] = ()) -> list[Group]:
@@ -91,10 +134,10 @@ def recipes(paths: Sequence[Path], variants: Sequence[str] = ()) -> list[Group]:
     if variants and first.recipe["network_g"]["type"] != "SemanIR":
         raise UserError(f"{paths[0]}: --variants are of a SemanIR; name such a recipe first")
     for name in VARIANTS if "all" in variants else variants:
-        network = first.recipe["network_g"] | VARIANTS[name](first.recipe["network_g"])
-        if network != first.recipe["network_g"]:
-            label = f"{first.label}, {name.replace('_', ' ')}"
-            rows.append(Row(f"{first.key}_{name}", label, first.recipe | {"network_g": network}))
+        changes = {"network_g": NETWORKS[name](first.recipe["network_g"])} if name in NETWORKS else WAYS[name]
+        recipe = change(first.recipe, changes)
+        if recipe != first.recipe:
+            rows.append(Row(f"{first.key}_{name}", f"{first.label}, {_spell(name)}", recipe))
     return [_super_resolution("recipes", rows, ("Set5", "Set14", "BSD100"))]
 
 
@@ -208,3 +251,44 @@ def _host_and_mixed(name: str, mixture: Mixture) -> list[Row]:
         Row(f"mixing_{name}_{kind}", label, _reduce(read_recipe(mixture.recipe), network, 96, batch=8, warmup=0))
         for kind, label, network in networks
     ]
+
+
+ALL_IN_ONE = ("noise", "rain", "haze", "low_light", "motion_blur")
+
+
+def all_in_one(names: Sequence[str]) -> list[Group]:
+    """Return one network for all those degradations, with prompts and without, beside one for each of them.
+
+    Both readings of an equal budget are rows: as many iterations for each network, and as many for one network as for
+    all the others together. Clean patches have the same share in all trainings.
+    """
+    recipe, images = read_recipe("SemanIRUNet_mini_AllInOne"), "McMaster"
+    rows = [Row(f"only_{name}", f"{_spell(name)} only", _restrict(recipe, [name])) for name in names]
+    for key, label, prompts in (("all_in_one", "all in one", 0), ("all_in_one_prompts", "all in one, prompts", 8)):
+        together = _restrict(recipe, names)
+        together = together | {"network_g": together["network_g"] | {"prompts": prompts}}
+        many = Row(f"{key}_x{len(names)}", f"{label}, {len(names)} times the iterations", together, share=len(names))
+        rows += [Row(key, label, together), many]
+    sets = {f"{images}_{name}": {"degradations": each["degradations"]} for name, each in _validated(recipe, names)}
+    return [Group("all_in_one", rows, {"task": "all_in_one", "protocol": "drawn_rgb"}, "identity", sets, images)]
+
+
+def _restrict(recipe: Options, names: Sequence[str]) -> Options:
+    """Return a recipe for some of its degradations, whose share of clean patches is the same."""
+    datasets = dict(recipe["datasets"])
+    train, every = datasets["train"], datasets["train"]["degradations"]
+    clean = {"weight": every["clean"]["weight"] * len(names) / len(ALL_IN_ONE)}
+    chosen = {name: every[name] for name in names} | {"clean": clean}
+    validated = [each for _, each in _validated(recipe, names)]
+    phases = {f"val_{number}" if number > 1 else "val": each for number, each in enumerate(validated, 1)}
+    return recipe | {"datasets": {"train": train | {"degradations": chosen}, **phases}}
+
+
+def _validated(recipe: Options, names: Sequence[str]) -> list[tuple[str, Options]]:
+    """Return those validation sets of a recipe that have one of these degradations, in the order of the names."""
+    sets = {next(iter(each["degradations"])): each for key, each in recipe["datasets"].items() if key != "train"}
+    return [(name, sets[name]) for name in names]
+
+
+def _spell(name: str) -> str:
+    return name.replace("_", " ")

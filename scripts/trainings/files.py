@@ -17,6 +17,7 @@ PART = 15_000_000  # bytes
 PART_NAME = re.compile(r"part_(?P<set>\d+)_(?P<index>\d+)_of_(?P<count>\d+)")
 
 Options = dict[str, Any]
+REMOVED = object()  # in the place of an option that goes
 
 
 def read_yaml(path: Path) -> Options:
@@ -44,6 +45,18 @@ def basicsr(*arguments: str) -> None:
     """Run the `basicsr` command, shown as a user would type it."""
     print("\n$ basicsr", *arguments, flush=True)
     subprocess.run([sys.executable, "-m", "semanir_plugin.cli", *arguments], check=True)
+
+
+def change(options: Options, changes: Options) -> Options:
+    """Return options with some of them replaced, or `REMOVED`, section by section."""
+    result = dict(options)
+    for key, value in changes.items():
+        if value is REMOVED:
+            result.pop(key, None)
+        else:
+            both = isinstance(value, dict) and isinstance(result.get(key), dict)
+            result[key] = change(result[key], value) if both else value
+    return result
 
 
 def shorten(options: Options, iterations: int, validations: int = 1) -> None:

@@ -40,7 +40,10 @@ def _name(row: Row, seed: int) -> str:
 def make_board(group: Group, names: Mapping[str, Training], data: Path) -> Options:
     """Return the options of the leaderboard: the baseline, and the averaged weights of each training."""
     models = {name: {"weights": str(training.result)} for name, training in names.items()}
-    sets = {name: {**level, **_locate(group, data / "test" / name)} for name, level in group.test_sets.items()}
+    sets = {
+        name: {**level, **_locate(group, data / "test" / (group.images or name))}
+        for name, level in group.test_sets.items()
+    }
     return {
         "name": group.name,
         "title": "Networks at an equal budget",

@@ -148,14 +148,19 @@ SUPER_RESOLUTION = ("SemanIR_mini_SRx4", "SemanIR_SRx4", "SemanIR_real_SRx4")
 RECIPES = (*SUPER_RESOLUTION, "SemanIRUNet_gray_JPEG10", "SemanIRUNet_GoPro", "AST_T_derain_SPAD")
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, in_process):
-    trained = start(ROOT / "options" / f"train_{name}.yml", data)
+def check_options(trained):
+    """Return the options of a training, shortened, after `basicsr train` has checked them."""
     options = trained.options()
     files.shorten(options, 100)
-    trained.opt.parent.mkdir(parents=True)
+    trained.opt.parent.mkdir(parents=True, exist_ok=True)
     trained.opt.write_bytes(files.dump(options))
     validate_options(read_run_options(trained.opt, is_train=True), is_train=True)
+    return options
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, in_process):
+    options = check_options(start(ROOT / "options" / f"train_{name}.yml", data))
     assert options["datasets"]["val"]["name"] == ("Set12" if "gray" in name else "Set5")
     assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(USUAL.sizes)
 
@@ -180,12 +185,7 @@ def test_trainings_at_once_make_their_data_one_after_the_other(data, monkeypatch
 
 
 def test_a_recipe_of_several_degradations_keeps_its_validation_sets(data, tmp_path, in_process):
-    trained = start(ROOT / "options" / "train_SemanIRUNet_mini_AllInOne.yml", data)
-    options = trained.options()
-    files.shorten(options, 100)
-    trained.opt.parent.mkdir(parents=True)
-    trained.opt.write_bytes(files.dump(options))
-    validate_options(read_run_options(trained.opt, is_train=True), is_train=True)
+    options = check_options(start(ROOT / "options" / "train_SemanIRUNet_mini_AllInOne.yml", data))
     sets = {phase: each for phase, each in options["datasets"].items() if phase != "train"}
     assert list(sets) == ["val", "val_2", "val_3", "val_4", "val_5"]
     assert {each["dataroot_gt"] for each in sets.values()} == {str((data / "test" / "Set5").resolve())}
@@ -280,12 +280,25 @@ def test_the_paper_s_ablations_are_there_and_keep_the_share_of_keys():
     assert set(rows) == {
         f"SemanIR_mini_SRx4, {name.replace('_', ' ')}" for name in experiments.VARIANTS if name != "window_16"
     }
+    assert all(rows[f"SemanIR_mini_SRx4, {name.replace('_', ' ')}"] == base for name in experiments.WAYS)
     assert rows["SemanIR_mini_SRx4, all keys"]["topk"] == base["window_size"] ** 2
     for side in (8, 32):
         net = rows[f"SemanIR_mini_SRx4, window {side}"]
         assert net["topk"] / net["window_size"] ** 2 == base["topk"] / base["window_size"] ** 2
     small = files.read_recipe("SemanIR_SRx4")["network_g"]
-    assert experiments.VARIANTS["random_topk"](small) == {"topk": [64, 128, 192, 256, 384, 512]}, "as in the paper"
+    assert experiments.NETWORKS["random_topk"](small) == {"topk": [64, 128, 192, 256, 384, 512]}, "as in the paper"
+
+
+def test_other_ways_to_train_are_valid_and_change_what_they_say(data, in_process):
+    (group,) = experiments.recipes([MINI], list(experiments.WAYS))
+    checked = {row.key: check_options(Training(row.key, row.recipe, Plan(data=data))) for row in group.rows}
+    growing = checked["SemanIR_mini_SRx4_growing_patches"]["datasets"]["train"]
+    assert growing["gt_sizes"] == [64, 128, 192]
+    assert sum(growing["iters"]) == 100
+    assert "gt_size" not in growing
+    kept = checked["SemanIR_mini_SRx4_psnr_loss"]["train"]
+    assert kept["pixel_opt"] == {"type": "PSNRLoss", "loss_weight": 1, "reduction": "mean"}
+    assert kept["optim_g"] == checked["SemanIR_mini_SRx4"]["train"]["optim_g"]
 
 
 def test_a_time_instead_of_iterations(run, recipe, tmp_path, monkeypatch):

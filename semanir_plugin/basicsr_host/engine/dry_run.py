@@ -22,7 +22,10 @@ FRAMES = 7
 LARGEST_SCORED = 512
 """Side of the largest image that metrics are tried on; none needs a larger one."""
 
-_CRITERIA = {"pixel_opt": "cri_pix", "perceptual_opt": "cri_perceptual"}
+_CRITERIA = {
+    **{"pixel_opt": "cri_pix", "perceptual_opt": "cri_perceptual"},
+    **{"fft_opt": "cri_fft", "ssim_opt": "cri_ssim"},  # of SemanIRModel alone
+}
 
 _CHANNEL_CURES = {  # by what the dataset gives
     1: "set num_channels: 3 or remove color: y in the dataset, or make network_g a gray one",

@@ -168,6 +168,8 @@ def _train_schema() -> Schema:
         scheduler=_called(known_schedulers(), host_options.SCHEDULER_HINTS),
         pixel_opt=loss,
         perceptual_opt=loss,
+        fft_opt=loss,
+        ssim_opt=loss,
     )
     return {**schema, "patternProperties": {"^optim_": optimizer, "_opt$": loss}}
 

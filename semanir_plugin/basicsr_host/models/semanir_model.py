@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from basicsr.losses import build_loss
 from basicsr.utils import get_root_logger
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -64,6 +65,8 @@ class SemanIRModel(SharedValidation):
         if hasattr(self, "net_g_ema"):
             self._set_memory_format(self.net_g_ema)  # averages of tensors that lie alike take one kernel
         self.training_options = options = pick_options(SemanIRTrainingOptions, self.opt["train"])
+        self.cri_fft = build_loss(options.fft_opt).to(self.device) if options.fft_opt else None
+        self.cri_ssim = build_loss(options.ssim_opt).to(self.device) if options.ssim_opt else None
         self.accumulation_steps = options.accumulation_steps
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
         self.finite_steps = FiniteSteps(
@@ -167,6 +170,10 @@ class SemanIRModel(SharedValidation):
             parts["l_pix"] = self.cri_pix(output, gt)
         if self.cri_perceptual:
             parts["l_percep"], parts["l_style"] = self.cri_perceptual(output, gt)
+        if self.cri_fft:
+            parts["l_fft"] = self.cri_fft(output, gt)
+        if self.cri_ssim:
+            parts["l_ssim"] = self.cri_ssim(output, gt)
         parts = {name: loss * weight for name, loss in parts.items() if loss is not None}
         for name, loss in parts.items():
             self.losses[name] = self.losses.get(name, 0) + loss.detach()

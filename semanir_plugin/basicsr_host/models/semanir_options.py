@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from semanir_plugin.basicsr_host.data.dataset_options import Problem
 from semanir_plugin.inference.restoration import RestorationOptions
@@ -23,6 +23,8 @@ class SemanIRTrainingOptions:
         mixup: MixUp (Zhang et al., ICLR 2018): each sample becomes a mean of itself and another of its batch, in a
             share drawn from the Beta distribution of this parameter; null: off.
         accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
+        fft_opt: Section of a loss that is added to the others, such as `FFTLoss`; null: none.
+        ssim_opt: Section of one more, such as `SSIMLoss`; null: none.
         max_nan_steps: Steps in a row that are left out because their loss or gradients are not finite, before the
             training ends and names their images in `nonfinite_steps_<rank>.json`.
         zero_redundancy: Whether each of several processes keeps the optimiser's state of a part of the weights only
@@ -35,6 +37,8 @@ class SemanIRTrainingOptions:
     grad_clip: Positive | None = None
     mixup: Positive | None = None
     accumulation_steps: Count = 1
+    fft_opt: Mapping[str, Any] | None = None
+    ssim_opt: Mapping[str, Any] | None = None
     max_nan_steps: Count = 10
     zero_redundancy: bool = False
     channels_last: bool = False

@@ -14,6 +14,7 @@ from basicsr.models import build_model
 from semanir_plugin.archs import describe
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
+from semanir_plugin.losses import FFTLoss, SSIMLoss
 from tests.conftest import TINY_NETWORK
 
 
@@ -90,6 +91,18 @@ def test_channels_last_takes_the_same_step_in_another_layout(tmp_path):
     assert last.lq.is_contiguous(memory_format=torch.channels_last)
     assert distance(trained(tmp_path, steps=0, train=train), last) > 0
     assert distance(usual, last) < 1e-5
+
+
+def test_losses_that_are_added_add_up(tmp_path):
+    added = {"fft_opt": {"type": "FFTLoss", "loss_weight": 0.1}, "ssim_opt": {"type": "SSIMLoss"}}
+    alone, with_both = (trained(tmp_path, steps=1, train=train) for train in ({}, added))
+    log = with_both.get_current_log()
+    assert list(log) == ["l_pix", "l_fft", "l_ssim"]
+    assert log["l_pix"] == alone.get_current_log()["l_pix"], "the first step's, before anything was learnt"
+    start = trained(tmp_path, steps=0).net_g(batch()["lq"])
+    assert log["l_fft"] == pytest.approx(FFTLoss(loss_weight=0.1)(start, batch()["gt"]).item(), rel=1e-5)
+    assert log["l_ssim"] == pytest.approx(SSIMLoss()(start, batch()["gt"]).item(), rel=1e-5)
+    assert distance(alone, with_both) > 0
 
 
 @pytest.mark.parametrize(("amp", "message"), [("fp16", "needs a CUDA device"), ("fp8", "unknown")])
