@@ -12,8 +12,9 @@ from semanir_plugin.degradations.low_light import darken
 from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.degradations.motion_blur import blur_by_motion
 from semanir_plugin.degradations.noise import NoiseOrder, add_gaussian_noise, add_poisson_noise
+from semanir_plugin.degradations.own_draws import generator_of
 from semanir_plugin.degradations.rain import add_rain_streaks
-from semanir_plugin.degradations.real_world import MILD, DegradationStage, degrade, generator_of
+from semanir_plugin.degradations.real_world import MILD, DegradationStage, degrade
 from semanir_plugin.degradations.resize import ResizeFilter, resize
 
 __all__ = [

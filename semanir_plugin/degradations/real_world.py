@@ -6,7 +6,6 @@ section 3, and of Zhang et al., "Designing a Practical Degradation Model for Dee
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -22,7 +21,7 @@ from semanir_plugin.degradations.resize import ResizeFilter, resize
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.schema.values import Share
 
-__all__ = ["MILD", "DegradationStage", "degrade", "generator_of"]
+__all__ = ["MILD", "DegradationStage", "degrade"]
 
 KernelKind = Literal["iso", "aniso", "sinc"]
 Generator = np.random.Generator
@@ -132,11 +131,6 @@ def degrade(
     if image.shape[:2] != size:  # no stage happened
         image = resize(image, size, "bicubic")
     return to_float(to_uint8(image))
-
-
-def generator_of(clean: FloatImage, seed: int) -> Generator:
-    """Return a generator that follows from the pixels, at 8 bit, and a seed: each picture has damage of its own."""
-    return np.random.default_rng([seed, zlib.crc32(to_uint8(clean).tobytes())])
 
 
 def _run_stage(image: FloatImage, stage: DegradationStage, size: tuple[int, int], generator: Generator) -> FloatImage:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from semanir_plugin.basicsr_host.data.dataset_options import Problem, check_range, sample_integer, sample_uniform
+from semanir_plugin.basicsr_host.data.seeding import seeded
 from semanir_plugin.degradations import (
     add_gaussian_noise,
     add_haze,
@@ -15,13 +16,14 @@ from semanir_plugin.degradations import (
     blur_by_motion,
     compress_jpeg,
     darken,
+    generator_of,
 )
 from semanir_plugin.degradations.haze import AIRLIGHT
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.schema.declarations import pick_options
 from semanir_plugin.schema.values import Positive
 
-__all__ = ["DEGRADATIONS", "Clean", "read_degradations"]
+__all__ = ["DEGRADATIONS", "Clean", "ScoredDegradation", "problems_of_degradations", "read_degradations"]
 
 Level = float | Sequence[float]
 Quality = int | Sequence[int]
@@ -202,6 +204,61 @@ def read_degradations(sections: Mapping[str, Mapping[str, Any] | None]) -> dict[
     """Return the degradations of an option file's sections, without those that are null."""
     given = {name: section for name, section in sections.items() if section is not None}
     return {name: pick_options(DEGRADATIONS[name], section) for name, section in given.items()}
+
+
+def problems_of_degradations(sections: Mapping[str, Mapping[str, Any] | None], *, training: bool) -> Iterator[str]:
+    """Yield why a training cannot draw from these sections, or why images cannot be scored on them."""
+    degradations = read_degradations(sections)
+    for name, each in degradations.items():
+        for _, problem in each.problems_of_levels(training=training):
+            yield f"{name}: {problem}"
+    if not degradations:
+        yield f"degradations is empty: add one of {', '.join(DEGRADATIONS)}"
+    elif len(degradations) > 1 and not training:
+        yield f"give one degradation where images are scored, not {', '.join(degradations)}; add a dataset for each"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredDegradation:
+    """A degradation on which images are scored: each always gets the same, which follows from its pixels and a seed.
+
+    Attributes:
+        name: Under which option files have it.
+        degradation: With one number for each level.
+        seed: At least 0; another one draws others.
+    """
+
+    name: str
+    degradation: Clean
+    seed: int = 0
+
+    @classmethod
+    def read(cls, sections: Mapping[str, Mapping[str, Any] | None], seed: int) -> ScoredDegradation:
+        """Return the only degradation of an option file's sections, of which `problems_of_degradations` finds none."""
+        ((name, degradation),) = read_degradations(sections).items()
+        return cls(name=name, degradation=degradation, seed=seed)
+
+    def __call__(self, truth: FloatImage) -> FloatImage:
+        """Degrade (H, W, 3), BGR, in [0, 1], which counts as 8 bit; the result is of 8 bit, too."""
+        with seeded(int(generator_of(truth, self.seed).integers(2**32))):
+            return to_float(to_uint8(self.degradation.apply(to_float(to_uint8(truth)))))
+
+    def __str__(self) -> str:
+        """Return it in words, such as `motion blur, length 9, quality 75`: what is not as by default."""
+        levels = sorted(self.levels.items(), key=lambda level: level[0] == "quality")  # compressed last
+        told = [f"{key} {_describe_level(value)}" for key, value in levels]
+        return ", ".join([self.name.replace("_", " "), *told, *([f"seed {self.seed}"] if self.seed else [])])
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """What was given to the degradation and makes a difference here."""
+        given = {each.name: getattr(self.degradation, each.name) for each in fields(self.degradation)}
+        defaults = {each.name: each.default for each in fields(self.degradation)}
+        return {key: value for key, value in given.items() if key != "weight" and value != defaults[key]}
+
+
+def _describe_level(value: Level) -> str:
+    return " to ".join(f"{each:g}" for each in (value if isinstance(value, Sequence) else [value]))
 
 
 def _draw_seed() -> int:

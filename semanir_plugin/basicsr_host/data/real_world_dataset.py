@@ -15,11 +15,12 @@ from semanir_plugin.basicsr_host.data.clean_image_dataset import CleanImageDatas
 from semanir_plugin.basicsr_host.data.dataset_options import CleanImageOptions, Problem
 from semanir_plugin.degradations.bicubic import downsample_bicubic, least_side
 from semanir_plugin.degradations.drawings import draw_picture
-from semanir_plugin.degradations.real_world import MILD, DegradationStage, degrade, generator_of
+from semanir_plugin.degradations.own_draws import generator_of
+from semanir_plugin.degradations.real_world import MILD, DegradationStage, degrade
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.registry import DATASETS
 from semanir_plugin.schema.declarations import ToTrain, pick_options
-from semanir_plugin.schema.values import Range, Share
+from semanir_plugin.schema.values import FromZero, Share
 
 __all__ = ["RealWorldDataset", "RealWorldOptions"]
 
@@ -43,7 +44,7 @@ class RealWorldOptions(CleanImageOptions):
     clean_prob: Share = 0.1
     drawing_prob: Share = 0.2
     fonts: Sequence[str] = ()
-    seed: Annotated[int, Range(least=0, below=2**32)] = 0
+    seed: FromZero = 0
 
     def phase_problems(self, *, training: bool) -> Iterator[Problem]:
         """Yield the problems of the values."""

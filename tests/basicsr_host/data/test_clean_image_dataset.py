@@ -166,6 +166,14 @@ def test_lmdbs_give_what_folders_give(build, folder, task, tmp_path):
     assert same(files[3], entries[3])
 
 
+@pytest.mark.parametrize("task", ["noise", "real", "mixed"])
+def test_degradations_to_score_follow_from_pixels_and_not_from_names_or_places(build, folder, task):
+    """As the test above tells of LMDBs."""
+    rocket = build(TASKS[task])[3]
+    (folder / "rocket.png").rename(folder / "a.png")
+    assert same(build(TASKS[task])[0], rocket)
+
+
 def test_options_are_left_as_they_are(tmp_path):
     maker = LmdbMaker(str(tmp_path / "clean.lmdb"), map_size=1 << 20)
     maker.put(cv2.imencode(".png", np.zeros((5, 7, 3), np.uint8))[1].tobytes(), "a", (5, 7, 3))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from semanir_plugin.basicsr_host.data import MixedDegradationDataset
+from semanir_plugin.basicsr_host.data.drawn_degradations import ScoredDegradation
 from semanir_plugin.basicsr_host.data.guarded_dataset import GuardedDataset
 from semanir_plugin.basicsr_host.data.sampler import SeededIndex
 from semanir_plugin.degradations import compress_jpeg
@@ -55,15 +56,29 @@ def test_inputs_and_truths_are_what_files_of_8_bit_hold(build, name):
 
 
 @pytest.mark.parametrize("name", ["noise", "rain", "haze", "low_light", "motion_blur"])
-def test_scores_draw_by_seed_and_name_and_not_by_place(build, name, folder, tmp_path):
+def test_other_seeds_draw_others_and_each_image_has_its_own(build, name, folder):
     first = inputs(build({name: LEVELS[name]}))
     assert all(torch.equal(*pair) for pair in zip(first, inputs(build({name: LEVELS[name]})), strict=True))
     assert not torch.equal(first[0], inputs(build({name: LEVELS[name]}, seed=1))[0])
-    (tmp_path / "meta.txt").write_text("coffee.png\n")
-    alone = build({name: LEVELS[name]}, meta_info_file=str(tmp_path / "meta.txt"))
-    assert torch.equal(alone[0]["lq"], first[1])
-    (folder / "coffee.png").rename(folder / "tea.png")
-    assert not torch.equal(inputs(build({name: LEVELS[name]}))[1], first[1])
+    pixels = cv2.imread(str(folder / "coffee.png"))
+    pixels[0, 0, 0] ^= 1
+    cv2.imwrite(str(folder / "coffee.png"), pixels)
+    again = inputs(build({name: LEVELS[name]}))
+    assert torch.equal(again[0], first[0])
+    assert not torch.equal(again[1][:, 20:], first[1][:, 20:]), "far from the pixel that is another"
+
+
+@pytest.mark.parametrize(
+    ("section", "seed", "told"),
+    [
+        ({"clean": {"weight": 3}}, 0, "clean"),
+        ({"noise": {"sigma": 25}}, 0, "noise, sigma 25"),
+        ({"motion_blur": {"length": 9, "quality": 75}}, 2, "motion blur, length 9, quality 75, seed 2"),
+        ({"haze": {"beta": 1, "airlight": [0.7, 1]}, "rain": None}, 0, "haze, beta 1, airlight 0.7 to 1"),
+    ],
+)
+def test_what_images_are_scored_on_in_words(section, seed, told):
+    assert str(ScoredDegradation.read(section, seed)) == told
 
 
 def test_a_jpeg_may_be_made_of_the_result(build):
@@ -108,7 +123,8 @@ def test_training_draws_a_level_for_each_patch(build, name, level, between, meas
 
 
 @pytest.mark.parametrize(
-    ("name", "plain", "drawn"), [("haze", {"airlight": 1}, {}), ("low_light", {}, {"gamma": [1.5, 2.0]})]
+    ("name", "plain", "drawn"),
+    [("haze", {"airlight": 1}, {"airlight": [0.3, 0.5]}), ("low_light", {}, {"gamma": [1.5, 2.0]})],
 )
 def test_details_may_be_drawn_where_images_are_scored(build, name, plain, drawn):
     first, second = (inputs(build({name: {**LEVELS[name], **more}})) for more in (plain, drawn))
