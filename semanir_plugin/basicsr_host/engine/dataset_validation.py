@@ -21,7 +21,7 @@ from semanir_plugin.schema.sections import Section
 from semanir_plugin.schema.sources import option_lookups
 from semanir_plugin.schema.values import Count, conforms
 
-__all__ = ["DatasetValidation", "check_dataset_names", "listed"]
+__all__ = ["DatasetValidation", "check_dataset_names", "check_entries", "listed"]
 
 _TEMPLATE = re.compile(r"[^{}/]*\{\}[^{}/]*")
 
@@ -95,15 +95,7 @@ class DatasetValidation:
         """Return whether the sections of a dataset's section, such as the sources of a mixed one, are right."""
         right = [_check_files(self.section, lists=self.training), self._check_roots()]
         for key, kinds in getattr(self.dataset, "SECTIONS", {}).items():
-            parent = self.section.sub(key)
-            sections = parent.subs()
-            right.append(len(sections) == sum(value is not None for value in parent.values.values()))
-            if isinstance(kinds, Mapping):
-                right.append(parent.check_keys(kinds))
-                sections = {name: section for name, section in sections.items() if name in kinds}
-            for name, section in sections.items():
-                kind = kinds[name] if isinstance(kinds, Mapping) else kinds
-                right += [section.check_call(kind, owner=self.dataset.__name__), _check_files(section)]
+            right.append(check_entries(self.section.sub(key), kinds, self.dataset.__name__))
         return all(right)
 
     def _check_roots(self) -> bool:
@@ -159,6 +151,25 @@ def check_dataset_names(datasets: Section) -> None:
             section.report(f"name '{name}' is that of {phases[name]} too: give each its own", at="name")
         else:
             phases[name] = phase
+
+
+def check_entries(parent: Section, kinds: Mapping[str, type] | type, owner: str) -> bool:
+    """Return whether the sections of a section are right; what is wrong is reported.
+
+    Args:
+        parent: The section around them.
+        kinds: Declaration of each by its name, or the one of them all, whatever they are called.
+        owner: What messages call it that takes them.
+    """
+    sections = parent.subs()
+    right = [len(sections) == sum(value is not None for value in parent.values.values())]
+    if isinstance(kinds, Mapping):
+        right.append(parent.check_keys(kinds))
+        sections = {name: section for name, section in sections.items() if name in kinds}
+    for name, section in sections.items():
+        kind = kinds[name] if isinstance(kinds, Mapping) else kinds
+        right += [section.check_call(kind, owner=owner), _check_files(section)]
+    return all(right)
 
 
 def _check_files(section: Section, *, lists: bool = False) -> bool:

@@ -34,12 +34,12 @@ from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 
 __all__ = ["PROTOCOLS", "SSIM_WINDOW", "Condition", "Degradation", "Metric", "Protocol", "mean_score"]
 
-Condition = Literal["scale", "sigma", "quality"]
+Condition = Literal["scale", "sigma", "quality", "degradations"]
 
 SSIM_WINDOW = 11
 """Side in pixels of the windows of BasicSR's SSIM, the least image that it scores."""
 
-_LABELS = {"scale": "x{:g}", "sigma": "sigma {:g}", "quality": "quality {:g}"}
+_LABELS = {"scale": "x{:g}", "sigma": "sigma {:g}", "quality": "quality {:g}", "degradations": "{}"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +77,13 @@ class Degradation:
         function: Makes the input of a ground truth, (H, W, C) in [0, 1], and the condition's value.
         dataset: Type of the dataset that makes the same.
         options: What that dataset's options must be for it.
+        whole: Whether inputs are scored as results are, of 8 bit, and equal to the truth where nothing is degraded.
     """
 
     function: Callable[[FloatImage, Any], FloatImage]
     dataset: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False
 
     def __call__(self, truth: FloatImage, level: Any) -> FloatImage:
         """Return the input, (h, w, C)."""
@@ -99,7 +101,7 @@ class Protocol:
         description: The protocol in a line or two.
         metrics: Metrics of each image; a test set has the mean.
         channels: How files are decoded, see `decode_image`.
-        condition: The option that says how much is degraded; None: there is none.
+        condition: The option that says how much, or how, is degraded; None: there is none.
         degrade: Makes the input of a ground truth and the condition's value; None: inputs are files.
         border: Pixels that are left out of the score at each border; "scale": as many as the scale.
         multiple_of: Ground truths are cropped, at the bottom and right, to a multiple of this and of the scale.
@@ -128,8 +130,8 @@ class Protocol:
         """Channels of a network's input and output."""
         return 3 if self.channels == "color" else 1
 
-    def describe_condition(self, level: float | None) -> str:
-        """Return the condition in words, `x4` or `sigma 25`; an empty string where there is none."""
+    def describe_condition(self, level: Any) -> str:
+        """Return the condition in words, `x4` or `rain, amount 2`; an empty string where there is none."""
         return "" if self.condition is None or level is None else _LABELS[self.condition].format(level)
 
     def problem_of_scale(self, scale: int) -> str | None:
@@ -160,7 +162,8 @@ class Protocol:
             output: (H, W, C) in BGR order, [0, 1]; what lies outside is clipped.
             truth: Of the same shape.
             scale: Factor between the sizes of ground truth and input.
-            as_is: Neither clip nor round the output: noisy inputs are defined without.
+            as_is: It is an input: neither clip nor round it, as noisy ones are defined, unless the protocol has all of
+                8 bit.
 
         Returns:
             Each metric by name.
@@ -170,7 +173,8 @@ class Protocol:
         """
         if output.shape != truth.shape:
             raise ValueError(f"the result is {_format(output)}, but the ground truth is {_format(truth)}")
-        result = output.astype(np.float64) * 255 if as_is else self._quantise(output)
+        exact = as_is and not (self.degrade is not None and self.degrade.whole)
+        result = output.astype(np.float64) * 255 if exact else self._quantise(output)
         images = {"img": result, "img2": self._quantise(truth)}
         return {metric.name: metric.compute(images, self._border(scale)) for metric in self.metrics}
 
@@ -203,6 +207,10 @@ def _damage(truth: FloatImage, scale: int) -> FloatImage:
     return degrade(to_float(to_uint8(truth)), size, (MILD,), generator_of(truth, 0))
 
 
+def _draw(truth: FloatImage, degradation: Callable[[FloatImage], FloatImage]) -> FloatImage:
+    return degradation(truth)
+
+
 def _malvar(truth: FloatImage, _: None) -> FloatImage:
     return demosaic_malvar(mosaic_rggb(truth))
 
@@ -227,6 +235,7 @@ def _compression(num_channels: int) -> Degradation:
 
 
 _DAMAGE = Degradation(function=_damage, dataset="RealWorldDataset", options={"stages": None, "seed": 0})
+_DRAWN = Degradation(function=_draw, dataset="MixedDegradationDataset", whole=True)
 _NOISY_FILE = Degradation(
     function=_noisy_file,
     dataset="GaussianNoiseDataset",
@@ -407,6 +416,16 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             _ALL_IN_ONE,
             name="all_in_one_5",
             description="One network for haze, rain, noise, motion blur and low light; otherwise as all_in_one_3.",
+        ),
+        Protocol(
+            name="drawn_rgb",
+            task="all_in_one",
+            description="Clean images with one degradation of fixed strength (noise, rain, haze, low light, motion "
+            "blur, JPEG, none); what else is drawn follows from their pixels and a seed; RGB of 8 bit images, inputs "
+            "too, no crop.",
+            condition="degradations",
+            degrade=_DRAWN,
+            metrics=(_PSNR, _SSIM_7),
         ),
     ]
 )

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 from basicsr.utils import get_root_logger
 
+from semanir_plugin.basicsr_host.data.drawn_degradations import DEGRADATIONS, problems_of_degradations
+from semanir_plugin.basicsr_host.engine.dataset_validation import check_entries
 from semanir_plugin.basicsr_host.engine.declared import known_keys
 from semanir_plugin.basicsr_host.engine.network_validation import check_network
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS, Protocol
@@ -39,6 +41,8 @@ MODEL_KINDS: dict[str, type] = {
     "images": FolderOptions,
     "classical": ClassicalOptions,
 }
+_CONDITIONS = {"sigma": ("sigma",), "quality": ("quality",), "degradations": ("degradations", "seed")}
+"""By condition of a protocol, the options of a test set that only this one reads."""
 _TASK_OF_CLASSICAL = {"bicubic": "sr", "malvar": "demosaicking"}
 
 
@@ -56,7 +60,7 @@ class Board:
         models: Options by name.
         test_sets: Images that are there, and of the right sizes.
         published: Rows that were published.
-        average: Whether a column has the mean of all test sets.
+        average: Whether a column has the mean of the test sets that count.
         cost: How cost is measured; None: it is not.
         save_images: Whether result images are kept.
         folder: Where results go.
@@ -93,7 +97,7 @@ class BoardOptions:
         models: A section for each row, under the name that the table shows.
         test_sets: A section for each column.
         published: Whether rows of published results are shown, or the list of those that are.
-        average: Whether a last column has the mean of all test sets, for rows that have them all.
+        average: Whether a last column has the mean of all test sets whose `averaged` is true, for rows that have these.
         cost: Section of what is measured of each network; null: nothing is.
         save_images: Whether restored images are kept, for the page.
         path: Section with `results_root`, the folder in which each leaderboard has a folder; `results` if not set.
@@ -151,6 +155,8 @@ def read_board(file: OptionFile, root: Path) -> Board:
     test_sets = [TestSet(key, each, protocol, scale) for key, each in sets.items() if each is not None]
     if not sets:
         top.report("test_sets has no entry: add a test set", at="test_sets")
+    if options.average and test_sets and not any(each.options.averaged for each in test_sets):
+        top.report("average: true has nothing to average: every test set has averaged: false", at="average")
     if options.average and AVERAGE in sets:
         top.sub("test_sets").report(f"{AVERAGE} is the column of the mean: rename it", at=AVERAGE)
     for each in test_sets:
@@ -224,11 +230,26 @@ def _read_test_set(section: Section, protocol: Protocol) -> TestSetOptions | Non
     if options.lq is None and protocol.degrade is None:
         section.report(f"missing 'lq': the protocol {protocol.name} needs a folder of inputs")
         return None
-    for key in {"sigma", "quality"} - {protocol.condition}:
-        if section.values.get(key) is not None:
-            section.report(f"{key} means nothing to the protocol {protocol.name}: remove it", at=key)
-    needs_level = options.lq is None and protocol.condition in ("sigma", "quality")
-    return options if not needs_level or section.require(str(protocol.condition)) else None
+    for key in sorted(_CONDITIONS.keys() - {protocol.condition}):
+        for each in _CONDITIONS[key]:
+            if section.values.get(each) is not None:
+                section.report(f"{each} means nothing to the protocol {protocol.name}: remove it", at=each)
+    needs_level = options.lq is None and protocol.condition in _CONDITIONS
+    if needs_level and not section.require(str(protocol.condition)):
+        return None
+    return options if options.degradations is None or _check_degradations(section, options) else None
+
+
+def _check_degradations(section: Section, options: TestSetOptions) -> bool:
+    """Return whether the degradation of a test set is right; report what is wrong as a dataset's section has it."""
+    if options.lq is not None:
+        section.report("lq and degradations contradict each other: give one of them", at="degradations")
+    if not check_entries(section.sub("degradations"), DEGRADATIONS, "a test set"):
+        return False
+    problems = list(problems_of_degradations(options.degradations or {}, training=False))
+    for problem in problems:
+        section.report(problem, at="degradations")
+    return not problems
 
 
 def _check_images(section: Section, test_set: TestSet) -> None:

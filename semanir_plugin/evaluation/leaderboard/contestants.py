@@ -238,8 +238,7 @@ class Network(Contestant):
 
     def checkpoint_path(self, test_set: TestSet) -> str:
         """Return the checkpoint path for this test set; empty where weights are random."""
-        level = "" if test_set.level is None else f"{test_set.level:g}"
-        return os.path.expanduser((self.options.checkpoint or "").replace("{}", level))
+        return os.path.expanduser((self.options.checkpoint or "").replace("{}", test_set.short_level))
 
     def prepare(self, checkpoint: str) -> PreparedContestant:
         """Build the network as `basicsr test` does, and load its weights.

@@ -103,7 +103,7 @@ def _make_row(name: str, entry: Mapping[str, Any], protocol: Protocol, test_sets
     }
 
 
-def _read(figure: Any, protocol: Protocol, level: float | None) -> dict[str, float]:
+def _read(figure: Any, protocol: Protocol, level: Any) -> dict[str, float]:
     """Return the scores of a figure: PSNR, PSNR and SSIM, or one of these for each level."""
     levels = None if protocol.name in _SET_PER_LEVEL else _LEVELS.get(protocol.condition or "")
     if figure is not None and levels is not None:

@@ -47,7 +47,8 @@ def assemble(
     rows = [*(_measured(board, name, costs[name], cells, failures) for name in board.models), *board.published]
     sets = [_describe(each) for each in board.test_sets]
     if board.average:
-        rows, sets = [_with_average(row, sets) for row in rows], [*sets, _describe_average(sets)]
+        averaged = [_describe(each) for each in board.test_sets if each.options.averaged]
+        rows, sets = [_with_average(row, averaged) for row in rows], [*sets, _describe_average(averaged)]
     return {
         "title": board.title,
         "task": protocol.task,
@@ -64,7 +65,9 @@ def assemble(
 
 def _describe(test_set: TestSet) -> dict[str, Any]:
     condition = test_set.protocol.describe_condition(test_set.level)
-    return {"name": test_set.name, "images": len(test_set), "condition": condition}
+    drawn = test_set.degradation
+    how = {"degradation": {drawn.name: drawn.levels}, "seed": drawn.seed} if drawn else {}
+    return {"name": test_set.name, "images": len(test_set), "condition": condition, **how}
 
 
 def _describe_average(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def _describe_average(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _with_average(row: dict[str, Any], sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add the mean of all test sets, each counting the same; of metrics of which one has none, there is none."""
+    """Add the mean of these test sets, each counting the same; of metrics of which one has none, there is none."""
     scores = [row["cells"].get(each["name"], {}).get("scores", {}) for each in sets]
     known = [key for key in scores[0] if all(each.get(key) is not None for each in scores)]
     means = {key: mean_score(each[key] for each in scores) for key in known}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from semanir_plugin.basicsr_host.data.checks import Size, read_size
+from semanir_plugin.basicsr_host.data.drawn_degradations import ScoredDegradation
 from semanir_plugin.basicsr_host.data.pairing import Found, find_pairs, find_singles
 from semanir_plugin.basicsr_host.scoring import Protocol
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.images import Channels, decode_image
 from semanir_plugin.pixels import FloatImage
-from semanir_plugin.schema.values import Range
+from semanir_plugin.schema.values import FromZero, Range
 
 __all__ = ["Sample", "TestSet", "TestSetOptions", "hash_files", "read_image", "slugify"]
 
@@ -33,7 +35,10 @@ class TestSetOptions:
         pair_by: Instead, a regular expression for what the stems of both have in common.
         sigma: Standard deviation of the noise on the scale of 0 to 255.
         quality: Of JPEGs, 1 to 100.
+        degradations: A section for one, under its name, as `MixedDegradationDataset` takes it where images are scored.
+        seed: Of what it draws, which also follows from the pixels.
         benchmark: Name of the set in published tables; None: that of the entry.
+        averaged: Whether the column of the mean counts this set.
     """
 
     __test__ = False  # for pytest, which takes the name for that of a test
@@ -44,7 +49,10 @@ class TestSetOptions:
     pair_by: str | None = None
     sigma: Annotated[float, Range(least=0, most=255)] | None = None
     quality: Annotated[int, Range(least=1, most=100)] | None = None
+    degradations: Mapping[str, Mapping[str, Any] | None] | None = None
+    seed: FromZero = 0
     benchmark: str | None = None
+    averaged: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,10 +102,24 @@ class TestSet:
         return self.options.benchmark or self.name
 
     @property
-    def level(self) -> float | None:
+    def level(self) -> float | ScoredDegradation | None:
         """The value of the protocol's condition."""
+        if self.protocol.condition == "degradations":
+            return self.degradation
         levels = {"scale": self.scale, "sigma": self.options.sigma, "quality": self.options.quality}
         return None if self.protocol.condition is None else levels[self.protocol.condition]
+
+    @property
+    def degradation(self) -> ScoredDegradation | None:
+        """The degradation of its own that is drawn for each image; None: there is none."""
+        sections = self.options.degradations
+        return None if sections is None else ScoredDegradation.read(sections, int(self.options.seed))
+
+    @property
+    def short_level(self) -> str:
+        """The level as a part of a file's name: a number, or the name of a degradation; empty where there is none."""
+        level = self.level
+        return level.name if isinstance(level, ScoredDegradation) else "" if level is None else f"{level:g}"
 
     @cached_property
     def found(self) -> list[Found]:
@@ -136,7 +158,7 @@ class TestSet:
         """A hash of the files' contents and names, and of the condition."""
         names = "\n".join(each.name for each in self.found)
         paths = [path for each in self.found for path in each.paths]
-        return hash_files(paths, f"{self.scale} {self.level} {len(self.found)}\n{names}")
+        return hash_files(paths, f"{self.scale} {self.level!r} {len(self.found)}\n{names}")
 
     def sample(self, index: int) -> Sample:
         """Read an image.

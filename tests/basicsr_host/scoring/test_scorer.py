@@ -138,6 +138,8 @@ def test_what_goes_with_a_protocol(name, scale, blocks, told):
         ("sr_y_crop", "BicubicSRDataset", {"multiple_of": 12}, "needs multiple_of: 1"),
         ("basicsr_rgb_mod12", "BicubicSRDataset", {"bicubic": "basicsr"}, "needs multiple_of: 12"),
         ("demosaicking_full", "DemosaicDataset", {}, None),
+        ("drawn_rgb", "MixedDegradationDataset", {"degradations": {"rain": {"amount": 2}}, "seed": 3}, None),
+        ("drawn_rgb", "JPEGDataset", {}, "JPEGDataset does not make what drawn_rgb-v1 scores: take MixedDegradation"),
         ("sr_y_crop", "FFHQDataset", {}, None),
     ],
 )

@@ -30,6 +30,12 @@ OPTIONS = {
 SIGMA = {"task": "denoising", "protocol": "denoising_gray", "scale": None, "models": {"x": {"classical": "identity"}}}
 
 
+def drawn(degradations, **options):
+    """Return the changes that make a board of one set with drawn degradations."""
+    sets = {"a": {"gt": "photos", "degradations": degradations, **options}}
+    return {"task": "all_in_one", "protocol": "drawn_rgb", "average": True, "test_sets": sets}
+
+
 @pytest.fixture
 def read(tmp_path, monkeypatch, photos):
     monkeypatch.chdir(tmp_path)
@@ -146,6 +152,22 @@ def test_what_is_wrong_is_told_in_one_line(read, override, message):
             "quality must be a whole number of at least 1 and at most 100, not 0",
         ),
         ({"models": {}, "test_sets": {"a": {"gt": "photos", "sigma": 25}}}, "models has no entry: add one"),
+        (drawn(None), "test_sets:a: missing 'degradations': add it"),
+        (drawn({}), "test_sets:a: degradations is empty: add one of clean, noise, rain,"),
+        (drawn(3), "test_sets:a: degradations must be a section of its own, not 3"),
+        (drawn({"rian": {}}), "test_sets:a:degradations: unknown key 'rian'; did you mean 'rain'"),
+        (drawn({"rain": 2}), "test_sets:a:degradations: rain must be a section of its own, not 2"),
+        (drawn({"rain": {}}), "test_sets:a:degradations:rain: a test set needs 'amount'"),
+        (drawn({"rain": {"amuont": 2}}), "rain: unknown key 'amuont' of a test set; did you mean 'amount'"),
+        (drawn({"rain": {"amount": "x"}}), "degradations:rain: amount must be a number or a list of numbers, not 'x'"),
+        (drawn({"rain": {"amount": 101}}), "test_sets:a: rain: amount must lie from 0 to 100, not 101"),
+        (drawn({"rain": {"amount": [1, 2]}}), "rain: amount must be one number where images are scored, not"),
+        (drawn({"rain": {"amount": 1}, "clean": {}}), "test_sets:a: give one degradation where images are scored, not"),
+        (drawn({"clean": {}}, seed=-1), "test_sets:a: seed must be a whole number of at least 0, not -1"),
+        (drawn({"clean": {}}, lq="photos"), "test_sets:a: lq and degradations contradict each other: give one"),
+        (drawn({"clean": {}}, sigma=25), "test_sets:a: sigma means nothing to the protocol drawn_rgb: remove it"),
+        (drawn({"clean": {}}, averaged=False), "every test set has averaged: false"),
+        ({"test_sets": {"a": {"gt": "photos", "sigma": 25, "seed": 1}}}, "seed means nothing to the protocol denois"),
     ],
 )
 def test_what_other_tasks_need(read, changes, message):

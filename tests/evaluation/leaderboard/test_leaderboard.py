@@ -403,6 +403,32 @@ def test_one_network_on_sets_of_several_tasks_and_their_mean(board, capsys):
     assert "test_sets:SOTS: missing 'sigma'" in capsys.readouterr().err
 
 
+def test_drawn_degradations(board, capsys):
+    network = {"type": "SemanIRUNet", **UNET}
+    for name in ("rain", "clean"):
+        torch.save({"params": build_network(dict(network)).state_dict()}, f"{name}.pth")
+    degradations = {"rain": {"rain": {"amount": 2}}, "other": {"rain": {"amount": 2}}, "clean": {"clean": {}}}
+    sets = {name: {"gt": "A", "degradations": each} for name, each in degradations.items()}
+    sets["other"]["seed"], sets["clean"]["averaged"] = 5, False
+    models = {
+        "Degraded": {"classical": "identity"},
+        "each": {"network_g": network, "checkpoint": "{}.pth"},
+    }
+    assert board(task="all_in_one", protocol="drawn_rgb", scale=1, average=True, models=models, test_sets=sets) == 0
+    described, scores = read_results()["test_sets"], cells()["Degraded"]
+    assert described[1] == {
+        **{"name": "other", "images": 3, "condition": "rain, amount 2, seed 5"},
+        **{"degradation": {"rain": {"amount": 2}}, "seed": 5},
+    }
+    assert (described[2]["degradation"], described[3]["condition"]) == ({"clean": {}}, "of 2 sets")
+    assert scores["clean"]["scores"] == {"psnr": None, "ssim": 1}, "infinite decibels"
+    psnr = [scores[name]["scores"]["psnr"] for name in ("rain", "other")]
+    assert psnr[0] != psnr[1]
+    assert scores["average"]["scores"]["psnr"] == pytest.approx(sum(psnr) / 2)
+    assert all(cell["error"] is None for cell in cells()["each"].values())
+    assert "other rain, amount 2, seed 5" in " ".join(capsys.readouterr().out.split())
+
+
 UNET = {
     **{"embed_dim": 8, "head_dim": 4, "depths": [1, 1], "refinement_depth": 1, "window_sizes": [8, 8], "topk": 12},
 }

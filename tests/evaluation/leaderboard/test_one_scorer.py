@@ -19,7 +19,7 @@ from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.cli import main
 from semanir_plugin.registry import ARCHS
 
-LEVELS = {"sigma": 25, "quality": 10}
+LEVELS = {"sigma": 25, "quality": 10, "degradations": {"rain": {"amount": 2}}}
 WAYS = [(name, "made" if protocol.degrade else "pairs") for name, protocol in PROTOCOLS.items()]
 WAYS.remove(("all_in_one_5", "made"))  # as all_in_one_3 is
 WAYS.append(("all_in_one_5", "pairs"))

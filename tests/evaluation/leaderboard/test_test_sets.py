@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from semanir_plugin.basicsr_host.data import MixedDegradationDataset
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.errors import UserError
 from semanir_plugin.evaluation.leaderboard.test_sets import TestSet, TestSetOptions
@@ -43,6 +44,19 @@ def test_ground_truths_are_cropped_to_what_inputs_cover(folders):
     test_set = make(folders, gt="gt", lq="lq")
     test_set.check()
     assert test_set.sample(1).truth.shape == (44, 66, 3)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_drawn_degradations_are_those_of_the_dataset(folders, depth):
+    options = {"degradations": {"motion_blur": {"length": 9, "quality": 75}}, "seed": 3}
+    if depth == 16:
+        path = str(folders / "gt" / "1.png")
+        cv2.imwrite(path, cv2.imread(path).astype(np.uint16) * 256 + 100)
+    sample = make(folders, "drawn_rgb", 1, gt="gt", **options).sample(1)
+    files = {"phase": "val", "dataroot_gt": str(folders / "gt"), "io_backend": {"type": "disk"}}
+    other = MixedDegradationDataset({**files, **options})[1]
+    assert np.array_equal(sample.input[..., ::-1].transpose(2, 0, 1), other["lq"])
+    assert np.array_equal(to_float(to_uint8(sample.truth))[..., ::-1].transpose(2, 0, 1), other["gt"])
 
 
 @pytest.mark.parametrize(
@@ -85,3 +99,16 @@ def test_the_digest_is_of_contents_names_and_condition(folders):
         found = change()
         assert found not in known
         known.add(found)
+
+
+def test_the_digest_is_of_the_degradation_and_its_seed(folders):
+    drawn = [
+        ({"noise": {"sigma": 25}}, 0),
+        ({"noise": {"sigma": 50}}, 0),
+        ({"noise": {"sigma": 25, "quality": 50}}, 0),
+        ({"rain": {"amount": 25}}, 0),
+        ({"noise": {"sigma": 25}}, 1),
+    ]
+    sets = [make(folders, "drawn_rgb", 1, gt="gt", degradations=each, seed=seed) for each, seed in drawn]
+    assert len({each.digest for each in sets}) == len(drawn)
+    assert sets[0].digest == make(folders, "drawn_rgb", 1, gt="gt", degradations=drawn[0][0]).digest
