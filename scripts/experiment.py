@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import run_in_venv
+from trainings.data import PHOTOGRAPHS, suited_photographs
 from trainings.experiments import ALL_IN_ONE, MIXTURES, TASKS, VARIANTS, Group, Row, all_in_one, mixing, recipes, tasks
 from trainings.files import read_yaml
 from trainings.tables import tabulate
@@ -37,7 +38,8 @@ WEIGHTS = """\
 Without --iterations as many are trained as fit into the minutes of the first call; the recipe's schedule is shortened
 alike. weights/NAME/parts, written anew every minute, has all that another machine needs to go on, in files of less than
 16 MB: with --start it goes on from there, also after a kill. What is finished is trained longer as a new training, with
-a schedule of its own, from the weights of the old one: --weights.
+a schedule of its own, from the weights of the old one: --weights. These may be of a network for another scale, or for
+colour where the recipe's is for gray: layers are made to fit, or begin anew where nothing does, and this is told.
 """
 FOREVER = 1e9  # seconds
 USUAL_ITERATIONS = {"tasks": 500, "mixing": 400, "all-in-one": 2000}
@@ -76,7 +78,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     one = kinds.add_parser("weights", help="train one recipe to weights that can be shipped", epilog=WEIGHTS, **form)
     one.add_argument("recipe", type=_file, metavar="RECIPE", help="an option file, options/train_*.yml")
     one.add_argument("--start", type=Path, metavar="PARTS", help="folder of parts to go on from")
-    one.add_argument("--weights", type=_file, metavar="FILE", help="weights to begin with, .safetensors or .pth")
+    one.add_argument("--weights", type=_file, metavar="FILE", help="weights to begin with, of a network like it")
+    kinds_of_photographs = "usual, at three sizes; halved, without what JPEG did to their colours; downpour"
+    one.add_argument("--photographs", choices=PHOTOGRAPHS, help=f"{kinds_of_photographs} (halved to demosaick)")
     one.add_argument("--parts", type=Path, metavar="FOLDER", help="where parts go (weights/NAME/parts)")
     one.add_argument("--batch", type=_count, metavar="N", help="images in a step (the recipe's)")
     one.add_argument("--patch", type=_count, metavar="N", help="side of the ground truth's patches (the recipe's)")
@@ -142,7 +146,9 @@ def train_weights(args: argparse.Namespace) -> None:
     """Train one recipe until the time is over, or the training."""
     deadline = time.monotonic() + 60 * args.minutes - SAVING
     plan = Plan(**{each.name: getattr(args, each.name) for each in fields(Plan)})
-    Training(args.recipe.stem.removeprefix("train_"), read_yaml(args.recipe), plan).train(deadline)
+    recipe = read_yaml(args.recipe)
+    photographs = PHOTOGRAPHS[args.photographs] if args.photographs else suited_photographs(recipe)
+    Training(args.recipe.stem.removeprefix("train_"), recipe, plan, photographs).train(deadline)
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -29,6 +29,15 @@ class Photographs:
 
 
 USUAL = Photographs()
+# BSD400 are JPEG files, whose colours have half the resolution: a network learns from them that all colours do.
+HALVED = Photographs("_halved", sizes=(0.5,))
+DOWNPOUR = Photographs("_downpour", rain=(4.0,))  # about 19 dB on Kodak24
+PHOTOGRAPHS = {"usual": USUAL, "halved": HALVED, "downpour": DOWNPOUR}
+
+
+def suited_photographs(recipe: Options) -> Photographs:
+    """Return the photographs that a recipe should learn from: what is to be demosaicked needs colours at full size."""
+    return HALVED if recipe["datasets"]["train"]["type"] == "DemosaicDataset" else USUAL
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainings.data import USUAL, Photographs
+from trainings.data import DOWNPOUR, HALVED, USUAL, Photographs
 from trainings.files import REMOVED, Options, change, read_recipe, read_yaml
 
 
@@ -180,9 +180,6 @@ SHALLOW = {
     **{"window_sizes": [8, 4], "topk": 32},
 }
 AST = {"img_size": 64, "embed_dim": 16, "depths": [1] * 5, "num_heads": [1, 2, 4, 4, 2], "drop_path_rate": 0.0}
-# BSD400 are JPEG files, whose colours have half the resolution: a network learns from them that all colours do.
-HALVED = Photographs("_halved", sizes=(0.5,))
-DOWNPOUR = Photographs("_downpour", rain=(4.0,))  # about 19 dB on Kodak24
 _NOISE, _JPEG = {"sigma": 25}, {"quality": 10}
 TASKS = {
     "gray_DN25": Task("SemanIRUNet_gray_DN25", UNET, "denoising", "denoising_gray", "Set12", _NOISE),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainings import files
+from trainings.beginning import choose_beginning
 from trainings.data import USUAL, Photographs, alone, make_training_set, make_validation_sets
 from trainings.files import Options, dump, pack, shorten, unpack
 
@@ -124,7 +125,8 @@ class Training:
         options["logger"] |= {"use_tb_logger": True, "keep_checkpoints": 2}
         options["logger"].setdefault("save_checkpoint_seconds", CHECKPOINT_SECONDS)
         if self.plan.weights:
-            options["path"] |= {"pretrain_network_g": str(self.plan.weights.resolve()), "param_key_g": "params_ema"}
+            beginning = choose_beginning(self.plan.weights, options, self.folder / "beginning.safetensors")
+            options["path"] |= {"pretrain_network_g": str(beginning.resolve()), "param_key_g": "params_ema"}
         result: Options = options | {"name": self.name, "datasets": {"train": training_set, **validation}}
         return result
 

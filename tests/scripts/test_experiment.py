@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from semanir_plugin import errors
 from semanir_plugin.basicsr_host.engine.run import read_run_options
 from semanir_plugin.basicsr_host.engine.validation import validate_options
 from semanir_plugin.cli import main as basicsr
+from semanir_plugin.degradations import imresize_uint8
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.loading import load
 from tests.conftest import ROOT
@@ -30,6 +32,7 @@ sys.path.append(str(ROOT / "scripts"))
 import benchmark_loader
 import experiment
 from trainings import experiments, files, training
+from trainings.beginning import choose_beginning
 from trainings.data import USUAL
 from trainings.training import Plan, Training
 
@@ -190,6 +193,67 @@ def test_a_recipe_of_several_degradations_keeps_its_validation_sets(data, tmp_pa
     assert list(sets) == ["val", "val_2", "val_3", "val_4", "val_5"]
     assert {each["dataroot_gt"] for each in sets.values()} == {str((data / "test" / "Set5").resolve())}
     assert len({str(each["degradations"]) for each in sets.values()}) == 5
+
+
+SHIPPED = ROOT / "semanir_plugin" / "weights"
+
+
+def begin(weights, recipe, out):
+    options = files.read_yaml(ROOT / "options" / f"train_{recipe}.yml")
+    return choose_beginning(SHIPPED / f"{weights}.safetensors", options, out)
+
+
+def test_another_scale_begins_with_all_weights_the_last_layer_s_interpolated(tmp_path, photos, capsys):
+    begun = load(begin("semanir-mini-x4", "SemanIR_mini_SRx3", tmp_path / "new" / "x3.safetensors"))
+    old, new = (each.module.state_dict() for each in (load("semanir-mini-x4"), begun))
+    assert {name for name in new if not torch.equal(new[name], old[name])} == {"head.conv.weight", "head.conv.bias"}
+    assert "made to fit are head.conv.bias, head.conv.weight" in capsys.readouterr().out
+    truth = cv2.imread(str(photos["coffee.png"]))[100:196, 100:196]
+    small = imresize_uint8(truth, 1 / 3)
+    errors = [np.abs(each - truth.astype(float)).mean() for each in (begun.restore(small), imresize_uint8(small, 3))]
+    assert errors[0] < 0.9 * errors[1], "of bicubic"
+
+
+def test_layers_of_other_shapes_begin_anew_by_the_recipe_s_seed(tmp_path, capsys):
+    recipe = files.read_yaml(ROOT / "options" / "train_SemanIRUNet_mini_color_DN25.yml")
+    recipe["network_g"]["refinement_depth"] = 2
+    begun = [
+        choose_beginning(SHIPPED / "semanirunet-mini-color-dn25.safetensors", recipe, tmp_path / f"{each}.safetensors")
+        for each in range(2)
+    ]
+    assert begun[0].read_bytes() == begun[1].read_bytes()
+    assert "anew are refinement.layers.1" in capsys.readouterr().out
+
+
+def test_a_network_for_gray_begins_as_the_one_for_colour_on_gray_images(tmp_path, capsys):
+    begun = load(begin("semanirunet-mini-color-dn25", "SemanIRUNet_mini_gray_DNblind", tmp_path / "gray.safetensors"))
+    noisy = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = load("semanirunet-mini-color-dn25").module(noisy.expand(1, 3, 64, 64)).mean(1, keepdim=True)
+        torch.testing.assert_close(begun.module(noisy), expected, rtol=0, atol=1e-5)
+    assert "made to fit are conv_first.weight, conv_last.bias, conv_last.weight" in capsys.readouterr().out
+
+
+def test_weights_that_fit_are_taken_as_they_are_and_others_refused(tmp_path):
+    fits = begin("semanirunet-mini-color-dn25", "SemanIRUNet_mini_color_DNblind", tmp_path / "x.safetensors")
+    assert fits == SHIPPED / "semanirunet-mini-color-dn25.safetensors"
+    with pytest.raises(UserError, match=r"ast-mini-derain.* of the network's 2.*; name those of a network like it"):
+        begin("ast-mini-derain", "SemanIR_mini_SRx3", tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_mosaics_are_learnt_of_photographs_of_half_the_size_unless_others_are_named(data, in_process, monkeypatch):
+    trained = []
+    monkeypatch.setattr(experiment, "run_in_venv", lambda: None)
+    monkeypatch.setattr(Training, "train", lambda self, _: trained.append(self.options()["datasets"]))
+    recipe = ROOT / "options" / "train_SemanIRUNet_mini_demosaic.yml"
+    for more in ([], ["--photographs", "usual"]):
+        experiment.main(["weights", str(recipe), "--data", str(data), "--minutes", "9", "--workers", "0", *more])
+    roots = [Path(sets["train"]["dataroot_gt"]) for sets in trained]
+    assert [root.name for root in roots] == ["BSD400_halved.lmdb", "BSD400.lmdb"]
+    (listed,) = (roots[0] / "meta_info.txt").read_text().splitlines()
+    assert "(80,92,3)" in listed, "of 160 x 184"
+    assert trained[0]["val"]["type"] == "DemosaicDataset"
 
 
 def test_the_loader_is_measured_on_the_same_data(recipe, data, monkeypatch, capsys):

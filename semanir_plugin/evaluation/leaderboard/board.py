@@ -267,6 +267,8 @@ def _read_model(
         given = f", not {' and '.join(kinds)}" if kinds else ""
         section.report(f"give one of {', '.join(MODEL_KINDS)}{given}")
         return None
+    for other in MODEL_KINDS.keys() - kinds:  # null, where a base has a model of another kind
+        section.values.pop(other, None)
     options: Any = _read(section, MODEL_KINDS[kinds[0]], f"a model with {kinds[0]}")
     if isinstance(options, NetworkOptions):
         check_network(section.sub("network_g"), scale)

@@ -66,6 +66,11 @@ def test_what_is_right_is_read(read, tmp_path):
     assert (board.title, board.folder) == ("A title", Path("elsewhere/board"))
 
 
+def test_a_null_leaves_a_base_s_kind_of_model_for_another(read):
+    changes = [f"models:Bicubic:{key}={value}" for key, value in {"classical": "~", "images": "results/mine"}.items()]
+    assert read(OPTIONS, *changes).models["Bicubic"].images == "results/mine"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
