@@ -14,6 +14,7 @@ from semanir_plugin.degradations.motion_blur import blur_by_motion
 from semanir_plugin.degradations.noise import NoiseOrder, add_gaussian_noise, add_poisson_noise
 from semanir_plugin.degradations.own_draws import generator_of
 from semanir_plugin.degradations.rain import add_rain_streaks
+from semanir_plugin.degradations.raindrops import add_raindrops
 from semanir_plugin.degradations.real_world import MILD, DegradationStage, degrade
 from semanir_plugin.degradations.resize import ResizeFilter, resize
 
@@ -27,6 +28,7 @@ __all__ = [
     "add_haze",
     "add_poisson_noise",
     "add_rain_streaks",
+    "add_raindrops",
     "blur",
     "blur_by_motion",
     "compress_jpeg",

@@ -72,7 +72,7 @@ class CleanImageDataset(Dataset[dict[str, Any]], ABC):
         """Return the input and the ground truth, (H, W, C) in BGR order."""
         clean = decode_image(self.read(path), self.channels)
         if self.training:
-            clean, _ = paired_random_crop(clean, clean, self.opt["gt_size"], 1, path)
+            clean, _ = paired_random_crop(clean, clean, self.degraded_side(clean), 1, path)
             clean = self.augment([clean])[0]
         return self.degrade(clean)
 
@@ -80,6 +80,11 @@ class CleanImageDataset(Dataset[dict[str, Any]], ABC):
     def channels(self) -> Channels:
         """The channels that images are decoded to; see `decode_image`."""
         return "color"
+
+    def degraded_side(self, clean: FloatImage) -> int:
+        """Return the side of what is cut out of an image (H, W, C) to be degraded in training."""
+        side: int = self.opt["gt_size"]
+        return side
 
     @abstractmethod
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:

@@ -13,12 +13,14 @@ from semanir_plugin.degradations import (
     add_gaussian_noise,
     add_haze,
     add_rain_streaks,
+    add_raindrops,
     blur_by_motion,
     compress_jpeg,
     darken,
     generator_of,
 )
 from semanir_plugin.degradations.haze import AIRLIGHT
+from semanir_plugin.degradations.raindrops import SIZE, STRENGTH
 from semanir_plugin.pixels import FloatImage, to_float, to_uint8
 from semanir_plugin.schema.declarations import pick_options
 from semanir_plugin.schema.values import Positive
@@ -177,15 +179,41 @@ class MotionBlur(Compressible):
 
     Attributes:
         length: Of its way in pixels, or in training [low, high].
+        sigma: Of Gaussian noise that comes after the blur, on the scale of 0 to 255, or in training [low, high].
     """
 
-    LEVELS = {**Compressible.LEVELS, "length": (0, 200)}
+    LEVELS = {**Compressible.LEVELS, "length": (0, 200), "sigma": (0, 255)}
 
     length: Level
+    sigma: Level = 0.0
 
     def degrade(self, image: FloatImage) -> FloatImage:
         """Move the camera."""
-        return blur_by_motion(image, sample_uniform(self.length), seed=_draw_seed())
+        blurred = blur_by_motion(image, sample_uniform(self.length), seed=_draw_seed())
+        return Noise(sigma=self.sigma).degrade(blurred) if self.sigma else blurred
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raindrops(Compressible):
+    """Drops of rain on the lens, each with a small copy of the scene upside down.
+
+    Attributes:
+        drops: How many lie on 256 x 256 pixels on average, or in training [low, high].
+        size: Pixels across a drop, or [low, high] to draw it from for each, also where images are scored.
+        strength: Share of the light in a drop that comes through it, or [low, high] likewise.
+    """
+
+    LEVELS = {**Compressible.LEVELS, "drops": (0, 1000)}
+    DETAILS = {"size": (2, 400), "strength": (0, 1)}
+
+    drops: Level
+    size: Level = SIZE
+    strength: Level = STRENGTH
+
+    def degrade(self, image: FloatImage) -> FloatImage:
+        """Let drops fall on the lens."""
+        size, strength = (_both_ends(each) for each in (self.size, self.strength))
+        return add_raindrops(image, sample_uniform(self.drops), seed=_draw_seed(), size=size, strength=strength)
 
 
 DEGRADATIONS: Mapping[str, type[Clean]] = {
@@ -195,6 +223,7 @@ DEGRADATIONS: Mapping[str, type[Clean]] = {
     "haze": Haze,
     "low_light": LowLight,
     "motion_blur": MotionBlur,
+    "raindrops": Raindrops,
     "jpeg": Jpeg,
 }
 """Declarations of the sections by their names."""
@@ -259,6 +288,11 @@ class ScoredDegradation:
 
 def _describe_level(value: Level) -> str:
     return " to ".join(f"{each:g}" for each in (value if isinstance(value, Sequence) else [value]))
+
+
+def _both_ends(level: Level) -> tuple[float, float]:
+    low, high = level if isinstance(level, Sequence) else (level, level)
+    return low, high
 
 
 def _draw_seed() -> int:

@@ -28,10 +28,13 @@ class MixedDegradationOptions(CleanImageOptions):
 
     Attributes:
         degradations: A section for each, under its name; one where images are scored. Null leaves one out.
+        margin: Pixels around a patch that are degraded with it and cut off, so that what is beyond its border moves
+            into it, as within an image; fewer where an image has no more. Scored images have none.
         seed: Of what is drawn where images are scored, which also follows from their pixels; training draws anew.
     """
 
     degradations: Mapping[str, Mapping[str, Any] | None]
+    margin: FromZero = 0
     seed: FromZero = 0
 
     def phase_problems(self, *, training: bool) -> Iterator[Problem]:
@@ -56,10 +59,21 @@ class MixedDegradationDataset(CleanImageDataset):
         self.degradations = list(read_degradations(self.options.degradations).values())
         self.weights = [each.weight for each in self.degradations]
 
+    def degraded_side(self, clean: FloatImage) -> int:
+        """Return the side of a patch with its margin, as far as the image has one."""
+        side = super().degraded_side(clean)
+        with_margin: int = min(side + 2 * self.options.margin, *clean.shape[:2])
+        return max(side, with_margin)
+
     def degrade(self, clean: FloatImage) -> tuple[FloatImage, FloatImage]:
         """Draw a degradation, and degrade."""
         truth = to_float(to_uint8(clean))
         if not self.training:
             return ScoredDegradation.read(self.options.degradations, self.options.seed)(truth), truth
         (drawn,) = random.choices(self.degradations, self.weights)
-        return to_float(to_uint8(drawn.apply(truth))), truth
+        return self._without_margin(to_float(to_uint8(drawn.apply(truth)))), self._without_margin(truth)
+
+    def _without_margin(self, image: FloatImage) -> FloatImage:
+        side: int = self.opt["gt_size"]
+        start = (image.shape[0] - side) // 2
+        return image[start : start + side, start : start + side]

@@ -421,8 +421,8 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
             name="drawn_rgb",
             task="all_in_one",
             description="Clean images with one degradation of fixed strength (noise, rain, haze, low light, motion "
-            "blur, JPEG, none); what else is drawn follows from their pixels and a seed; RGB of 8 bit images, inputs "
-            "too, no crop.",
+            "blur, raindrops, JPEG, none); what else is drawn follows from their pixels and a seed; RGB of 8 bit "
+            "images, inputs too, no crop.",
             condition="degradations",
             degrade=_DRAWN,
             metrics=(_PSNR, _SSIM_7),

@@ -20,6 +20,7 @@ LEVELS = {
     "haze": {"beta": 1.2},
     "low_light": {"exposure": 0.1},
     "motion_blur": {"length": 9},
+    "raindrops": {"drops": 300},
     "jpeg": {"quality": 10},
 }
 
@@ -55,7 +56,7 @@ def test_inputs_and_truths_are_what_files_of_8_bit_hold(build, name):
         assert torch.equal(sample["lq"], sample["gt"]) == (name == "clean")
 
 
-@pytest.mark.parametrize("name", ["noise", "rain", "haze", "low_light", "motion_blur"])
+@pytest.mark.parametrize("name", ["noise", "rain", "haze", "low_light", "motion_blur", "raindrops"])
 def test_other_seeds_draw_others_and_each_image_has_its_own(build, name, folder):
     first = inputs(build({name: LEVELS[name]}))
     assert all(torch.equal(*pair) for pair in zip(first, inputs(build({name: LEVELS[name]})), strict=True))
@@ -88,10 +89,33 @@ def test_a_jpeg_may_be_made_of_the_result(build):
     np.testing.assert_allclose(compressed, expected, atol=1e-6)
 
 
-def train(build, degradations, count):
-    options = {"phase": "train", "gt_size": 24, "use_hflip": False, "use_rot": False}
+def train(build, degradations, count, **more):
+    options = {"phase": "train", "gt_size": 24, "use_hflip": False, "use_rot": False, **more}
     dataset = GuardedDataset(build(degradations, **options))
     return [dataset[SeededIndex(0, seed)] for seed in range(count)]
+
+
+def test_noise_may_come_after_a_blur(build):
+    still, moved = ({"length": length, "sigma": 10} for length in (0, 9))
+    first, blurred = (build({"motion_blur": each})[0] for each in (still, moved))
+    assert float((first["lq"] - first["gt"]).std()) * 255 == pytest.approx(10, rel=0.1)
+    without = build({"motion_blur": {"length": 9}})[0]
+    assert float((blurred["lq"] - without["lq"]).std()) * 255 == pytest.approx(10, rel=0.1), "the same way"
+
+
+def test_a_margin_is_degraded_with_the_patch_and_cut_off(build, folder):
+    (folder / "coffee.png").unlink()
+    half = np.zeros((48, 64, 3), np.uint8)
+    half[:, :32] = 255
+    cv2.imwrite(str(folder / "chelsea.png"), half)
+    plain = train(build, {"motion_blur": {"length": 20}}, 60)
+    wider = train(build, {"motion_blur": {"length": 20}}, 60, margin=4)
+    assert {tuple(sample[key].shape) for sample in wider for key in ("lq", "gt")} == {(3, 24, 24)}
+    flat = [[each for each in samples if float(each["gt"].std()) == 0] for samples in (plain, wider)]
+    assert all(torch.equal(each["lq"], each["gt"]) for each in flat[0])
+    assert any(not torch.equal(each["lq"], each["gt"]) for each in flat[1]), "what is beside the patch moves into it"
+    edge = train(build, {"clean": {}}, 1, margin=1000)[0]
+    assert edge["gt"].shape == (3, 24, 24), "an image has the margin that it has"
 
 
 def test_weights_are_shares(build):
@@ -134,7 +158,11 @@ def test_details_may_be_drawn_where_images_are_scored(build, name, plain, drawn)
 @pytest.mark.parametrize(
     ("phase", "degradations", "told"),
     [
-        ("val", {}, "degradations is empty: add one of clean, noise, rain, haze, low_light, motion_blur, jpeg"),
+        (
+            "val",
+            {},
+            "degradations is empty: add one of clean, noise, rain, haze, low_light, motion_blur, raindrops, jpeg",
+        ),
         ("val", {"rain": None}, "degradations is empty"),
         ("val", {"rain": {"amount": 1}, "clean": {}}, "give one degradation where images are scored, not rain, clean"),
         ("val", {"noise": {"sigma": [0, 50]}}, "noise: sigma must be one number where images are scored, not"),
@@ -142,6 +170,8 @@ def test_details_may_be_drawn_where_images_are_scored(build, name, plain, drawn)
         ("train", {"noise": {"sigma": 300}}, "noise: sigma must lie from 0 to 255, not 300"),
         ("train", {"haze": {"beta": 1, "airlight": [0.5, 1.5]}}, r"haze: airlight must lie from 0 to 1, not \[0.5"),
         ("train", {"low_light": {"exposure": 0}}, "low_light: exposure must lie from 0.001 to 1, not 0"),
+        ("train", {"raindrops": {"drops": 5, "size": [1, 9]}}, r"raindrops: size must lie from 2 to 400, not \[1, 9\]"),
+        ("train", {"motion_blur": {"length": 5, "sigma": -1}}, "motion_blur: sigma must lie from 0 to 255, not -1"),
         ("train", {"motion_blur": {"length": [9, 3]}}, r"motion_blur: length must be one number or \[low, high\]"),
     ],
 )
