@@ -56,11 +56,11 @@ PURPOSES = {
         "is for small pictures without noise and JPEG artefacts, which it would enlarge with the rest",
         "semanir-mini-x2-real",
     ),
-    "semanirunet-mini-color-dn25": Purpose(
-        "Remove noise of one strength",
-        "For strong, even grain in every colour, as of Gaussian noise of sigma 25. Most of what cameras make is of "
-        "another kind, and stays.",
-        "is for Gaussian noise of sigma 25; of weaker noise it takes detail along",
+    "semanirunet-mini-color-dnblind": Purpose(
+        "Remove noise",
+        "For even grain in every colour, weak or strong, as of Gaussian noise up to sigma 50. It finds out how much of "
+        "it there is. Cameras make another kind, in blotches, of which some stays.",
+        "is for noise that differs from pixel to pixel; the blotches that a phone leaves may stay",
     ),
     "ast-mini-derain": Purpose(
         "Remove rain",

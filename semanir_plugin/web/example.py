@@ -43,7 +43,7 @@ SPOILT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "semanir-mini-x4-real": _sent,
     "semanir-mini-x2-real": _sent,
     "semanirunet-mini-color-jpegblind": _packed,
-    "semanirunet-mini-color-dn25": _noisy,
+    "semanirunet-mini-color-dnblind": _noisy,
     "ast-mini-derain": _rainy,
 }
 """By the names of shipped weights, what they were trained to undo."""

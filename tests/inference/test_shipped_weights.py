@@ -32,7 +32,7 @@ SCORED = {
     "semanir-mini-x2-real": ("sr_real_rgb", {}, "bicubic", 2, 0.5),
     "semanir-mini-x4": ("sr_y_crop", {}, "bicubic", 4, 1.5),
     "semanir-mini-x4-real": ("sr_real_rgb", {}, "bicubic", 4, 0.5),
-    "semanirunet-mini-color-dn25": ("denoising_color_bgr", {"sigma": 25}, "identity", 1, 10),
+    "semanirunet-mini-color-dnblind": ("denoising_color_bgr", {"sigma": 25}, "identity", 1, 10),
     "semanirunet-mini-color-jpegblind": ("jpeg_color", {"quality": 40}, "identity", 1, 0.8),
     "ast-mini-derain": ("derain_y", {"lq": "rain"}, "identity", 1, 4),
 }

@@ -196,6 +196,7 @@ def test_a_recipe_of_several_degradations_keeps_its_validation_sets(data, tmp_pa
 
 
 SHIPPED = ROOT / "semanir_plugin" / "weights"
+BLIND = SHIPPED / "semanirunet-mini-color-dnblind.safetensors"
 
 
 def begin(weights, recipe, out):
@@ -217,26 +218,22 @@ def test_another_scale_begins_with_all_weights_the_last_layer_s_interpolated(tmp
 def test_layers_of_other_shapes_begin_anew_by_the_recipe_s_seed(tmp_path, capsys):
     recipe = files.read_yaml(ROOT / "options" / "train_SemanIRUNet_mini_color_DN25.yml")
     recipe["network_g"]["refinement_depth"] = 2
-    begun = [
-        choose_beginning(SHIPPED / "semanirunet-mini-color-dn25.safetensors", recipe, tmp_path / f"{each}.safetensors")
-        for each in range(2)
-    ]
+    begun = [choose_beginning(BLIND, recipe, tmp_path / f"{each}.safetensors") for each in range(2)]
     assert begun[0].read_bytes() == begun[1].read_bytes()
     assert "anew are refinement.layers.1" in capsys.readouterr().out
 
 
 def test_a_network_for_gray_begins_as_the_one_for_colour_on_gray_images(tmp_path, capsys):
-    begun = load(begin("semanirunet-mini-color-dn25", "SemanIRUNet_mini_gray_DNblind", tmp_path / "gray.safetensors"))
+    begun = load(begin(BLIND.stem, "SemanIRUNet_mini_gray_DNblind", tmp_path / "gray.safetensors"))
     noisy = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = load("semanirunet-mini-color-dn25").module(noisy.expand(1, 3, 64, 64)).mean(1, keepdim=True)
+        expected = load(BLIND).module(noisy.expand(1, 3, 64, 64)).mean(1, keepdim=True)
         torch.testing.assert_close(begun.module(noisy), expected, rtol=0, atol=1e-5)
     assert "made to fit are conv_first.weight, conv_last.bias, conv_last.weight" in capsys.readouterr().out
 
 
 def test_weights_that_fit_are_taken_as_they_are_and_others_refused(tmp_path):
-    fits = begin("semanirunet-mini-color-dn25", "SemanIRUNet_mini_color_DNblind", tmp_path / "x.safetensors")
-    assert fits == SHIPPED / "semanirunet-mini-color-dn25.safetensors"
+    assert begin(BLIND.stem, "SemanIRUNet_mini_color_DNblind", tmp_path / "x.safetensors") == BLIND
     with pytest.raises(UserError, match=r"ast-mini-derain.* of the network's 2.*; name those of a network like it"):
         begin("ast-mini-derain", "SemanIR_mini_SRx3", tmp_path / "x.safetensors")
     assert not list(tmp_path.iterdir())
@@ -395,6 +392,29 @@ def test_mixtures_stand_beside_their_hosts(run, tmp_path):
     assert networks["SwinIR + key semantics"]["base"] == networks["SwinIR"]
     assert networks["SemanIR, ASSA"] | experiments.KEYS == networks["SemanIR, key semantics"]
     assert (networks["SemanIR, ASSA"]["attn"], networks["SemanIR, ASSA"]["embed_dim"]) == ("assa", 24)
+
+
+def test_all_in_one_stands_beside_a_network_for_each(run, tmp_path, monkeypatch):
+    small = {"embed_dim": 4, "depths": [1, 1], "head_dim": 4, "window_sizes": [8, 8], "topk": 16}
+    full = files.read_recipe("SemanIRUNet_mini_AllInOne")
+    monkeypatch.setattr(experiments, "read_recipe", lambda _: files.change(full, {"network_g": small}))
+    assert run("all-in-one", "haze", "noise", "--iterations", 1)[0] == 0
+    table = (tmp_path / "results" / "all_in_one" / "table.md").read_text().splitlines()
+    assert re.findall(r"McMaster_\w+", table[0]) == ["McMaster_haze", "McMaster_noise"]
+    rows = {cells[0].strip("| "): cells[3] for cells in (line.split(" | ") for line in table[3:])}
+    assert [(label, int(told.partition(" in ")[0])) for label, told in rows.items()] == [
+        *(("haze only", 1), ("noise only", 1), ("all in one", 1), ("all in one, 2 times the iterations", 2)),
+        *(("all in one, prompts", 1), ("all in one, prompts, 2 times the iterations", 2)),
+    ]
+    trained = {path.stem: yaml.safe_load(path.read_text()) for path in (tmp_path / "weights").glob("*_seed0/*.yml")}
+    shares = {name.partition("_seed")[0]: each["datasets"]["train"]["degradations"] for name, each in trained.items()}
+    assert list(shares["only_haze_1it"]) == ["haze", "clean"]
+    assert shares["only_haze_1it"]["clean"] == {"weight": 0.05}
+    assert list(shares["all_in_one_x2_2it"]) == ["haze", "noise", "clean"]
+    assert shares["all_in_one_x2_2it"]["clean"] == {"weight": 0.1}
+    assert trained["all_in_one_prompts_1it_seed0"]["network_g"]["prompts"] == 8
+    validated = list(trained["all_in_one_1it_seed0"]["datasets"].values())[1:]
+    assert [each["name"] for each in validated] == ["Set5_haze", "Set5_noise25"]
 
 
 SR = ROOT / "options" / "train_SemanIR_SRx4.yml"

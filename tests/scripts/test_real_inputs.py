@@ -122,7 +122,7 @@ def test_scores_table_and_sheets(doubled, tmp_path, capsys):
 
 def test_a_picture_that_is_left_alone_is_judged_as_it_is(data, tmp_path, capsys):
     out = make(tmp_path, data, "--scale", "1", "--classes", "drawings-jpeg", "drawings-png")
-    command = ["score", str(out), "--scale", "1", "--model", "semanirunet-mini-color-dn25", "--classes"]
+    command = ["score", str(out), "--scale", "1", "--model", "semanirunet-mini-color-dnblind", "--classes"]
     pictures = list(real_inputs.restore_all(out / "drawings-jpeg", {"as it is": real_inputs.bicubic(1)}, 1))
     found = [
         (each.results["as it is"], cv2.imread(str(out / f"drawings-jpeg/GT/{each.name}.png"))) for each in pictures
@@ -134,8 +134,10 @@ def test_a_picture_that_is_left_alone_is_judged_as_it_is(data, tmp_path, capsys)
     assert all(each.scores["as it is"].ringing > 1 for each in pictures), "mosquitoes of JPEG"
     assert real_inputs.main([*command, "photographs-jpeg"]) == 2
     assert "photographs-jpeg: has no pictures in LR; make them first" in capsys.readouterr().err
-    assert real_inputs.main(["score", str(out), "--model", "semanirunet-mini-color-dn25"]) == 2
-    assert "semanirunet-mini-color-dn25: enlarges by 1, the pictures are for 4; give --scale" in capsys.readouterr().err
+    assert real_inputs.main(["score", str(out), "--model", "semanirunet-mini-color-dnblind"]) == 2
+    assert (
+        "semanirunet-mini-color-dnblind: enlarges by 1, the pictures are for 4; give --scale" in capsys.readouterr().err
+    )
 
 
 def test_without_photographs(tmp_path, capsys):
