@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from semanir_plugin.pixels import FloatImage
 
@@ -43,8 +45,8 @@ class _Drop:
     shrinking: float
     rim: float
     lengthening: float
-    roughness: tuple[float, ...]
-    phases: tuple[float, ...]
+    roughness: NDArray[np.float64]
+    phases: NDArray[np.float64]
 
 
 def add_raindrops(
@@ -88,22 +90,28 @@ def _draw_drops(
     generator: np.random.Generator,
 ) -> list[_Drop]:
     """Draw the drops that can be seen, also those of which the border cuts something off."""
-    softness, beyond = generator.uniform(*SOFTNESS), size[1]
+    softness, beyond = generator.uniform(*SOFTNESS), REACH * size[1] / 2
     height, width = (side + 2 * beyond for side in shape)
+    count = generator.poisson(drops * height * width / AREA)
+
+    def draw(limits: tuple[float, float], *more: int) -> NDArray[np.float64]:
+        return generator.uniform(*limits, (count, *more))
+
     return [
-        _Drop(
-            x=generator.uniform(0, width) - beyond,
-            y=generator.uniform(0, height) - beyond,
-            radius=np.exp(generator.uniform(*np.log(size))) / 2,
-            strength=generator.uniform(*strength),
-            softness=softness,
-            shrinking=generator.uniform(*SHRINKING),
-            rim=generator.uniform(*RIM),
-            lengthening=generator.uniform(*LENGTHENING),
-            roughness=tuple(generator.uniform(*ROUGHNESS, len(WAVES)) / np.arange(1, len(WAVES) + 1)),
-            phases=tuple(generator.uniform(0, 2 * np.pi, len(WAVES))),
+        _Drop(*each)
+        for each in zip(
+            draw((-beyond, width - beyond)),
+            draw((-beyond, height - beyond)),
+            np.exp(draw((math.log(size[0]), math.log(size[1])))) / 2,
+            draw(strength),
+            np.full(count, softness),
+            draw(SHRINKING),
+            draw(RIM),
+            draw(LENGTHENING),
+            draw(ROUGHNESS, len(WAVES)) / np.arange(1, len(WAVES) + 1),
+            draw((0, 2 * np.pi), len(WAVES)),
+            strict=True,
         )
-        for _ in range(generator.poisson(drops * height * width / AREA))
     ]
 
 
@@ -136,11 +144,10 @@ def _distance(drop: _Drop, along: FloatImage, down: FloatImage) -> FloatImage:
     """Return (h, w): the distance from the middle, 1 being the outline."""
     down = down / np.float32(drop.lengthening)
     angle = np.arctan2(down, along)
-    outline = sum(
-        rough * np.cos(wave * angle + phase)
-        for wave, rough, phase in zip(WAVES, drop.roughness, drop.phases, strict=True)
-    )
-    result: FloatImage = (np.hypot(along, down) / (drop.radius * (1 + outline))).astype(np.float32)
+    outline = np.ones_like(angle)
+    for wave, rough, phase in zip(WAVES, drop.roughness, drop.phases, strict=True):
+        outline += np.float32(rough) * np.cos(np.float32(wave) * angle + np.float32(phase))
+    result: FloatImage = (np.hypot(along, down) / (np.float32(drop.radius) * outline)).astype(np.float32, copy=False)
     return result
 
 

@@ -51,7 +51,7 @@ def lone_drop(monkeypatch):
     def lay(image, **changes):
         height, width = image.shape[:2]
         plain = {"x": width / 2, "y": height / 2, "radius": 20.0, "strength": 1.0, "softness": 0.2, "shrinking": 4.0}
-        plain |= {"rim": 0.0, "lengthening": 1.0, "roughness": (0.0,) * 3, "phases": (0.0,) * 3}
+        plain |= {"rim": 0.0, "lengthening": 1.0, "roughness": np.zeros(3), "phases": np.zeros(3)}
         drop = raindrops._Drop(**(plain | changes))
         monkeypatch.setattr(raindrops, "_draw_drops", lambda *_: [drop])
         return add_raindrops(image, 1, seed=0)
