@@ -9,7 +9,7 @@ from basicsr.models.base_model import BaseModel
 from safetensors.torch import save_file
 
 import semanir_plugin.spandrel
-from semanir_plugin.archs import AST, MixedArch, SemanIR
+from semanir_plugin.archs import AST, MixedArch, SemanIR, SemanIRUNet
 from semanir_plugin.archs.ast_checkpoints import to_authors_layout
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.checkpoints import save_weights
@@ -28,6 +28,8 @@ OPTIONS = {
     "topk": [4, 12],
 }
 MIXED = {"type": "MixedArch", "base": OPTIONS, "mix": [{"where": "norm_first", "what": "mlp", "how": "append"}]}
+PROMPTED = {"type": "SemanIRUNet", "embed_dim": 8, "head_dim": 4, "depths": [1, 1], "refinement_depth": 1}
+PROMPTED |= {"window_sizes": [8, 4], "topk": 9, "prompts": 3}
 TINY_AST = {"img_size": 128, "embed_dim": 4, "depths": [1, 2, 1, 2, 1], "num_heads": [1, 2, 2, 4, 1], "win_size": 4}
 
 
@@ -87,9 +89,30 @@ def test_files_in_half_precision_and_networks_saved_again(tmp_path):
     assert load(tmp_path / "half.safetensors").options == OPTIONS
 
 
+@pytest.fixture
+def prompted(tmp_path):
+    """A file of a network whose prompts matter."""
+    net = build(SemanIRUNet, PROMPTED)
+    for each in net.prompts.parameters():
+        each.data.mul_(10)
+    net.conv_last.weight.data.mul_(100)
+    save_weights(tmp_path / "net.safetensors", net, PROMPTED)
+    return net, tmp_path / "net.safetensors"
+
+
+def test_a_network_with_prompts(prompted):
+    net, path = prompted
+    loaded, image = load_by_spandrel(path), torch.rand(1, 3, 9, 13)
+    assert loaded.architecture.id == "SemanIRUNet"
+    assert torch.equal(loaded(image), restored(net, image))
+    assert {name for name in loaded.model.state_dict() if "prompts" in name}
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(dtype):
-    loaded, image = load_by_spandrel(shipped_weights()["semanir-mini-x4"]), torch.rand(1, 3, 9, 13)
+@pytest.mark.parametrize("name", ["semanir-mini-x4", "prompted"])
+def test_half_precision(dtype, name, prompted):
+    loaded = load_by_spandrel(prompted[1] if name == "prompted" else shipped_weights()[name])
+    image = torch.rand(1, 3, 9, 13)
     expected = loaded(image)
     assert -10 * torch.log10((loaded.to(dtype)(image.to(dtype)) - expected).square().mean()) > 40
 

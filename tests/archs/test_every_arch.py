@@ -143,7 +143,16 @@ def test_prompts_in_a_whole_network():
     for option in ({"use_checkpoint": True}, {"compile_backend": "aot_eager"}):
         other = make(**option)
         other.load_state_dict(plain.state_dict())
-        torch.testing.assert_close(other(x), out)
+        again = other(x)
+        torch.testing.assert_close(again, out)
+        again.square().mean().backward()
+        for (name, ours_), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(ours_.grad, theirs.grad, msg=f"{option}: {name}")
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = plain(x)
+    torch.testing.assert_close(rough.float(), out, rtol=0, atol=0.02)
+    rough.float().square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in plain.parameters())
 
 
 def test_unknown_kinds_are_refused_with_the_known_ones(make):

@@ -68,7 +68,11 @@ def expected_keys(stage, x, topk, token):
     return {(row, column) for _, row, column in sorted(alike)[:topk]}, {each[1:] for each in alike}
 
 
-@pytest.mark.parametrize("options", [COLUMNAR, LAYERED, U_SHAPED], ids=["columnar", "layered", "u-shaped"])
+@pytest.mark.parametrize(
+    "options",
+    [COLUMNAR, LAYERED, U_SHAPED, {**U_SHAPED, "prompts": 3}],
+    ids=["columnar", "layered", "u-shaped", "prompts"],
+)
 @pytest.mark.parametrize("at", [(0, 0), (17, 20), (30, 44), (3, 43)], ids=str)
 def test_the_keys_are_those_most_alike_in_the_window(options, at):
     net, inputs = network(options), []
@@ -89,7 +93,7 @@ def test_the_keys_are_those_most_alike_in_the_window(options, at):
         top, left = (min(each[axis] for each in window) for axis in (0, 1))
         height, width = (max(each[axis] for each in window) + 1 for axis in (0, 1))
         assert choice.box == (top * side, left * side, (height - top) * side, (width - left) * side)
-    assert {choice.token_side for choice in choices} == ({1, 2} if options is U_SHAPED else {1})
+    assert {choice.token_side for choice in choices} == ({1, 2} if options["type"] == "SemanIRUNet" else {1})
     shifted = [False, False] if options is LAYERED else [False, True] * (stages // 2)
     assert [row[0].shifted for row in explanation] == shifted
 

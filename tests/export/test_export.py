@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from basicsr.utils.registry import ARCH_REGISTRY
 from PIL import Image
 
+from semanir_plugin.blocks.prompts import DegradationPrompts, modulate
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from semanir_plugin.export import checking, exporting
@@ -299,6 +301,42 @@ def test_keys_of_a_network_that_chooses_none(tmp_path, capsys):
 
 
 @pytest.fixture
+def prompted():
+    """An architecture of nothing but prompts."""
+
+    @ARCHS.register
+    class Prompted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+            self.prompts = DegradationPrompts(3, [3], 4)
+            for parameter in self.prompts.parameters():
+                parameter.data.mul_(10)
+
+        def forward(self, x):
+            features = self.conv(x)
+            return modulate(features, self.prompts(features)[0])
+
+    yield {"type": "Prompted"}
+    del ARCH_REGISTRY._obj_map["Prompted"], ARCHS._entries["Prompted"]
+
+
+def test_prompts_are_those_of_the_whole_image_whatever_its_size(prompted, tmp_path):
+    restorer, program, _ = graph_of(prompted, tmp_path)
+    files = FORMATS["onnx"].write(program, {"scale": "1"}, None)
+    bright, dark = image((9, 20)), 1 - image((9, 20))
+    images = [bright, dark, np.concatenate([bright, dark], axis=3), image((70, 31))]
+    restore = partial(restoration_of(restorer.descriptor, None).restore, restorer.module)
+    runtimes = FORMATS["onnx"].runtimes(files)
+    assert list(runtimes) == ["onnxruntime", "OpenVINO"]
+    for each in compare(restore, runtimes, images):
+        assert each.psnr > 100, each
+    halves = [restore(torch.from_numpy(each)) for each in images[:3]]
+    inside = (halves[2][..., :15] - halves[0][..., :15]).abs()
+    assert inside.max() > 1e-3, "or the other half would decide nothing"
+
+
+@pytest.fixture
 def deciding():
     """An architecture whose values decide what it does, which no graph can hold."""
 
@@ -312,8 +350,6 @@ def deciding():
             return self.conv(x) if x.mean() > 0.5 else x
 
     yield {"type": "Deciding"}
-    from basicsr.utils.registry import ARCH_REGISTRY
-
     del ARCH_REGISTRY._obj_map["Deciding"], ARCHS._entries["Deciding"]
 
 

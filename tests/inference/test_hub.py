@@ -26,7 +26,8 @@ from tests.inference.hub_server import serve
 OPTIONS = {"upscale": 2, "upsampler": "pixelshuffledirect", **TINY_NETWORK}
 NETWORKS = {
     SemanIR: OPTIONS,
-    SemanIRUNet: {"embed_dim": 8, "head_dim": 4, "depths": [1, 1], "window_sizes": [8, 8], "topk": [3, 12]},
+    SemanIRUNet: {"embed_dim": 8, "head_dim": 4, "depths": [1, 1], "window_sizes": [8, 8], "topk": [3, 12]}
+    | {"prompts": 2},
     AST: {"img_size": 16, "embed_dim": 4, "depths": [1, 2, 1], "num_heads": [1, 2, 2], "win_size": 4},
     MixedArch: {
         "base": {"type": "SemanIR", **OPTIONS},

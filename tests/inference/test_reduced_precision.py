@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 import semanir_plugin
+from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.loading import build_network
 from semanir_plugin.inference.reduced_precision import reduced_precision
 
 
@@ -17,6 +19,21 @@ def levels(network, precision):
 def test_16_bit_stay_as_fine_in_bf16_as_in_fp32():
     network = semanir_plugin.load("semanir-mini-x2")
     assert levels(network, "bf16") > 0.8 * levels(network, "fp32") > 2000
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_prompts_are_chosen_alike(precision, tmp_path):
+    options = {"type": "SemanIRUNet", "embed_dim": 8, "head_dim": 4, "depths": [1, 1], "refinement_depth": 1}
+    network = build_network(options | {"window_sizes": [8, 4], "topk": 9, "prompts": 3}, "options")
+    for parameter in network.prompts.parameters():
+        parameter.data.mul_(10)
+    network.conv_last.weight.data.mul_(100)
+    save_weights(tmp_path / "net.safetensors", network, options | {"window_sizes": [8, 4], "topk": 9, "prompts": 3})
+    restorer, image = semanir_plugin.load(tmp_path / "net.safetensors", device="cpu"), torch.rand(1, 3, 24, 40)
+    expected = restorer.restore(image)
+    assert (expected - image).abs().mean() > 0.01
+    psnr = -10 * torch.log10((restorer.restore(image, precision=precision) - expected).square().mean())
+    assert 40 < psnr < 120
 
 
 class Chain(nn.Module):

@@ -83,6 +83,24 @@ def test_a_u_shaped_network_agrees_within_the_tiles(photo):
     assert (tiled - whole).abs().mean() < correction / 100
 
 
+def test_each_tile_decides_by_itself_which_prompts_it_takes(photo):
+    shape = {"embed_dim": 4, "depths": [1, 1], "refinement_depth": 1, "head_dim": 4, "window_sizes": [8, 4]}
+    net, seen = SemanIRUNet(**shape, topk=12, shift="none", prompts=3).eval().double(), []
+    for parameter in net.prompts.parameters():
+        parameter.data.mul_(30)
+    net.prompts.weigh.register_forward_hook(lambda *given: seen.append(given[2].softmax(-1)))
+    left = photo[..., :48, :48]
+    both = torch.cat([left, 1 - left], dim=3)  # of two kinds
+    tiled = restore_tiled(net, both, tile=48, overlap=0, multiple_of=8)
+    with torch.no_grad():
+        whole, alone = net(both), net(left)
+    first, second, *_ = seen
+    assert (first - second).abs().max() > 0.01
+    torch.testing.assert_close(seen[-1], first)
+    torch.testing.assert_close(tiled[..., :48], alone)
+    assert (tiled - whole).abs().mean() > 0.01 * (alone - left).abs().mean(), "as the page on restoring says"
+
+
 class Tilting(nn.Module):
     """Adds an error that grows towards the borders of what it is given, and is of opposite sign on opposite ones."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from semanir_plugin.archs import AST, SemanIR
+from semanir_plugin.archs import AST, SemanIR, SemanIRUNet
 from semanir_plugin.blocks import KeySemanticStage
 from semanir_plugin.evaluation.cost import count_flops, count_parameters
 from semanir_plugin.evaluation.profiling import clock
@@ -31,6 +31,12 @@ def ast():
     return AST(embed_dim=4, depths=[1] * 3, num_heads=[1, 2, 1], img_size=32).eval()
 
 
+def prompted():
+    return SemanIRUNet(
+        embed_dim=4, head_dim=4, depths=[1] * 3, refinement_depth=1, window_sizes=[8, 8, 4], topk=6, prompts=3
+    ).eval()
+
+
 def test_parts_are_children_and_stages():
     assert list(find_stages(semanir())) == [
         *("conv_first", "norm_first", "stages.0", "stages.1", "norm", "conv_after_body", "head")
@@ -48,7 +54,7 @@ def test_parts_are_children_and_stages():
     assert list(find_stages(wrapped))[:3] == ["0", "1.net.conv_first", "1.net.norm_first"]
 
 
-@pytest.mark.parametrize("network", [semanir, ast])
+@pytest.mark.parametrize("network", [semanir, ast, prompted])
 def test_parts_and_the_rest_are_the_total(network):
     net = network()
     *parts, rest, total = profile_stages(net, SIZE, channels=3, repeats=1)
