@@ -27,9 +27,9 @@ TINY = {
     "SemanIRUNet": {
         "embed_dim": 8,
         "head_dim": 4,
-        "depths": [2, 1, 1],
+        "depths": [1, 1],
         "refinement_depth": 1,
-        "window_sizes": [8, 8, 4],
+        "window_sizes": [8, 4],
         "topk": 12,
     },
 }
@@ -118,25 +118,18 @@ def test_every_attention_goes_with_every_feed_forward(make, attn, ffn):
         torch.testing.assert_close(ours_.grad, theirs.grad, msg=name)
 
 
-@pytest.mark.parametrize("name", ["SemanIR", "SemanIRUNet"])
-def test_a_factorised_position_bias_in_a_whole_network(name):
-    make, x = partial(ours()[name], **TINY[name], position_bias="factorised"), torch.rand(1, 3, 19, 33)
+# Options that change what all layers do, together where a network has several.
+FAR_REACHING = {
+    "SemanIR": {"position_bias": "factorised"},
+    "SemanIRUNet": {"position_bias": "factorised", "prompts": 3},
+}
+
+
+@pytest.mark.parametrize("name", FAR_REACHING)
+def test_options_of_a_whole_network(name):
+    make, x = partial(ours()[name], **TINY[name], **FAR_REACHING[name]), torch.rand(2, 3, 19, 33)
     plain = make()
-    out = plain(x)
-    out.square().mean().backward()
     assert any(isinstance(module, FactorisedPositionBias) for module in plain.modules())
-    assert not [name for name, p in plain.named_parameters() if not p.grad.abs().sum() > 0]
-    for option in ({"use_checkpoint": True}, {"compile_backend": "aot_eager"}):
-        other = make(**option)
-        other.load_state_dict(plain.state_dict())
-        torch.testing.assert_close(other(x), out)
-    with pytest.raises(ValueError, match="position_bias must be one of"):
-        ours()[name](**TINY[name], position_bias="dense")
-
-
-def test_prompts_in_a_whole_network():
-    make, x = partial(ours()["SemanIRUNet"], **TINY["SemanIRUNet"], prompts=3), torch.rand(2, 3, 19, 33)
-    plain = make()
     out = plain(x)
     out.square().mean().backward()
     assert not [name for name, p in plain.named_parameters() if not p.grad.abs().sum() > 0]
@@ -148,11 +141,21 @@ def test_prompts_in_a_whole_network():
         again.square().mean().backward()
         for (name, ours_), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(ours_.grad, theirs.grad, msg=f"{option}: {name}")
+
+
+def test_prompts_in_bfloat16():
+    net, x = ours()["SemanIRUNet"](**TINY["SemanIRUNet"], prompts=3), torch.rand(2, 3, 19, 33)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = plain(x)
-    torch.testing.assert_close(rough.float(), out, rtol=0, atol=0.02)
+        rough = net(x)
+    torch.testing.assert_close(rough.float(), net(x), rtol=0, atol=0.02)
     rough.float().square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in plain.parameters())
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", FAR_REACHING)
+def test_position_biases_of_other_names_are_refused(name):
+    with pytest.raises(ValueError, match="position_bias must be one of"):
+        ours()[name](**TINY[name], position_bias="dense")
 
 
 def test_unknown_kinds_are_refused_with_the_known_ones(make):

@@ -27,8 +27,8 @@ from mutations.targets import TARGETS
 
 
 @pytest.mark.slow
-def test_a_thirtieth_of_a_full_test_finds_nothing(tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / "mutation_test.py"), "--share", "0.03"]
+def test_a_hundredth_of_a_full_test_finds_nothing(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "mutation_test.py"), "--share", "0.01"]
     environment = os.environ | {"SEMANIR_VENV": "0", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,11 +36,11 @@ def test_a_thirtieth_of_a_full_test_finds_nothing(tmp_path):
         r"^(.+): ([\d,]+) cases, .*; 0 tracebacks, 0 hangs, 0 crashes, 0 other findings;", done.stdout, re.MULTILINE
     )
     assert dict(lines) == {
-        "option files": "300",
-        "images": "60",
-        "checkpoints": "60",
-        "training states": "30",
-        "cache records": "60",
+        "option files": "100",
+        "images": "20",
+        "checkpoints": "20",
+        "training states": "10",
+        "cache records": "20",
     }
     assert not list(tmp_path.glob("mutation_test_*")), "what was worked on is cleared away"
 

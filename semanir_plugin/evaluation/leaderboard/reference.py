@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from semanir_plugin.basicsr_host.engine.reference import Part, declared_part
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS
@@ -27,7 +28,9 @@ def board_parts() -> Iterator[Part]:
 
 def board_schema() -> Schema:
     """Return the JSON schema of option files for `basicsr leaderboard`."""
-    model = section_schema([option for kind in MODEL_KINDS.values() for option in options_of(kind)])
+    every = [option for kind in MODEL_KINDS.values() for option in options_of(kind)]
+    # Null leaves what a base has, also of what a model of this kind needs.
+    model = section_schema([replace(each, default=None) if each.required else each for each in every])
     return section_schema(
         options_of(BoardOptions),
         protocol={"enum": sorted(PROTOCOLS)},
