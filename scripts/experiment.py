@@ -122,6 +122,8 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error("give one of --iterations and --minutes")
     if unknown := [name for name in getattr(args, "names", ()) if name not in args.known]:
         parser.error(f"unknown name {unknown[0]!r}: it is one of {', '.join(args.known)}")
+    if args.kind == "all-in-one" and len(args.names) == 1:
+        parser.error("one network for several degradations needs two names or more, or none for all")
 
 
 def _file(text: str) -> Path:
@@ -168,8 +170,8 @@ def train(group: Group, row: Row, seed: int, args: argparse.Namespace) -> Traini
     """Train one network, or go on with it; return its training."""
     usual = NEEDED_ITERATIONS.get(group.name, USUAL_ITERATIONS.get(args.kind))
     iterations = args.iterations or (None if args.minutes else usual)
-    minutes = row.share * args.minutes if args.minutes else None
-    iterations = row.share * iterations if iterations else None
+    minutes = row.times * args.minutes if args.minutes else None
+    iterations = row.times * iterations if iterations else None
     budget = f"{iterations}it" if iterations else f"{minutes:g}min"
     plan = Plan(data=args.data, iterations=iterations, workers=args.workers)
     name = f"{row.key}_{budget}_seed{seed}"

@@ -20,14 +20,14 @@ class Row:
         label: In the table.
         recipe: Options of its training.
         photographs: That it learns from.
-        share: Of the usual iterations, how many it gets; 2 are twice as many.
+        times: How many times the usual iterations, or minutes, it gets.
     """
 
     key: str
     label: str
     recipe: Options
     photographs: Photographs = USUAL
-    share: int = 1
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ NETWORKS: dict[str, Callable[[Options], Options]] = {
     "wide": lambda net: {
         "embed_dim": net["embed_dim"] * 4 // 3,
         "depths": [2] * len(net["depths"]),
-        "num_heads": [4, 4],
+        "num_heads": [4] * len(net["depths"]),
     },
 }
 
@@ -264,7 +264,7 @@ def all_in_one(names: Sequence[str]) -> list[Group]:
     for key, label, prompts in (("all_in_one", "all in one", 0), ("all_in_one_prompts", "all in one, prompts", 8)):
         together = _restrict(recipe, names)
         together = together | {"network_g": together["network_g"] | {"prompts": prompts}}
-        many = Row(f"{key}_x{len(names)}", f"{label}, {len(names)} times the iterations", together, share=len(names))
+        many = Row(f"{key}_x{len(names)}", f"{label}, {len(names)} times the iterations", together, times=len(names))
         rows += [Row(key, label, together), many]
     sets = {f"{images}_{name}": {"degradations": each["degradations"]} for name, each in _validated(recipe, names)}
     return [Group("all_in_one", rows, {"task": "all_in_one", "protocol": "drawn_rgb"}, "identity", sets, images)]

@@ -362,6 +362,13 @@ def test_other_ways_to_train_are_valid_and_change_what_they_say(data, in_process
     assert kept["optim_g"] == checked["SemanIR_mini_SRx4"]["train"]["optim_g"]
 
 
+def test_a_wide_variant_fits_any_number_of_stages():
+    light = files.read_recipe("SemanIR_light_SRx4")["network_g"]
+    changed = experiments.NETWORKS["wide"](light)
+    assert len(changed["depths"]) == len(changed["num_heads"]) == len(light["depths"]) > 2
+    assert changed["embed_dim"] % changed["num_heads"][0] == 0
+
+
 def test_a_time_instead_of_iterations(run, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "TRIAL", 4)
     monkeypatch.setattr(training, "read_seconds", lambda run: 0.5)
@@ -424,6 +431,7 @@ SR = ROOT / "options" / "train_SemanIR_SRx4.yml"
     ("words", "message"),
     [
         (["weights", "no.yml", "--minutes", 5], "no.yml: no such file"),
+        (["all-in-one", "haze"], "needs two names or more"),
         (["weights", SR, "--minutes", 0.1], "must be more than 0.3"),
         (["weights", SR], "--minutes is needed"),
         (["recipes", MINI], "give one of --iterations and --minutes"),
