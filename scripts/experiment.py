@@ -40,6 +40,7 @@ alike. weights/NAME/parts, written anew every minute, has all that another machi
 16 MB: with --start it goes on from there, also after a kill. What is finished is trained longer as a new training, with
 a schedule of its own, from the weights of the old one: --weights. These may be of a network for another scale, or for
 colour where the recipe's is for gray: layers are made to fit, or begin anew where nothing does, and this is told.
+--amp bf16 makes steps faster where lscpu has the flag avx512_bf16 or amx_bf16, and slower elsewhere.
 """
 FOREVER = 1e9  # seconds
 USUAL_ITERATIONS = {"tasks": 500, "mixing": 400, "all-in-one": 2000}
@@ -84,6 +85,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("--parts", type=Path, metavar="FOLDER", help="where parts go (weights/NAME/parts)")
     one.add_argument("--batch", type=_count, metavar="N", help="images in a step (the recipe's)")
     one.add_argument("--patch", type=_count, metavar="N", help="side of the ground truth's patches (the recipe's)")
+    one.add_argument("--amp", choices=("bf16", "fp16"), help="autocast of the steps (the recipe's); see below")
     one.add_argument("--validations", type=_count, default=20, metavar="N", help="of a training, on few images (20)")
     one.set_defaults(run=train_weights)
     some = kinds.add_parser("recipes", help="recipes, and variants of the first, by an equal budget", **form)

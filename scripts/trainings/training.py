@@ -36,6 +36,7 @@ class Plan:
     parts: Path | None = None
     batch: int | None = None
     patch: int | None = None
+    amp: str | None = None
     validations: int = 20
     workers: int = os.cpu_count() or 1
 
@@ -120,7 +121,7 @@ class Training:
         given = {"batch_size_per_gpu": self.plan.batch, "gt_size": self.plan.patch}
         training_set |= {key: value for key, value in given.items() if value is not None}
         training_set |= {"num_worker_per_gpu": self.plan.workers, "pin_memory": True, "prefetch_mode": "cuda"}
-        options["train"] |= {"channels_last": True}
+        options["train"] |= {"channels_last": True} | ({"amp": self.plan.amp} if self.plan.amp else {})
         options["train"]["optim_g"] |= {"fused": True}
         options["logger"] |= {"use_tb_logger": True, "keep_checkpoints": 2}
         options["logger"].setdefault("save_checkpoint_seconds", CHECKPOINT_SECONDS)

@@ -168,6 +168,15 @@ def test_option_files_of_all_kinds_of_recipes_are_valid(name, data, tmp_path, in
     assert len(list((tmp_path / "weights" / "data" / "BSD400_sizes").iterdir())) == len(USUAL.sizes)
 
 
+def test_what_the_command_gives_takes_the_place_of_what_the_recipe_has(recipe, data, in_process):
+    options = check_options(start(recipe, data, batch=3, patch=48, amp="bf16"))
+    given = options["datasets"]["train"]
+    assert (given["batch_size_per_gpu"], given["gt_size"], options["train"]["amp"]) == (3, 48, "bf16")
+    plain, own = start(recipe, data).options(), files.read_yaml(recipe)
+    assert plain["train"].get("amp") == own["train"].get("amp")
+    assert plain["datasets"]["train"]["gt_size"] == own["datasets"]["train"]["gt_size"]
+
+
 def test_trainings_at_once_make_their_data_one_after_the_other(data, monkeypatch):
     within, most = [], []
 
