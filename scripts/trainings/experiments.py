@@ -112,6 +112,7 @@ WAYS: dict[str, Options] = {
     },
     "slow_average": {"train": {"ema_decay": 0.999}},
     "no_average": {"train": {"ema_decay": 0}},
+    "muon": {"train": {"optim_g": {"type": "MuonAdamW", "lr": 2e-3}}},
     "rate_2e-3": {"train": {"optim_g": {"lr": 2e-3}}},
     "rate_5e-4": {"train": {"optim_g": {"lr": 5e-4}}},
     "bfloat16": {"train": {"amp": "bf16"}},

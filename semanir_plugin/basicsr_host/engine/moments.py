@@ -44,23 +44,23 @@ def check_moments(optimizer: Optimizer, path: Path) -> None:
     if type(optimizer) not in known_optimizers().values():
         return
     for group in optimizer.param_groups:
-        needed: dict[int, dict[str, Any]] = {}
+        needed: dict[torch.Size, dict[str, Any]] = {}
         for weight in group["params"]:
             if kept := optimizer.state.get(weight):
-                if weight.ndim not in needed:
-                    needed[weight.ndim] = _moments_like(optimizer, group, weight)
-                _compare(needed[weight.ndim], kept, weight, f"{path}: the training state", type(optimizer).__name__)
+                if weight.shape not in needed:
+                    needed[weight.shape] = _moments_like(optimizer, group, weight)
+                _compare(needed[weight.shape], kept, weight, f"{path}: the training state", type(optimizer).__name__)
 
 
 def _moments_like(optimizer: Optimizer, group: Mapping[str, Any], weight: Tensor) -> dict[str, Any]:
-    """Return the state that a small weight, of as many dimensions, has after a step."""
-    small = torch.nn.Parameter(weight.new_zeros((2,) * weight.ndim))
-    small.grad = torch.zeros_like(small)
+    """Return the state that another weight of this shape has after a step."""
+    another = torch.nn.Parameter(torch.zeros_like(weight))
+    another.grad = torch.zeros_like(another)
     kind: Any = type(optimizer)
-    fresh = kind([small])
+    fresh = kind([another])
     fresh.param_groups[0].update({key: each for key, each in group.items() if key != "params"})
     fresh.step()
-    return {**fresh.state[small]}
+    return {**fresh.state[another]}
 
 
 def _compare(needed: dict[str, Any], kept: Mapping[str, Any], weight: Tensor, place: str, optimizer: str) -> None:
@@ -70,22 +70,21 @@ def _compare(needed: dict[str, Any], kept: Mapping[str, Any], weight: Tensor, pl
             "back, or train from the weights alone, by path.pretrain_network_g"
         )
     for key, value in needed.items():
-        if not _fits(value, kept[key], weight):
+        if not _fits(value, kept[key]):
             raise UserError(
                 f"{place} has for a weight of shape {tuple(weight.shape)} another {key} than {optimizer} needs; name "
                 "another one, or train from the weights alone, by path.pretrain_network_g"
             )
 
 
-def _fits(needed: Any, kept: Any, weight: Tensor) -> bool:
-    """Return whether a part of a weight's state is of its shape where that of a small weight is, or else one number."""
+def _fits(needed: Any, kept: Any) -> bool:
+    """Return whether a part of a weight's state is of the shape that is needed, or else one number."""
     if not isinstance(needed, Tensor | float | int):
         return True
     if isinstance(kept, Tensor) and not _is_real(kept):
         return False
     if isinstance(needed, Tensor) and needed.ndim > 0:
-        alike = needed.shape == (2,) * weight.ndim
-        return isinstance(kept, Tensor) and (kept.shape == weight.shape if alike else kept.ndim == needed.ndim)
+        return isinstance(kept, Tensor) and kept.shape == needed.shape
     return kept.numel() == 1 if isinstance(kept, Tensor) else isinstance(kept, float | int)
 
 

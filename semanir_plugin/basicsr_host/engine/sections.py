@@ -113,7 +113,7 @@ class TrainingOptions:
     Attributes:
         total_iter: Iterations of the whole training.
         warmup_iter: Iterations in which the learning rate rises from 0; -1: none.
-        optim_g: Section of the optimiser: any of `torch.optim` as `type`, with its options.
+        optim_g: Section of the optimiser: any of `torch.optim`, or `MuonAdamW`, as `type`, with its options.
         scheduler: Section of the learning rate's schedule: one of BasicSR's or torch's as `type`, with its options.
         pixel_opt: Section of the loss between pixels; null: none.
         perceptual_opt: Section of the loss between features; null: none.

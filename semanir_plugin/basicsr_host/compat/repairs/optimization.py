@@ -12,7 +12,7 @@ from basicsr.models.base_model import BaseModel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from semanir_plugin.basicsr_host import lr_schedulers
+from semanir_plugin.basicsr_host import lr_schedulers, optimizers
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
 from semanir_plugin.errors import UserError, near_match
 
@@ -51,8 +51,8 @@ NEEDS_MORE = {
 
 
 def known_optimizers() -> dict[str, type]:
-    """Return the optimisers that `train.optim_*` can name."""
-    return _classes(torch.optim, Optimizer)
+    """Return the optimisers that `train.optim_*` can name: torch's, and ours."""
+    return {name: each for module in (torch.optim, optimizers) for name, each in _classes(module, Optimizer).items()}
 
 
 def known_schedulers() -> dict[str, type]:
