@@ -40,8 +40,8 @@ alike. weights/NAME/parts, written anew every minute, has all that another machi
 16 MB: with --start it goes on from there, also after a kill. What is finished is trained longer as a new training, with
 a schedule of its own, from the weights of the old one: --weights. These may be of a network for another scale, or for
 colour where the recipe's is for gray: layers are made to fit, or begin anew where nothing does, and this is told.
---amp bf16 makes steps faster where lscpu has the flag avx512_bf16 or amx_bf16, and slower elsewhere.
 """
+SUITED = "bf16 is faster where lscpu has the flag avx512_bf16 or amx_bf16, and slower elsewhere"
 FOREVER = 1e9  # seconds
 USUAL_ITERATIONS = {"tasks": 500, "mixing": 400, "all-in-one": 2000}
 EXPERIMENTS: dict[str, tuple[str, Sequence[str] | Mapping[str, Any], Callable[[Sequence[str]], list[Group]]]] = {
@@ -85,7 +85,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("--parts", type=Path, metavar="FOLDER", help="where parts go (weights/NAME/parts)")
     one.add_argument("--batch", type=_count, metavar="N", help="images in a step (the recipe's)")
     one.add_argument("--patch", type=_count, metavar="N", help="side of the ground truth's patches (the recipe's)")
-    one.add_argument("--amp", choices=("bf16", "fp16"), help="autocast of the steps (the recipe's); see below")
     one.add_argument("--validations", type=_count, default=20, metavar="N", help="of a training, on few images (20)")
     one.set_defaults(run=train_weights)
     some = kinds.add_parser("recipes", help="recipes, and variants of the first, by an equal budget", **form)
@@ -109,6 +108,7 @@ def _add_shared(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
     parser.add_argument("--iterations", type=_count, metavar="N", help="of each training")
     parser.add_argument("--minutes", type=_minutes, metavar="M", help="of each training; the data's included at first")
+    parser.add_argument("--amp", choices=("bf16", "fp16"), help=f"precision of steps (the recipe's); {SUITED}")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="that read images, 0: none")
     if kind != "weights":
         parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each (0)")
@@ -175,7 +175,7 @@ def train(group: Group, row: Row, seed: int, args: argparse.Namespace) -> Traini
     minutes = row.times * args.minutes if args.minutes else None
     iterations = row.times * iterations if iterations else None
     budget = f"{iterations}it" if iterations else f"{minutes:g}min"
-    plan = Plan(data=args.data, iterations=iterations, workers=args.workers)
+    plan = Plan(data=args.data, iterations=iterations, workers=args.workers, amp=args.amp)
     name = f"{row.key}_{budget}_seed{seed}"
     training = Training(name, row.recipe | {"manual_seed": seed}, plan, row.photographs)
     seconds = 60 * minutes - SAVING if minutes else FOREVER
