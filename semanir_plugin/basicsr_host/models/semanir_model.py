@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,15 +56,20 @@ class SemanIRModel(SharedValidation):
         get_root_logger().debug(net)
 
     def init_training_settings(self) -> None:
-        """Set up losses, optimisers and schedulers as SRModel, and the precision."""
+        """Set up losses, optimisers and schedulers as SRModel, and the precision.
+
+        Raises:
+            UserError: There is no loss.
+        """
         from semanir_plugin.basicsr_host.models.optim_wrapper import (
             build_optim_wrapper,  # mmengine, not needed for testing
         )
 
-        super().init_training_settings()
+        self.training_options = options = pick_options(SemanIRTrainingOptions, self.opt["train"])
+        with self._any_loss():
+            super().init_training_settings()
         if hasattr(self, "net_g_ema"):
             self._set_memory_format(self.net_g_ema)  # averages of tensors that lie alike take one kernel
-        self.training_options = options = pick_options(SemanIRTrainingOptions, self.opt["train"])
         self.cri_fft = build_loss(options.fft_opt).to(self.device) if options.fft_opt else None
         self.cri_ssim = build_loss(options.ssim_opt).to(self.device) if options.ssim_opt else None
         self.accumulation_steps = options.accumulation_steps
@@ -77,6 +82,19 @@ class SemanIRModel(SharedValidation):
         self.optim_wrapper = build_optim_wrapper(
             self.optimizer_g, amp=options.amp or None, grad_clip=options.grad_clip, device=self.device
         )
+
+    @contextmanager
+    def _any_loss(self) -> Iterator[None]:
+        """Have the host begin without one of its own two losses where there is another."""
+        train, options = self.opt["train"], self.training_options
+        if train.get("pixel_opt") or train.get("perceptual_opt"):
+            yield
+        elif another := options.fft_opt or options.ssim_opt:
+            train["pixel_opt"] = another
+            yield
+            train["pixel_opt"] = self.cri_pix = None
+        else:
+            raise UserError("there is no loss: add pixel_opt, perceptual_opt, fft_opt or ssim_opt to train")
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         """Return an optimiser as the host does; one whose state is divided where that is asked for."""

@@ -105,6 +105,20 @@ def test_losses_that_are_added_add_up(tmp_path):
     assert distance(alone, with_both) > 0
 
 
+@pytest.mark.parametrize("name", ["fft", "ssim"])
+def test_a_loss_that_is_added_may_be_the_only_one(tmp_path, name):
+    added = {f"{name}_opt": {"type": f"{name.upper()}Loss"}}
+    beside = trained(tmp_path, steps=1, train=added).get_current_log()
+    alone = trained(tmp_path, steps=1, train={"pixel_opt": None, **added})
+    assert alone.get_current_log() == {f"l_{name}": beside[f"l_{name}"]}
+    assert alone.opt["train"]["pixel_opt"] is None
+
+
+def test_no_loss_at_all_is_told(tmp_path):
+    with pytest.raises(UserError, match="there is no loss: add pixel_opt, "):
+        trained(tmp_path, steps=0, train={"pixel_opt": None})
+
+
 @pytest.mark.parametrize(("amp", "message"), [("fp16", "needs a CUDA device"), ("fp8", "unknown")])
 def test_precision_that_cannot_be_is_named(tmp_path, amp, message):
     with pytest.raises(UserError, match=message):
