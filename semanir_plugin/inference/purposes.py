@@ -62,6 +62,12 @@ PURPOSES = {
         "it there is. Cameras make another kind, in blotches, of which some stays.",
         "is for noise that differs from pixel to pixel; the blotches that a phone leaves may stay",
     ),
+    "semanirunet-mini-demosaic": Purpose(
+        "Mend the colours of a raw picture",
+        "For what linear filters (Malvar's) make of the mosaic of a camera's sensor: coloured fringes and zippers at "
+        "edges go. Not for pictures that were made smaller or saved as JPEG since.",
+        "is for what linear filters make of the mosaic of a sensor",
+    ),
     "ast-mini-derain": Purpose(
         "Remove rain",
         "For drawn streaks of rain, from a drizzle to a downpour. Drops and mist of real rain are another matter.",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from semanir_plugin.atomic_io import write_atomic
 from semanir_plugin.degradations.bicubic import imresize_uint8
 from semanir_plugin.degradations.compression import compress_jpeg
+from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.degradations.noise import add_gaussian_noise
 from semanir_plugin.degradations.rain import add_rain_streaks
 from semanir_plugin.pixels import to_float
@@ -35,6 +36,10 @@ def _sent(image: NDArray[Any]) -> NDArray[Any]:
     return compress_jpeg(_rounded(add_gaussian_noise(to_float(image), 15, seed=0)), 75)
 
 
+def _through_a_mosaic(image: NDArray[Any]) -> NDArray[Any]:
+    return _rounded(demosaic_malvar(mosaic_rggb(to_float(image))))
+
+
 def _rainy(image: NDArray[Any]) -> NDArray[Any]:
     return _rounded(add_rain_streaks(to_float(image), seed=2))
 
@@ -44,6 +49,7 @@ SPOILT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "semanir-mini-x2-real": _sent,
     "semanirunet-mini-color-jpegblind": _packed,
     "semanirunet-mini-color-dnblind": _noisy,
+    "semanirunet-mini-demosaic": _through_a_mosaic,
     "ast-mini-derain": _rainy,
 }
 """By the names of shipped weights, what they were trained to undo."""

@@ -34,6 +34,7 @@ SCORED = {
     "semanir-mini-x4-real": ("sr_real_rgb", {}, "bicubic", 4, 0.5),
     "semanirunet-mini-color-dnblind": ("denoising_color_bgr", {"sigma": 25}, "identity", 1, 10),
     "semanirunet-mini-color-jpegblind": ("jpeg_color", {"quality": 40}, "identity", 1, 0.8),
+    "semanirunet-mini-demosaic": ("demosaicking_crop10", {}, "malvar", 1, 3),
     "ast-mini-derain": ("derain_y", {"lq": "rain"}, "identity", 1, 4),
 }
 
