@@ -39,6 +39,9 @@ class MuonAdamW(Optimizer):
         momentum: Averaging of Muon's gradients, as Nesterov's.
         ns_steps: Newton-Schulz iterations by which a matrix becomes nearly orthogonal.
         fused: AdamW in one kernel for all weights.
+
+    Raises:
+        ValueError: A value is out of its range.
     """
 
     def __init__(
@@ -52,6 +55,12 @@ class MuonAdamW(Optimizer):
         ns_steps: int = 5,
         fused: bool = False,
     ) -> None:
+        for name, value in {"lr": lr, "eps": eps, "weight_decay": weight_decay, "ns_steps": ns_steps}.items():
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0, not {value}")
+        for name, values in {"betas": betas, "momentum": [momentum]}.items():
+            if not all(0 <= value < 1 for value in values):
+                raise ValueError(f"{name} must be at least 0 and below 1, not {', '.join(map(str, values))}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "momentum": momentum, "ns_steps": ns_steps, "fused": fused})
 

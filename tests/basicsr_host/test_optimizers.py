@@ -143,3 +143,13 @@ def test_a_closure_is_called_and_weights_without_gradients_are_left():
     assert optimizer.step(closure) > 0
     assert torch.equal(left, before)
     assert left not in optimizer.state
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": -1}, {"eps": float("nan")}, {"weight_decay": -0.1}, {"betas": (0.9, 1)}, {"momentum": 1.0}],
+    ids=str,
+)
+def test_values_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be at least 0"):
+        MuonAdamW(weights((4,)), **options)

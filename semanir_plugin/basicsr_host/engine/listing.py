@@ -13,9 +13,9 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from torch import nn
 
 from semanir_plugin.archs.mixed_arch import build_host
-from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.engine.declared import ModelKeys, known_keys
 from semanir_plugin.basicsr_host.engine.sections import OF_ANY_MODEL, RunOptions
+from semanir_plugin.basicsr_host.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.blocks import BLOCKS
 from semanir_plugin.errors import UserError, one_line

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers
+from semanir_plugin.basicsr_host.optimization import known_optimizers
 from semanir_plugin.errors import UserError
 from semanir_plugin.schema.values import describe_hint
 

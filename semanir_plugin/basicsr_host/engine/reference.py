@@ -9,7 +9,6 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
-from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.data.dataset_options import LoaderOptions
 from semanir_plugin.basicsr_host.engine import host_options
 from semanir_plugin.basicsr_host.engine.declared import is_own
@@ -26,6 +25,7 @@ from semanir_plugin.basicsr_host.engine.sections import (
     WandbOptions,
 )
 from semanir_plugin.basicsr_host.models.semanir_options import SemanIRTrainingOptions, SemanIRValidationOptions
+from semanir_plugin.basicsr_host.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS
 from semanir_plugin.schema.declarations import REQUIRED, Option, about, options_of
 from semanir_plugin.schema.json_schema import Schema, by_type, section_schema

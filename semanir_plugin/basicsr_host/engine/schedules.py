@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from semanir_plugin.basicsr_host.compat.repairs.optimization import construct, known_optimizers, known_schedulers
+from semanir_plugin.basicsr_host.optimization import construct, known_optimizers, known_schedulers
 from semanir_plugin.errors import UserError, one_line
 
 __all__ = ["build_optimizer", "try_schedule"]

@@ -14,7 +14,6 @@ from typing import Any
 from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from torch.optim import Optimizer
 
-from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.engine import host_options
 from semanir_plugin.basicsr_host.engine.dataset_validation import DatasetValidation, check_dataset_names, listed
 from semanir_plugin.basicsr_host.engine.declared import ModelKeys, known_keys
@@ -30,6 +29,7 @@ from semanir_plugin.basicsr_host.engine.sections import (
     ValidationOptions,
     WandbOptions,
 )
+from semanir_plugin.basicsr_host.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.scoring import PROTOCOLS, dataset_problems, protocol_problems, split_metrics
 from semanir_plugin.errors import describe_unknown
 from semanir_plugin.option_files import OptionFile

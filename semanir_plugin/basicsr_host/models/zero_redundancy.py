@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from semanir_plugin.basicsr_host.compat.repairs.optimization import construct, known_optimizers
+from semanir_plugin.basicsr_host.optimization import construct, known_optimizers
 
 if TYPE_CHECKING:
     from torch.distributed.optim import ZeroRedundancyOptimizer

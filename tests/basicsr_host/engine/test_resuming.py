@@ -12,9 +12,9 @@ import torch
 from basicsr.models.base_model import BaseModel
 
 from semanir_plugin.atomic_io import save_atomic
-from semanir_plugin.basicsr_host.compat.repairs.optimization import known_optimizers, known_schedulers
 from semanir_plugin.basicsr_host.engine import resuming
 from semanir_plugin.basicsr_host.engine.training_states import read_state
+from semanir_plugin.basicsr_host.optimization import known_optimizers, known_schedulers
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
 from tests.conftest import ROOT, tiny_overrides

@@ -182,6 +182,7 @@ UNKNOWN_KEYS = {
     "train:optim_g:momentum=0.9": "train:optim_g: unknown key 'momentum' of Adam",
     "train:optim_g:params=1": "train:optim_g: unknown key 'params' of Adam",
     "train:scheduler:mile=1": "train:scheduler: unknown key 'mile' of MultiStepRestartLR",
+    "train:optim_g:type=Muon": "train:optim_g: unknown optimizer 'Muon'; did you mean 'MuonAdamW'?",
     "train:fft_opt={type: FTLoss}": "train:fft_opt: unknown loss 'FTLoss'; did you mean 'FFTLoss'?",
     "train:ssim_opt={type: SSIMLoss, weight: 1}": "train:ssim_opt: unknown key 'weight' of SSIMLoss; did you mean",
     "train:pixel_opt:weight=1": "train:pixel_opt: unknown key 'weight' of L1Loss; did you mean 'loss_weight'?",

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from semanir_plugin.basicsr_host.models.zero_redundancy import build_sharded_optimizer, gather_states
+from semanir_plugin.basicsr_host.optimization import known_optimizers
 from semanir_plugin.errors import UserError
 from tests.basicsr_host.models.test_semanir_model import build_model, options
 
@@ -23,7 +24,7 @@ def _group():
 
 def network():
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
+    return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Linear(8, 8))
 
 
 def stepped(net, optimizer, steps=2):
@@ -35,18 +36,19 @@ def stepped(net, optimizer, steps=2):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("AdamW", {"weight_decay": 0.1}), ("SGD", {"momentum": 0.9}), ("NAdam", {})]
+    ("name", "arguments"),
+    [("AdamW", {"weight_decay": 0.1}), ("SGD", {"momentum": 0.9}), ("NAdam", {}), ("MuonAdamW", {"ns_steps": 3})],
 )
 def test_the_state_is_that_of_the_plain_one(name, arguments):
     plain_net, net = network(), network()
-    plain = getattr(torch.optim, name)(plain_net.parameters(), lr=0.1, **arguments)
+    plain = known_optimizers()[name](plain_net.parameters(), lr=0.1, **arguments)
     divided = build_sharded_optimizer(name, list(net.parameters()), lr=0.1, **arguments)
     assert isinstance(divided, ZeroRedundancyOptimizer)
     torch.testing.assert_close(stepped(net, divided), stepped(plain_net, plain), rtol=0, atol=0)
     gather_states([divided])
     torch.testing.assert_close(divided.state_dict(), plain.state_dict(), rtol=0, atol=0)
     other_net = network()
-    other = getattr(torch.optim, name)(other_net.parameters(), lr=0.5, **arguments)
+    other = known_optimizers()[name](other_net.parameters(), lr=0.5, **arguments)
     other_net.load_state_dict(net.state_dict())
     other.load_state_dict(copy.deepcopy(divided.state_dict()))
     torch.testing.assert_close(stepped(other_net, other), stepped(net, divided), rtol=0, atol=0)
