@@ -112,9 +112,9 @@ WAYS: dict[str, Options] = {
     },
     "slow_average": {"train": {"ema_decay": 0.999}},
     "no_average": {"train": {"ema_decay": 0}},
-    "muon": {"train": {"optim_g": {"type": "MuonAdamW", "lr": 2e-3}}},
-    "rate_2e-3": {"train": {"optim_g": {"lr": 2e-3}}},
-    "rate_5e-4": {"train": {"optim_g": {"lr": 5e-4}}},
+    "adam": {"train": {"optim_g": {"type": "Adam", "lr": 1e-3}}},
+    "rate_4e-3": {"train": {"optim_g": {"lr": 4e-3}}},
+    "rate_1e-3": {"train": {"optim_g": {"lr": 1e-3}}},
     "bfloat16": {"train": {"amp": "bf16"}},
 }
 VARIANTS = (*NETWORKS, *WAYS)
