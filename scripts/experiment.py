@@ -41,7 +41,6 @@ alike. weights/NAME/parts, written anew every minute, has all that another machi
 a schedule of its own, from the weights of the old one: --weights. These may be of a network for another scale, or for
 colour where the recipe's is for gray: layers are made to fit, or begin anew where nothing does, and this is told.
 """
-SUITED = "bf16 is faster where lscpu has the flag avx512_bf16 or amx_bf16, and slower elsewhere"
 FOREVER = 1e9  # seconds
 USUAL_ITERATIONS = {"tasks": 500, "mixing": 400, "all-in-one": 2000}
 EXPERIMENTS: dict[str, tuple[str, Sequence[str] | Mapping[str, Any], Callable[[Sequence[str]], list[Group]]]] = {
@@ -108,7 +107,8 @@ def _add_shared(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
     parser.add_argument("--iterations", type=_count, metavar="N", help="of each training")
     parser.add_argument("--minutes", type=_minutes, metavar="M", help="of each training; the data's included at first")
-    parser.add_argument("--amp", choices=("bf16", "fp16"), help=f"precision of steps (the recipe's); {SUITED}")
+    suited = "bf16 is faster where lscpu has the flag avx512_bf16 or amx_bf16, and slower elsewhere"
+    parser.add_argument("--amp", choices=("bf16", "fp16"), help=f"precision of steps (the recipe's); {suited}")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="that read images, 0: none")
     if kind != "weights":
         parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each (0)")

@@ -16,12 +16,16 @@ def weights(*shapes, dtype=torch.float32):
     return [torch.nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in shapes]
 
 
+def gradient(weight, number, index):
+    """Return the gradient of a step, which differs from step to step and from weight to weight."""
+    generator = torch.Generator().manual_seed(10 * number + index)
+    return torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+
+
 def train(optimizer, params, steps=4):
-    """Take steps whose gradients differ from step to step, and from weight to weight."""
     for number in range(steps):
         for index, weight in enumerate(params):
-            generator = torch.Generator().manual_seed(10 * number + index)
-            weight.grad = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+            weight.grad = gradient(weight, number, index)
         optimizer.step()
     return [weight.detach().clone() for weight in params]
 
@@ -46,8 +50,8 @@ def test_singular_values_become_about_one_and_their_vectors_stay(shape):
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
         inner = u.mT @ each @ v.mT
         assert torch.allclose(inner, inner.diagonal().diag(), atol=1e-9)
-    cubic = orthogonalize(result, 0)
-    assert torch.allclose(cubic, result / result.norm(dim=(-2, -1), keepdim=True)), "without iterations only the scale"
+    scaled = orthogonalize(result, 0)
+    assert torch.allclose(scaled, result / result.norm(dim=(-2, -1), keepdim=True)), "without iterations only the scale"
 
 
 def test_zero_gradients_move_nothing():
@@ -94,10 +98,9 @@ def test_a_step_is_that_of_the_paper():
     for index, (weight, result) in enumerate(zip(start, after, strict=True)):
         expected, average = weight, torch.zeros_like(weight)
         for number in range(2):
-            generator = torch.Generator().manual_seed(10 * number + index)
-            gradient = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-            average = momentum * average + (1 - momentum) * gradient
-            direction = orthogonal_by_svd((momentum * average + (1 - momentum) * gradient).flatten(1))
+            given = gradient(weight, number, index)
+            average = momentum * average + (1 - momentum) * given
+            direction = orthogonal_by_svd((momentum * average + (1 - momentum) * given).flatten(1))
             length = 0.2 * max(direction.shape) ** 0.5
             expected = expected * (1 - lr * decay) - lr * length * direction.view_as(weight)
         moved = (result - weight).flatten() @ (expected - weight).flatten()
@@ -113,8 +116,7 @@ def test_each_step_is_the_same_beside_others_and_alone():
     optimizers = [MuonAdamW([weight]) for weight in alone]
     for number in range(4):
         for index, (weight, optimizer) in enumerate(zip(alone, optimizers, strict=True)):
-            generator = torch.Generator().manual_seed(10 * number + index)
-            weight.grad = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+            weight.grad = gradient(weight, number, index)
             optimizer.step()
     assert all(torch.allclose(one, another, atol=1e-12) for one, another in zip(after, alone, strict=True))
 
