@@ -55,6 +55,11 @@ def find(browser, selector):
     return browser.find_element("css selector", selector)
 
 
+def click(browser, selector):
+    """Click an element as soon as it stays in one place: those above it change their height when a picture is shown."""
+    until(lambda: [find(browser, selector).click()])
+
+
 def until(condition, seconds=40):
     """Wait for something to be true, whatever it raises before."""
     end, failed = time.monotonic() + seconds, None
@@ -70,8 +75,9 @@ def until(condition, seconds=40):
 
 def drop(browser, *paths):
     """Have exactly these files chosen."""
-    for button in browser.find_elements("css selector", "#pictures button[aria-label='Clear']"):
-        button.click()
+    clear = "#pictures button[aria-label='Clear']"
+    if browser.find_elements("css selector", clear):
+        click(browser, clear)
     until(lambda: find(browser, "#pictures input[type=file]")).send_keys("\n".join(map(str, paths)))
     until(lambda: all(path.name in names(browser) for path in paths))
 
@@ -86,12 +92,12 @@ def test_a_photograph_is_restored_as_by_the_command(opened, tmp_path, photos):
     photo = tmp_path / "my cat.png"
     cv2.imwrite(str(photo), cv2.imread(str(photos["chelsea.png"]))[60:130, 80:180])
     drop(browser, photo)
-    find(browser, "#restore").click()
+    click(browser, "#restore")
     until(lambda: "my cat.png" in find(browser, "#download").text)
     assert f"100 {TIMES} 70 {ARROW} 400 {TIMES} 280 pixels" in find(browser, "#result").text
     widths = "return [...document.querySelectorAll('#slider img')].map(each => each.naturalWidth)"
     until(lambda: browser.execute_script(widths) == [400, 400])
-    find(browser, "#download").click()
+    click(browser, "#download")
     until(lambda: [path for path in downloads.iterdir() if path.suffix == ".png"])
     assert main(["restore", str(photo), "-o", str(tmp_path / "by_command.png"), "--model", "semanir-mini-x4-real"]) == 0
     (downloaded,) = downloads.iterdir()
@@ -105,7 +111,7 @@ def test_what_cannot_be_restored_is_a_line(opened, tmp_path):
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((200, 200, 3), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     drop(browser, tmp_path / "large.png", tmp_path / "broken.png")
-    find(browser, "#restore").click()
+    click(browser, "#restore")
     told = until(lambda: find(browser, "#problems").text)
     assert "large.png: has 40,000 pixels; at most 20,000 are restored here" in told
     assert "broken.png: " in told
@@ -114,11 +120,11 @@ def test_what_cannot_be_restored_is_a_line(opened, tmp_path):
 
 def test_the_example_changes_with_the_network(opened):
     browser, _ = opened
-    find(browser, "#offer label:nth-of-type(6)").click()
+    click(browser, "#offer label:nth-of-type(6)")
     until(lambda: "grain" in find(browser, "#about").text)
-    find(browser, "#example").click()
+    click(browser, "#example")
     until(lambda: names(browser).count("example.png") == 1)
-    find(browser, "#restore").click()
+    click(browser, "#restore")
     # The limit of this server is for its own example too.
     until(lambda: "example.png: has 129,024 pixels" in find(browser, "#problems").text)
 
