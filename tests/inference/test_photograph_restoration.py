@@ -14,7 +14,7 @@ from semanir_plugin.inference import photograph_restoration
 from semanir_plugin.inference.photograph_restoration import PhotographRestoration, restore_photograph
 from semanir_plugin.inference.photographs import Photograph, PhotographInBands
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
-from tests.memory_alone import measure_alone
+from tests.memory import measure_alone
 
 
 def noise(*shape, dtype=np.uint8):

@@ -13,7 +13,7 @@ from semanir_plugin.errors import UserError
 from semanir_plugin.inference import tile_memory
 from semanir_plugin.inference.tile_memory import TileCost, free_memory, largest_tile, peak_memory
 from semanir_plugin.inference.tiling import restore_tiled
-from tests.memory_alone import measure_alone
+from tests.memory import measure_alone
 
 CPU = torch.device("cpu")
 MIB = 2**20

@@ -13,7 +13,7 @@ from semanir_plugin.archs.semanir_arch import SemanIR
 from semanir_plugin.archs.semanir_unet_arch import SemanIRUNet
 from semanir_plugin.inference.tile_sources import PixelSource, TensorSource
 from semanir_plugin.inference.tiling import _cover, least_tile, restore_in_rows, restore_tiled
-from tests.memory_alone import measure_alone
+from tests.memory import measure_alone
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,7 @@ from semanir_plugin.inference.image_kinds import to_photograph
 from semanir_plugin.inference.images import decode_pixels
 from semanir_plugin.inference.loading import build_network
 from tests.conftest import ROOT, tiny_overrides
+from tests.memory import taking_less_than
 from tests.security.attacks import assert_refused, png_bomb, told
 
 TRAIN = str(ROOT / "options" / "train_SemanIR_SRx4.yml")
@@ -43,9 +43,8 @@ def model():
 @pytest.fixture(autouse=True)
 def _bounded_memory():
     """Check that each test takes less memory than a bomb of 200 million pixels would in colour."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 << 10, "KiB"
+    with taking_less_than(500):
+        yield
 
 
 @pytest.fixture(scope="module")

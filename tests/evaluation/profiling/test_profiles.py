@@ -17,7 +17,7 @@ from semanir_plugin.evaluation.profiling.plot import plot_profiles
 from semanir_plugin.evaluation.profiling.profile import format_profile, profile_network
 from semanir_plugin.evaluation.profiling.stages import find_stages, profile_stages
 from tests.conftest import TINY_NETWORK
-from tests.memory_alone import measure_alone
+from tests.memory import measure_alone
 
 SIZE = (9, 21)
 CPU = torch.device("cpu")
