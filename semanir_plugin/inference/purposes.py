@@ -50,6 +50,12 @@ PURPOSES = {
         "is for small pictures without noise and JPEG artefacts, which it would enlarge with the rest",
         "semanir-mini-x4-real",
     ),
+    "semanir-mini-x3": Purpose(
+        "Enlarge 3 times what is clean",
+        ENLARGES_CLEAN,
+        "is for small pictures without noise and JPEG artefacts, which it would enlarge with the rest",
+        "semanir-mini-x4-real",
+    ),
     "semanir-mini-x2": Purpose(
         "Enlarge 2 times what is clean",
         ENLARGES_CLEAN,
@@ -62,16 +68,35 @@ PURPOSES = {
         "it there is. Cameras make another kind, in blotches, of which some stays.",
         "is for noise that differs from pixel to pixel; the blotches that a phone leaves may stay",
     ),
+    "semanirunet-mini-gray-dnblind": Purpose(
+        "Remove noise from black and white",
+        "For even grain in pictures without colours, weak or strong, as of Gaussian noise up to sigma 50. It finds "
+        "out how much of it there is.",
+        "is for pictures without colours, and for noise that differs from pixel to pixel",
+        "semanirunet-mini-color-dnblind",
+    ),
     "semanirunet-mini-demosaic": Purpose(
         "Mend the colours of a raw picture",
         "For what linear filters (Malvar's) make of the mosaic of a camera's sensor: coloured fringes and zippers at "
         "edges go. Not for pictures that were made smaller or saved as JPEG since.",
         "is for what linear filters make of the mosaic of a sensor",
     ),
+    "semanirunet-mini-deblur": Purpose(
+        "Sharpen what was shaken",
+        "For pictures that a hand shook by some 3 to 15 pixels. What is out of focus, and what moves in a picture "
+        "that is sharp elsewhere, are other kinds of blur.",
+        "is for the motion of a camera, of up to 15 pixels, that was drawn; that of real hands may stay",
+    ),
     "ast-mini-derain": Purpose(
         "Remove rain",
         "For drawn streaks of rain, from a drizzle to a downpour. Drops and mist of real rain are another matter.",
         "is for streaks of rain that were drawn; real rain may stay",
+    ),
+    "ast-mini-raindrop": Purpose(
+        "Remove drops on the lens",
+        "For drops of water on a lens or a window, as they were drawn for it, with a small copy of the scene in each. "
+        "Those that cover much of a picture leave a smear.",
+        "is for raindrops that were drawn; real ones may stay",
     ),
 }
 """Of weights by name, in the order in which they are offered; whether they come with this version, files say."""

@@ -30,9 +30,11 @@ CARD = (FOLDER / "README.md").read_text()
 SCORED = {
     "semanir-mini-x2": ("sr_y_crop", {}, "bicubic", 2, 1.5),
     "semanir-mini-x2-real": ("sr_real_rgb", {}, "bicubic", 2, 0.5),
+    "semanir-mini-x3": ("sr_y_crop", {}, "bicubic", 3, 1.5),
     "semanir-mini-x4": ("sr_y_crop", {}, "bicubic", 4, 1.5),
     "semanir-mini-x4-real": ("sr_real_rgb", {}, "bicubic", 4, 0.5),
     "semanirunet-mini-color-dnblind": ("denoising_color_bgr", {"sigma": 25}, "identity", 1, 10),
+    "semanirunet-mini-gray-dnblind": ("denoising_gray", {"sigma": 25}, "identity", 1, 10),
     "semanirunet-mini-color-jpegblind": ("jpeg_color", {"quality": 40}, "identity", 1, 0.8),
     "semanirunet-mini-demosaic": ("demosaicking_crop10", {}, "malvar", 1, 3),
     "ast-mini-derain": ("derain_y", {"lq": "rain"}, "identity", 1, 4),

@@ -120,7 +120,7 @@ def test_what_cannot_be_restored_is_a_line(opened, tmp_path):
 
 def test_the_example_changes_with_the_network(opened):
     browser, _ = opened
-    click(browser, "#offer label:nth-of-type(6)")
+    click(browser, "#offer label[data-testid='Remove noise-radio-label']")
     until(lambda: "grain" in find(browser, "#about").text)
     click(browser, "#example")
     until(lambda: names(browser).count("example.png") == 1)
