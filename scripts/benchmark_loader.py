@@ -46,7 +46,7 @@ def patches_per_second(args: argparse.Namespace) -> float:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     recipe = read_yaml(args.recipe)
-    options = make_training_set(recipe, args.data, os.cpu_count() or 1)
+    options = make_training_set(recipe, [args.data / "train" / "BSD400"], os.cpu_count() or 1)
     more = {"phase": "train", "scale": recipe.get("scale", 1), "gt_size": args.patch}
     dataset = TolerantDataset(build_guarded_dataset(options | more))
     order = torch.randperm(len(dataset)).tolist()

@@ -105,6 +105,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _add_shared(parser: argparse.ArgumentParser, kind: str) -> None:
     """Add the flags of all experiments."""
     parser.add_argument("--data", type=Path, default=os.environ.get("SEMANIR_DATA"), help="default: $SEMANIR_DATA")
+    also = "images to train on beside BSD400, as scripts/debian_pictures.py collects them"
+    parser.add_argument("--also", type=_folder, nargs="+", default=[], metavar="FOLDER", help=also)
     parser.add_argument("--iterations", type=_count, metavar="N", help="of each training")
     parser.add_argument("--minutes", type=_minutes, metavar="M", help="of each training; the data's included at first")
     suited = "bf16 is faster where lscpu has the flag avx512_bf16 or amx_bf16, and slower elsewhere"
@@ -118,6 +120,10 @@ def _add_shared(parser: argparse.ArgumentParser, kind: str) -> None:
 def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.data is None or not (args.data / "train" / "BSD400").is_dir():
         parser.error("--data must name a folder with train/BSD400 and test/Set5 and others; see --help")
+    if len({"BSD400", *(folder.name for folder in args.also)}) <= len(args.also):
+        parser.error(
+            "--also takes folders of different names, none of them BSD400: what is made of them is named by them"
+        )
     if args.kind == "weights" and args.minutes is None:
         parser.error("--minutes is needed")
     if args.kind == "recipes" and (args.minutes is None) == (args.iterations is None):
@@ -131,6 +137,12 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 def _file(text: str) -> Path:
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return Path(text)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
     return Path(text)
 
 
@@ -175,7 +187,7 @@ def train(group: Group, row: Row, seed: int, args: argparse.Namespace) -> Traini
     minutes = row.times * args.minutes if args.minutes else None
     iterations = row.times * iterations if iterations else None
     budget = f"{iterations}it" if iterations else f"{minutes:g}min"
-    plan = Plan(data=args.data, iterations=iterations, workers=args.workers, amp=args.amp)
+    plan = Plan(data=args.data, also=args.also, iterations=iterations, workers=args.workers, amp=args.amp)
     name = f"{row.key}_{budget}_seed{seed}"
     training = Training(name, row.recipe | {"manual_seed": seed}, plan, row.photographs)
     seconds = 60 * minutes - SAVING if minutes else FOREVER

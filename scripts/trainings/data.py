@@ -1,4 +1,4 @@
-"""Data of trainings: BSD400 at several sizes as LMDBs, made once, and small validation sets."""
+"""Data of trainings: BSD400 and what comes beside it, at several sizes, as LMDBs; made once. Small validation sets."""
 
 from __future__ import annotations
 
@@ -50,27 +50,36 @@ def alone() -> Iterator[None]:
         yield
 
 
-def make_training_set(recipe: Options, data: Path, workers: int, photographs: Photographs = USUAL) -> Options:
-    """Return the recipe's training set, moved to LMDBs of BSD400 that are made where they are missing."""
+def make_training_set(
+    recipe: Options, folders: Sequence[Path], workers: int, photographs: Photographs = USUAL
+) -> Options:
+    """Return the recipe's training set, moved to LMDBs of the folders' images that are made where they are missing."""
     dataset: Options = recipe["datasets"]["train"]
-    images = enlarge_set(data / "train" / "BSD400", workers, photographs)
+    images, name = enlarge_set(folders, workers, photographs), join_names(folders)
     if "dataroot_lq" not in dataset:
-        clean = Path("weights", "data", f"BSD400{photographs.suffix}.lmdb")
+        clean = Path("weights", "data", f"{name}{photographs.suffix}.lmdb")
         if not clean.exists():
             files.basicsr("prepare", "lmdb", "-i", str(images), "-o", str(clean), "--crop", str(CROP))
         return dataset | {"dataroot_gt": str(clean), "io_backend": {"type": "lmdb"}}
-    gt, lq = make_pairs(images, recipe.get("scale", 1), workers, photographs)
+    gt, lq = make_pairs(images, name, recipe.get("scale", 1), workers, photographs)
     return dataset | {"dataroot_gt": str(gt), "dataroot_lq": str(lq), "io_backend": {"type": "lmdb"}}
 
 
-def make_pairs(images: Path, scale: int, workers: int, photographs: Photographs = USUAL) -> tuple[Path, Path]:
+def join_names(folders: Sequence[Path]) -> str:
+    """Return what files that are made of these folders' images begin with."""
+    return "+".join(folder.name for folder in folders)
+
+
+def make_pairs(
+    images: Path, name: str, scale: int, workers: int, photographs: Photographs = USUAL
+) -> tuple[Path, Path]:
     """Return LMDBs of ground truths and inputs: LR images, or rainy ones at scale 1."""
     from semanir_plugin.basicsr_host.data.pairing import find_images
     from semanir_plugin.basicsr_host.data.rain_pairs import write_rain_pairs
     from semanir_plugin.basicsr_host.data.sr_pairs import write_sr_pairs
 
     kind = f"x{scale}" if scale > 1 else "rain"
-    folder = Path("weights", "data", f"BSD400_{kind}{photographs.suffix}")
+    folder = Path("weights", "data", f"{name}_{kind}{photographs.suffix}")
     gt, lq = folder / "GT.lmdb", folder / (f"LR_bicubic_X{scale}.lmdb" if scale > 1 else "LQ.lmdb")
     if gt.exists() and lq.exists():
         return gt, lq
@@ -83,18 +92,18 @@ def make_pairs(images: Path, scale: int, workers: int, photographs: Photographs 
     return gt, lq
 
 
-def enlarge_set(images: Path, workers: int, photographs: Photographs = USUAL) -> Path:
-    """Return a folder of the photographs at several sizes, made where it is missing."""
+def enlarge_set(folders: Sequence[Path], workers: int, photographs: Photographs = USUAL) -> Path:
+    """Return a folder of these folders' photographs at several sizes, made where it is missing."""
     from tqdm import tqdm
 
     from semanir_plugin.basicsr_host.data.in_order import in_order
 
-    folder = Path("weights", "data", f"{images.name}_sizes{photographs.suffix}")
+    folder = Path("weights", "data", f"{join_names(folders)}_sizes{photographs.suffix}")
     if folder.exists():
         return folder
     unfinished = folder.with_name(f"{folder.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
-    photos = sorted(images.iterdir())
+    photos = [path for images in folders for path in sorted(images.iterdir())]
     resized = in_order(lambda path: resize(path, unfinished, photographs.sizes), photos, workers)
     for _ in tqdm(resized, desc="Resizing", total=len(photos), unit="image", disable=None):
         pass
@@ -110,7 +119,7 @@ def resize(path: Path, folder: Path, sizes: Sequence[float]) -> None:
     for scale in sizes:
         size = (round(photo.width * scale), round(photo.height * scale))
         smaller = photo if scale == 1 else photo.resize(size, Image.Resampling.LANCZOS)
-        smaller.save(folder / f"{path.stem}_{round(100 * scale)}.bmp")
+        smaller.save(folder / f"{path.parent.name}_{path.stem}_{round(100 * scale)}.bmp")
 
 
 def make_validation_sets(recipe: Options, data: Path, photographs: Photographs = USUAL) -> dict[str, Options]:

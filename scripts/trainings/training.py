@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Plan:
     """What a training is given beside its recipe: the arguments of the command line, whose help describes them."""
 
     data: Path
+    also: Sequence[Path] = ()
     iterations: int | None = None
     start: Path | None = None
     weights: Path | None = None
@@ -46,7 +48,7 @@ class Training:
 
     Args:
         name: Of its folders, weights/NAME and experiments/NAME.
-        recipe: Options, whose data are replaced by BSD400.
+        recipe: Options, whose data are replaced by BSD400 and what the plan adds.
         plan: How long, and with what.
         photographs: How BSD400 is prepared.
     """
@@ -116,7 +118,8 @@ class Training:
         """Make the data; return the recipe with them, and with what the plan says, but for the iterations."""
         options = json.loads(json.dumps(self.recipe))
         with alone():
-            training_set = make_training_set(options, self.plan.data, max(1, self.plan.workers), self.photographs)
+            folders = [self.plan.data / "train" / "BSD400", *self.plan.also]
+            training_set = make_training_set(options, folders, max(1, self.plan.workers), self.photographs)
             validation = make_validation_sets(options, self.plan.data, self.photographs)
         given = {"batch_size_per_gpu": self.plan.batch, "gt_size": self.plan.patch}
         training_set |= {key: value for key, value in given.items() if value is not None}

@@ -177,6 +177,22 @@ def test_what_the_command_gives_takes_the_place_of_what_the_recipe_has(recipe, d
     assert plain["datasets"]["train"]["gt_size"] == own["datasets"]["train"]["gt_size"]
 
 
+def test_other_images_are_trained_on_beside_bsd400(data, photos, tmp_path, in_process, capsys):
+    also = tmp_path / "mine"
+    also.mkdir()
+    for path in (data / "train" / "BSD400").iterdir():  # of the same names
+        cv2.imwrite(str(also / path.name), cv2.imread(str(photos["coffee.png"]))[:160, :184])
+    options = check_options(start(MINI, data, also=[also]))
+    assert Path(options["datasets"]["train"]["dataroot_gt"]).parent.name == "BSD400+mine_x4"
+    sizes = {path.name for path in (tmp_path / "weights" / "data" / "BSD400+mine_sizes").iterdir()}
+    assert len(sizes) == 2 * len(USUAL.sizes) * len(list(also.iterdir()))
+    assert {name.partition("_")[0] for name in sizes} == {"BSD400", "mine"}
+    for wrong, told in ((also / "none", "no such folder"), (data / "train" / "BSD400", "none of them BSD400")):
+        with pytest.raises(SystemExit):
+            experiment.main(["weights", str(MINI), "--data", str(data), "--minutes", "9", "--also", str(wrong)])
+        assert told in capsys.readouterr().err
+
+
 def test_trainings_at_once_make_their_data_one_after_the_other(data, monkeypatch):
     within, most = [], []
 
