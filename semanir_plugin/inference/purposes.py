@@ -92,12 +92,6 @@ PURPOSES = {
         "For drawn streaks of rain, from a drizzle to a downpour. Drops and mist of real rain are another matter.",
         "is for streaks of rain that were drawn; real rain may stay",
     ),
-    "ast-mini-raindrop": Purpose(
-        "Remove drops on the lens",
-        "For drops of water on a lens or a window, as they were drawn for it, with a small copy of the scene in each. "
-        "Those that cover much of a picture leave a smear.",
-        "is for raindrops that were drawn; real ones may stay",
-    ),
 }
 """Of weights by name, in the order in which they are offered; whether they come with this version, files say."""
 

@@ -17,7 +17,6 @@ from semanir_plugin.degradations.mosaic import demosaic_malvar, mosaic_rggb
 from semanir_plugin.degradations.motion_blur import blur_by_motion
 from semanir_plugin.degradations.noise import add_gaussian_noise
 from semanir_plugin.degradations.rain import add_rain_streaks
-from semanir_plugin.degradations.raindrops import add_raindrops
 from semanir_plugin.pixels import to_float
 from semanir_plugin.web.offers import Offer
 
@@ -46,10 +45,6 @@ def _shaken(image: NDArray[Any]) -> NDArray[Any]:
     return _rounded(blur_by_motion(to_float(image), 9, seed=0))
 
 
-def _wet(image: NDArray[Any]) -> NDArray[Any]:
-    return _rounded(add_raindrops(to_float(image), 20, seed=0))
-
-
 def _rainy(image: NDArray[Any]) -> NDArray[Any]:
     return _rounded(add_rain_streaks(to_float(image), seed=2))
 
@@ -63,7 +58,6 @@ SPOILT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "semanirunet-mini-gray-dnblind": _noisy,
     "semanirunet-mini-deblur": _shaken,
     "ast-mini-derain": _rainy,
-    "ast-mini-raindrop": _wet,
 }
 """By the names of shipped weights, what they were trained to undo."""
 
