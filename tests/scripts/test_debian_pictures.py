@@ -61,7 +61,9 @@ def mirror(tmp_path, photos, monkeypatch):
         ]
     )
     monkeypatch.setattr(debian_pictures, "WALLPAPERS", packages)
-    place, digest = pack(pool / "stamps.deb", {"stamp.png": stamp, "opaque.png": sharp[:400, :400], "tiny.png": stamp[:90, :90]})
+    place, digest = pack(
+        pool / "stamps.deb", {"stamp.png": stamp, "opaque.png": sharp[:400, :400], "tiny.png": stamp[:90, :90]}
+    )
     monkeypatch.setattr(debian_pictures, "STAMPS", place)
     monkeypatch.setattr(debian_pictures, "STAMPS_SHA256", digest)
     monkeypatch.setattr(debian_pictures, "run_in_venv", lambda: None)
