@@ -108,7 +108,7 @@ def main() -> int:
 
     try:
         collect(args.out, args.mirror)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"debian_pictures: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -118,15 +118,12 @@ def main() -> int:
 
 def collect(out: Path, mirror: str) -> None:
     """Write the pieces of all packages to a new folder."""
-    import cv2
     from tqdm import tqdm
 
-    from semanir_plugin.atomic_io import write_atomic
     from semanir_plugin.errors import UserError
 
     if out.exists():
         raise UserError(f"{out}: is there already; name a new folder, or remove it")
-    cv2.setNumThreads(1)
     folder, unfinished = out.with_name(f"{out.name}.packages"), out.with_name(f"{out.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
     wanted = [*WALLPAPERS.items(), (STAMPS, STAMPS_SHA256)]
@@ -137,13 +134,20 @@ def collect(out: Path, mirror: str) -> None:
         for number, picture in enumerate(pictures):
             if picture.package == package:
                 for index, piece in enumerate(cut(decode(files, files.getmember(picture.member)))):
-                    write_atomic(
-                        cv2.imencode(".png", piece)[1].tobytes(), unfinished / f"w{number:03d}_{index:02d}.png"
-                    )
+                    write(piece, unfinished / f"w{number:03d}_{index:02d}.png")
     for number, stamp in enumerate(put_on_grounds(packages[-1])):
-        write_atomic(cv2.imencode(".png", stamp)[1].tobytes(), unfinished / f"s{number:03d}.png")
+        write(stamp, unfinished / f"s{number:03d}.png")
     unfinished.rename(out)
     print(f"{out}: {sum(1 for _ in out.iterdir())} pictures")
+
+
+def write(image: NDArray[Any], path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    import cv2
+
+    from semanir_plugin.atomic_io import write_atomic
+
+    write_atomic(cv2.imencode(".png", image)[1].tobytes(), path)
 
 
 def download(place: str, digest: str, folder: Path, mirror: str) -> Path:

@@ -108,6 +108,13 @@ def test_what_is_there_is_not_downloaded_again_and_what_is_broken_is(mirror, tmp
     assert (folder / "one.deb").stat().st_size > 1000
 
 
+def test_a_place_where_nothing_can_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(debian_pictures, "run_in_venv", lambda: None)
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, tmp_path / "file" / "out") == 2
+    assert capsys.readouterr().err.startswith("debian_pictures: [Errno 20] Not a directory")
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
