@@ -21,6 +21,16 @@ _GENERATORS = ("net_g", "netG", "generator", "network", "net", "model", "ema_mod
 _logger = logging.getLogger(__name__)
 
 
+def _tell_where(state: Mapping[Any, Any]) -> str:
+    """Return what mends a checkpoint that is no mapping of weights: they may be one level below."""
+    groups = [
+        name
+        for name, value in state.items()
+        if isinstance(value, Mapping) and any(isinstance(each, torch.Tensor) for each in value.values())
+    ]
+    return f"its weights have the key {' or '.join(map(str, groups))}" if groups else "save a state_dict"
+
+
 def unwrap_names(state: Mapping[Any, Any], path: object, *, lightning: bool = False) -> dict[str, Any]:
     """Return weights under the names that the network itself gives them.
 
@@ -36,7 +46,7 @@ def unwrap_names(state: Mapping[Any, Any], path: object, *, lightning: bool = Fa
         if not isinstance(name, str):
             raise UserError(f"{path}: {name!r} is no name of a weight; save a state_dict")
         if not isinstance(value, torch.Tensor):
-            raise UserError(f"{path}: its '{name}' is a {type(value).__name__}, no tensor; save a state_dict")
+            raise UserError(f"{path}: its '{name}' is a {type(value).__name__}, no tensor; {_tell_where(state)}")
         if kind := _strange_kind(value):
             raise UserError(f"{path}: its '{name}' is {kind}; save plain weights")
     unwrapped = _unwrap_all(state, path)

@@ -118,6 +118,14 @@ def test_what_is_wrong_is_told_with_file_and_name(kind, tmp_path):
         )
 
 
+@pytest.mark.parametrize(("more", "keys"), [({}, "params"), ({"params_ema": {"weight": W}}, "params or params_ema")])
+def test_weights_one_level_below_are_told_where_they_are(more, keys):
+    checkpoint = {"network_g": {"type": "Linear"}, "params": {"weight": W}, **more}
+    told = f"x.pth: its 'network_g' is a dict, no tensor; its weights have the key {keys}"
+    with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
+        select_weights(checkpoint, None, "x.pth")
+
+
 def test_weights_of_which_none_fits_are_no_weights_of_the_network(tmp_path):
     net = nn.Linear(2, 2)
     fit_weights(net, {"bias": torch.ones(2), "other": W}, "x.pth", strict=False)
