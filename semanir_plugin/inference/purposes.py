@@ -83,9 +83,9 @@ PURPOSES = {
     ),
     "semanirunet-mini-deblur": Purpose(
         "Sharpen what was shaken",
-        "For pictures that a hand shook by some 3 to 15 pixels. What is out of focus, and what moves in a picture "
-        "that is sharp elsewhere, are other kinds of blur.",
-        "is for the motion of a camera, of up to 15 pixels, that was drawn; that of real hands may stay",
+        "For pictures that a hand shook by a few pixels; of ten and more, much stays. What is out of focus, and what "
+        "moves in a picture that is sharp elsewhere, are other kinds of blur.",
+        "is for the motion of a camera that was drawn, of a few pixels; that of real hands may stay",
     ),
     "ast-mini-derain": Purpose(
         "Remove rain",

@@ -26,6 +26,7 @@ from trainings.data import USUAL
 
 NAMES = sorted(shipped_weights())
 CARD = (FOLDER / "README.md").read_text()
+SHAKEN = {"motion_blur": {"length": 9, "sigma": 1}}
 # By name: protocol, options of Set5, what the weights are compared with, the scale, and by how many dB they are better.
 SCORED = {
     "semanir-mini-x2": ("sr_y_crop", {}, "bicubic", 2, 1.5),
@@ -37,6 +38,7 @@ SCORED = {
     "semanirunet-mini-gray-dnblind": ("denoising_gray", {"sigma": 25}, "identity", 1, 10),
     "semanirunet-mini-color-jpegblind": ("jpeg_color", {"quality": 40}, "identity", 1, 0.8),
     "semanirunet-mini-demosaic": ("demosaicking_crop10", {}, "malvar", 1, 3),
+    "semanirunet-mini-deblur": ("drawn_rgb", {"degradations": SHAKEN}, "identity", 1, 1.5),
     "ast-mini-derain": ("derain_y", {"lq": "rain"}, "identity", 1, 4),
 }
 
