@@ -79,7 +79,7 @@ def change_zip(random: Random, content: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in {part.kind: part.data for part in parts}.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)  # of 1980, as torch's: of now, no case would come again
     return file.getvalue()
 
 
