@@ -3,8 +3,9 @@
     python3 scripts/debian_pictures.py OUT
 
 OUT gets pieces of 480 x 320 pixels, as large as BSD400's photographs, of pictures that were made so much smaller that
-nothing of JPEG or of a lens is left in them: of each the dozen with the most detail. The packages, about 0.9 GB, lie in
-OUT.packages afterwards; a command that was stopped goes on with them.
+nothing of JPEG or of a lens is left in them: of each the dozen with the most detail. The packages, 0.84 GB, lie in
+OUT.packages afterwards; a command that was stopped goes on with them. Debian drops old ones: its past has them, at
+snapshot.debian.org.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import hashlib
 import lzma
 import sys
 import tarfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -101,7 +100,7 @@ def main() -> int:
         allow_abbrev=False,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
-    parser.add_argument("--mirror", default=MIRROR, metavar="URL", help=f"of Debian ({MIRROR})")
+    parser.add_argument("--mirror", default=MIRROR, metavar="URL", help=f"of Debian ({MIRROR}); of its past: {ARCHIVE}")
     args = parser.parse_args()
     run_in_venv()
     from semanir_plugin.errors import UserError
@@ -126,19 +125,25 @@ def collect(out: Path, mirror: str) -> None:
         raise UserError(f"{out}: is there already; name a new folder, or remove it")
     folder, unfinished = out.with_name(f"{out.name}.packages"), out.with_name(f"{out.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
-    wanted = [*WALLPAPERS.items(), (STAMPS, STAMPS_SHA256)]
-    packages = [download(place, digest, folder, mirror) for place, digest in tqdm(wanted, "Packages", disable=None)]
-    pictures = find_pictures(packages[:-1])
-    for package in tqdm(packages[:-1], "Cutting", unit="package", disable=None):
-        files = open_package(package)
-        for number, picture in enumerate(pictures):
-            if picture.package == package:
-                for index, piece in enumerate(cut(decode(files, files.getmember(picture.member)))):
-                    write(piece, unfinished / f"w{number:03d}_{index:02d}.png")
-    for number, stamp in enumerate(put_on_grounds(packages[-1])):
+    packages = [fetch(place, digest, folder, mirror) for place, digest in WALLPAPERS.items()]
+    stamps = fetch(STAMPS, STAMPS_SHA256, folder, mirror)
+    pictures = find_pictures(packages)
+    for package in tqdm(packages, "Cutting", unit="package", disable=None):
+        write_pieces(package, pictures, unfinished)
+    for number, stamp in enumerate(put_on_grounds(stamps)):
         write(stamp, unfinished / f"s{number:03d}.png")
     unfinished.rename(out)
     print(f"{out}: {sum(1 for _ in out.iterdir())} pictures")
+
+
+def write_pieces(package: Path, pictures: Sequence[Picture], folder: Path) -> None:
+    """Write the pieces of those pictures that are in this package, by the pictures' numbers."""
+    files = open_package(package)
+    for number, picture in enumerate(pictures):
+        if picture.package == package:
+            pieces = cut(decode(files, files.getmember(picture.member)))
+            for index, piece in enumerate(pieces):
+                write(piece, folder / f"w{number:03d}_{index:02d}.png")
 
 
 def write(image: NDArray[Any], path: Path) -> None:
@@ -150,13 +155,13 @@ def write(image: NDArray[Any], path: Path) -> None:
     write_atomic(cv2.imencode(".png", image)[1].tobytes(), path)
 
 
-def download(place: str, digest: str, folder: Path, mirror: str) -> Path:
+def fetch(place: str, digest: str, folder: Path, mirror: str) -> Path:
     """Return a package of Debian's pool, downloaded where it is missing.
 
     Raises:
         UserError: It cannot be had, or is another one.
     """
-    from semanir_plugin.atomic_io import write_atomic
+    from semanir_plugin.downloads import download
     from semanir_plugin.errors import UserError
 
     path, url = folder / Path(place).name, f"{mirror}/pool/main/{place}"
@@ -164,15 +169,9 @@ def download(place: str, digest: str, folder: Path, mirror: str) -> Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            data = answer.read()
-    except urllib.error.HTTPError as error:
-        raise UserError(f"{url}: {error}; Debian's past has it: --mirror {ARCHIVE}") from error
-    except OSError as error:
-        raise UserError(f"{url}: {error}; check the connection, or name a --mirror") from error
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise UserError(f"{url}: is not the package that is expected (SHA-256); try another --mirror")
-    write_atomic(data, path)
+        download(url, str(path), hash_prefix=digest)
+    except RuntimeError as error:
+        raise UserError(f"{url}: is not the package that is expected (SHA-256); try another --mirror") from error
     return path
 
 
