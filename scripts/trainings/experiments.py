@@ -98,7 +98,7 @@ WAYS: dict[str, Options] = {
     "fft_loss": {"train": {"fft_opt": {"type": "FFTLoss", "loss_weight": 0.05, "norm": "ortho"}}},
     "larger_batch": _patches(128, 16),
     "smaller_batch": _patches(128, 4),
-    "larger_patches": _patches(256, 2),
+    "larger_patches": _patches(192, 4),
     "growing_patches": {
         "datasets": {
             "train": {

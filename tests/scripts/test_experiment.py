@@ -33,7 +33,7 @@ import benchmark_loader
 import experiment
 from trainings import experiments, files, training
 from trainings.beginning import choose_beginning
-from trainings.data import USUAL
+from trainings.data import CROP, USUAL
 from trainings.training import Plan, Training
 
 MINI = ROOT / "options" / "train_SemanIR_mini_SRx4.yml"
@@ -382,6 +382,8 @@ def test_other_ways_to_train_are_valid_and_change_what_they_say(data, in_process
     assert growing["gt_sizes"] == [64, 128, 192]
     assert sum(growing["iters"]) == 100
     assert "gt_size" not in growing
+    sections = [each["datasets"]["train"] for each in checked.values()]
+    assert max(max(each.get("gt_sizes", [each.get("gt_size")])) for each in sections) <= CROP, "sub-images are larger"
     kept = checked["SemanIR_mini_SRx4_psnr_loss"]["train"]
     assert kept["pixel_opt"] == {"type": "PSNRLoss", "loss_weight": 1, "reduction": "mean"}
     assert kept["optim_g"] == checked["SemanIR_mini_SRx4"]["train"]["optim_g"]
