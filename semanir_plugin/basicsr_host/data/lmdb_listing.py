@@ -14,6 +14,7 @@ import lmdb
 from PIL import Image
 
 from semanir_plugin.basicsr_host.data.meta_info import Size, is_below, read_text_lines
+from semanir_plugin.basicsr_host.lmdb_environments import open_lmdb
 from semanir_plugin.errors import first_names
 from semanir_plugin.inference.image_limits import large_metadata
 from semanir_plugin.inference.orientation import upright_size
@@ -122,11 +123,11 @@ def read_lmdb_keys(root: Path) -> set[bytes]:
 def _reading(root: Path) -> Iterator[Any]:
     """Open an LMDB; values are views of the mapped file, of which only what is looked at is read from the disk."""
     try:
-        with lmdb.open(str(root), readonly=True, lock=False) as env:
-            if (root / "data.mdb").stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
-                raise lmdb.Error("truncated")  # LMDB maps the file: to read beyond its end would kill the process
-            with env.begin(buffers=True) as transaction:
-                yield transaction
+        env = open_lmdb(root)
+        if (root / "data.mdb").stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
+            raise lmdb.Error("truncated")  # LMDB maps the file: to read beyond its end would kill the process
+        with env.begin(buffers=True) as transaction:
+            yield transaction
     except (OSError, lmdb.Error) as error:
         raise ValueError(f"{root}/data.mdb cannot be read: {error}; make the LMDB again") from error
 

@@ -29,6 +29,7 @@ from semanir_plugin.basicsr_host.data.meta_info import Size
 from semanir_plugin.basicsr_host.data.outputs import check_own, draft_of, publish, remove_tree
 from semanir_plugin.basicsr_host.data.pairing import Found
 from semanir_plugin.basicsr_host.data.sub_images import SubImages
+from semanir_plugin.basicsr_host.lmdb_environments import open_lmdb
 from semanir_plugin.degradations import BicubicVariant, downsample_bicubic, least_side
 from semanir_plugin.errors import UserError, first_names, one_line
 from semanir_plugin.inference.images import decode_pixels
@@ -228,9 +229,9 @@ class _Side:
             UserError: The keys are not those of the plan, or an entry has not its size or cannot be decoded.
         """
         folder, entries = self.draft if self.draft.is_dir() else self.target, self.plan.entries
-        with lmdb.open(str(folder), readonly=True, lock=False) as env:
-            results = in_order(partial(self._describe, env), entries, workers)
-            lines = list(_progress(results, len(entries), "Verifying"))
+        results = in_order(partial(self._describe, open_lmdb(folder)), entries, workers)
+        lines = list(_progress(results, len(entries), "Verifying"))
+        del results  # and with it the LMDB, of which entries are taken out below
         wrong = [entry.key for entry, line in zip(entries, lines, strict=True) if line is None]
         wrong += sorted(key.decode() for key in read_lmdb_keys(folder) - {entry.key.encode() for entry in entries})
         if wrong:

@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from basicsr.utils.registry import Registry
 from torch import nn
 
 from semanir_plugin.basicsr_host.compat.repairs import REPAIRS, repair_host
+from semanir_plugin.basicsr_host.data.lmdb_listing import read_lmdb_keys
 from semanir_plugin.errors import UserError
 from tests.basicsr_host.engine.stock_models import REAL_DATA, write_stock_data
 
@@ -242,6 +244,14 @@ def test_datasets_share_an_lmdb_and_forked_processes_open_it_anew(tmp_path, stoc
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     assert one.get("a", "gt") == b"content", "a child that closes its copy leaves this one open"
+    assert read_lmdb_keys(Path(path)) == {b"a"}, "a check reads what a dataset has open"
+
+
+def test_an_lmdb_in_the_place_of_another_is_another(tmp_path):
+    backends = [LmdbBackend(write_lmdb(tmp_path / "gt.lmdb", a=b"old"))]
+    shutil.rmtree(tmp_path / "gt.lmdb")
+    backends.append(LmdbBackend(write_lmdb(tmp_path / "gt.lmdb", a=b"new")))
+    assert [backend.get("a", "default") for backend in backends] == [b"old", b"new"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Mapping
 from typing import Any
-from weakref import WeakValueDictionary
 
-import lmdb
 from basicsr.utils.file_client import LmdbBackend
 
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+from semanir_plugin.basicsr_host.lmdb_environments import open_lmdb
 
 __all__ = ["REPAIRS"]
-
-_environments: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
 
 
 def open_lmdbs(self: Any, db_paths: str | list[str], client_keys: str | list[str] = "default", **options: Any) -> None:
@@ -26,20 +22,9 @@ def open_lmdbs(self: Any, db_paths: str | list[str], client_keys: str | list[str
     """
     paths, keys = (list(each) if isinstance(each, list | tuple) else [each] for each in (db_paths, client_keys))
     self.db_paths = [str(path) for path in paths]  # datasets of clips have them as Path
-    self._options = {"readonly": True, "lock": False, "readahead": False, **options}
+    self._options = options
     self._process = os.getpid()
-    self._client = {key: _open_lmdb(path, self._options) for key, path in zip(keys, self.db_paths, strict=True)}
-
-
-def _open_lmdb(path: str, options: Mapping[str, Any]) -> lmdb.Environment:
-    key = os.getpid(), os.path.realpath(path)
-    for (process, place), environment in list(_environments.items()):
-        if place == key[1] and process != key[0]:
-            environment.close()
-    opened = _environments.get(key)
-    if opened is None:
-        opened = _environments[key] = lmdb.open(path, **options)
-    return opened
+    self._client = {key: open_lmdb(path, **self._options) for key, path in zip(keys, self.db_paths, strict=True)}
 
 
 _get_from_lmdb = inspect.unwrap(LmdbBackend.get)
