@@ -16,11 +16,12 @@ from pathlib import Path
 
 from bootstrap import ROOT, run_in_venv
 
+AVX512 = "x86_64+avx2+fma+avx512f+avx512bw+avx512dq+avx512vl"
 BASELINES = {
-    "x86_64": {"avx2": "x86_64+avx2+fma", "avx512": "x86_64+avx2+fma+avx512f+avx512bw+avx512dq+avx512vl"},
+    "x86_64": {"avx2": "x86_64+avx2+fma", "avx512": AVX512, "avx512bf16": f"{AVX512}+avx512bf16"},
     "aarch64": {"neon": "generic"},
 }
-"""What Zig calls a processor that has just the instructions for which `native_prebuilt.LEVELS` has a kernel."""
+"""What Zig calls a processor that has just the instructions for which `native_prebuilt` has a kernel."""
 
 GLIBC = "2.17"
 TAG = "manylinux_2_17_{machine}.manylinux2014_{machine}"
@@ -93,12 +94,12 @@ def add_kernels(wheel: Path, machine: str, work: Path) -> Path:
 
 def compile_kernels(machine: str, tree: Path, folder: Path) -> list[Path]:
     """Compile the kernels of all ops in a tree of this package, into a folder; return them."""
-    from semanir_plugin.ops.common.native_prebuilt import LEVELS, name_of
+    from semanir_plugin.ops.common.native_prebuilt import levels_of, name_of
 
     ops = tree / "semanir_plugin" / "ops"
     kernels = []
-    for source in sorted(ops.glob("*/native.c")):
-        for level in LEVELS[machine]:
+    for source in sorted(ops.glob("*/native*.c")):
+        for level in levels_of(source, machine):
             kernels.append(folder / name_of(source, level))
             compile_source(source, ops / "common", flags_for(machine, level), kernels[-1])
     return kernels

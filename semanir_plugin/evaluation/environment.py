@@ -14,7 +14,7 @@ from torch import Tensor
 
 import semanir_plugin
 from semanir_plugin import ops
-from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common import native_prebuilt, native_support
 
 __all__ = ["describe_environment"]
 
@@ -92,7 +92,9 @@ def _describe_part(extra: str, names: list[str]) -> str:
 
 def _native_kernels() -> dict[str, str]:
     folder = Path(ops.__file__).parent
-    return {each.parent.name: native_support.describe(each) for each in sorted(folder.glob("*/native.c"))}
+    sources = sorted(folder.glob("*/native.c"))
+    sources += [each for each in sorted(folder.glob("*/native_bf16.c")) if native_support.multiplies_bf16(each)]
+    return {native_prebuilt.label_of(each): native_support.describe(each) for each in sources}
 
 
 def _heads(device: torch.device) -> Tensor:

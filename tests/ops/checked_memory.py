@@ -17,13 +17,14 @@ CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O
 
 def attend(rng: random.Random) -> None:
     """Forward and backward of the attention on a window, or a few, of any size."""
-    n, width = rng.choice([1, 2, 7, 16, 31, 33, 64, 65, 100, 144, 200, 256]), rng.choice([1, 3, 8, 15, 16, 17, 33])
+    n, width = rng.choice([1, 2, 7, 16, 31, 33, 64, 65, 100, 144, 200, 256]), rng.choice([1, 3, 8, 15, 16, 17, 30, 34])
     b, h, values = rng.randint(1, 3), rng.randint(1, 3), rng.choice([width, width + 16, 5])
+    dtype = rng.choice([torch.float32, torch.bfloat16])
     regions = torch.randint(0, 3, (1, n)) if rng.random() < 0.4 else None
     x = torch.randn(b, n, rng.choice([1, 5, 16, 17]))
     semantics = build_key_semantics(x, rng.randint(1, n), regions=regions, backend="native")
-    q, k = (torch.randn(b, n, h, width).transpose(1, 2).requires_grad_() for _ in range(2))
-    v = torch.randn(b, h, n, values, requires_grad=True)
+    q, k = (torch.randn(b, n, h, width, dtype=dtype).transpose(1, 2).requires_grad_() for _ in range(2))
+    v = torch.randn(b, h, n, values, dtype=dtype, requires_grad=True)
     if rng.random() < 0.3:
         with torch.no_grad():
             k[0, 0, 0, 0], v[0, 0, -1, -1], q[0, 0, n // 2, 0] = torch.nan, torch.inf, -torch.inf
@@ -37,7 +38,8 @@ def attend(rng: random.Random) -> None:
 def split(rng: random.Random) -> None:
     """Forward and backward of the heads of cosine attention."""
     h, width = rng.randint(1, 3), rng.choice([1, 5, 16, 30])
-    qkv = torch.randn(2, rng.randint(1, 70), 3 * h * width, requires_grad=True)
+    dtype = rng.choice([torch.float32, torch.bfloat16])
+    qkv = torch.randn(2, rng.randint(1, 70), 3 * h * width, dtype=dtype, requires_grad=True)
     sum(each.sum() for each in cosine_qkv(qkv, torch.rand(h, requires_grad=True), backend="native")).backward()
 
 

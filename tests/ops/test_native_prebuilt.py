@@ -67,7 +67,7 @@ def test_a_kernel_of_other_sources_is_not_taken(tmp_path):
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_one_that_does_not_load_is_compiled_here(monkeypatch, caplog):
-    for level in native_prebuilt.LEVELS.get(platform.machine(), ()):
+    for level in native_prebuilt.levels_of(dictionary.SOURCE, platform.machine()):
         (native_prebuilt.FOLDER / native_prebuilt.name_of(dictionary.SOURCE, level)).write_bytes(b"no library")
     assert native_support.describe(dictionary.SOURCE).startswith("compiled here: ")
     assert caplog.messages == []
@@ -86,6 +86,9 @@ def test_wheels_have_kernels_for_every_op(tmp_path, monkeypatch):
     assert native_support.describe(attention.SOURCE).startswith("came with the package: ")
     made = key_semantic_attention(*tensors, semantics, backend="native")
     torch.testing.assert_close(made, key_semantic_attention(*tensors, semantics, backend="naive"))
+    if native_support.native_compiler.has_instructions("avx512_bf16"):
+        assert native_support.multiplies_bf16(attention.BF16_SOURCE)
+        assert native_support.describe(attention.BF16_SOURCE).startswith("came with the package: ")
     monkeypatch.setenv("SEMANIR_NATIVE", "compile")
     native_support._compiled.cache_clear()
     assert native_support.describe(attention.SOURCE).startswith("native kernels need a C compiler")
@@ -95,9 +98,10 @@ def build(tmp_path, monkeypatch):
     """Have the kernels of this machine's wheel built into the folder where they are looked for."""
     wheels = import_build_wheels()
     made = wheels.compile_kernels(platform.machine(), ROOT, native_prebuilt.FOLDER)
-    ops = {source.parent.name for source in (ROOT / "semanir_plugin" / "ops").glob("*/native.c")}
-    levels = native_prebuilt.LEVELS[platform.machine()]
-    assert {path.name.rpartition("_")[0] for path in made} == {f"{op}_{level}" for op in ops for level in levels}
+    levels = dict.fromkeys(["cosine_qkv", "key_semantic_attention", "key_semantics"], ("avx512", "avx2"))
+    levels |= dict.fromkeys(["cosine_qkv_bf16", "key_semantic_attention_bf16"], ("avx512bf16",))
+    expected = {f"{op}_{level}" for op, each in levels.items() for level in each}
+    assert {path.name.rpartition("_")[0] for path in made} == expected
     assert all(path.stat().st_size < 200_000 for path in made)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from semanir_plugin.ops.common.native_prebuilt import files_of
 
-__all__ = ["CompilationError", "compile_source", "find_compiler", "fingerprint"]
+__all__ = ["CompilationError", "compile_source", "find_compiler", "fingerprint", "has_instructions"]
 
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
 # For this processor: the first that the compiler knows.
@@ -56,6 +56,11 @@ def _limits() -> tuple[str, ...]:
     if platform.machine() not in ("x86_64", "AMD64"):
         return ()
     return LIMITS.get(torch.backends.cpu.get_cpu_capability(), ())
+
+
+def has_instructions(flag: str) -> bool:
+    """Return whether the processor has the instructions that Linux calls by this flag."""
+    return flag in _processor().split()
 
 
 def _processor() -> str:

@@ -24,7 +24,7 @@ from semanir_plugin.ops.common import native_cache, native_compiler, native_preb
 from semanir_plugin.ops.common.dispatch import warn_of_slow_path
 from semanir_plugin.ops.common.native_compiler import CompilationError
 
-__all__ = ["constant", "describe", "load", "why_not"]
+__all__ = ["constant", "describe", "load", "multiplies_bf16", "why_not"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -54,8 +54,15 @@ def _objection(source: str) -> str | None:
     return _compiled(Path(source))[1]
 
 
+@constant
+def multiplies_bf16(source: Path) -> bool:
+    """Return whether this processor has instructions for products of bfloat16, and a C file's kernels for them run."""
+    known = torch.backends.cpu.get_cpu_capability() == "AVX512" and native_compiler.has_instructions("avx512_bf16")
+    return known and _compiled(source, optional=True)[0] is not None
+
+
 def load(source: Path) -> ctypes.CDLL:
-    """Return the compiled kernels of a C file for which `why_not` has no objection."""
+    """Return the compiled kernels of a C file for which `why_not` or `multiplies_bf16` has no objection."""
     library, reason = _compiled(source)
     if library is None:
         raise RuntimeError(reason)
@@ -72,13 +79,14 @@ def describe(source: Path) -> str:
 
 
 @functools.cache
-def _compiled(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
+def _compiled(source: Path, *, optional: bool = False) -> tuple[ctypes.CDLL | None, str | None]:
     if os.environ.get("SEMANIR_NATIVE") == "0":
         return None, "native kernels are switched off by SEMANIR_NATIVE=0"
     try:
         library = _library(source)
     except _UnavailableError as reason:
-        warn_of_slow_path(str(reason))
+        if not optional:
+            warn_of_slow_path(str(reason))
         return None, str(reason)
     library.use_openmp(_openmp())
     return library, None
@@ -109,7 +117,7 @@ def _library_of_this_machine(source: Path, faults: list[str]) -> ctypes.CDLL:
             "native kernels need a C compiler, and none of cc, gcc, clang was found; install one, or name one by CC"
             + "".join(f" ({fault})" for fault in faults)
         )
-    key = f"{source.parent.name}_{native_compiler.fingerprint(source, compiler)}"
+    key = f"{native_prebuilt.label_of(source)}_{native_compiler.fingerprint(source, compiler)}"
     folders, objections = native_cache.folders()
     faults += objections
     kept = {folder: native_cache.find(folder, key) for folder in folders}

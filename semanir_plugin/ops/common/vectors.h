@@ -150,9 +150,25 @@ INLINE vf sums_of(vf *x) {
 
 /* The sum over lanes. */
 INLINE float total_of(vf x) {
+#if LANES == 16
+    return _mm512_reduce_add_ps((__m512)x);
+#else
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) x[i] += x[i + half];
     return x[0];
+#endif
+}
+
+/* Whether a lane is NaN. */
+INLINE int any_nan(vf x) {
+#if LANES == 16
+    return _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q) != 0;
+#else
+    vi mask = x != x;
+    int any = 0;
+    for (int i = 0; i < LANES; i++) any |= mask[i];
+    return any != 0;
+#endif
 }
 
 /* The largest lane. */
@@ -162,13 +178,17 @@ INLINE float largest_of(vf x) {
     return most;
 }
 
-/* 2 ** x to 2e-9 relative and rounding, for x <= 127; below -126 it stays 2 ** -126. NaN in, NaN out. */
+/* 2 ** x to 2e-9 relative and rounding, for x <= 127; below -126 it may stay 2 ** -126. NaN in, NaN out. */
 INLINE vf exp2_of(vf x) {
+#if LANES == 16
+    vf f = (vf)_mm512_reduce_ps((__m512)x, 0); /* of infinity, 0 */
+#else
     x = larger(splat(-126.0f), x);
     const vf shift = splat(12582912.0f); /* 1.5 * 2 ** 23: adding it rounds to an integer, in the low bits */
     vf shifted = x + shift;
     vf f = x - (shifted - shift);
     vf power = (vf)(((vu)shifted << (vu)splat_bits(23)) + (vu)splat_bits(127 << 23));
+#endif
     /* Least-squares fit of the relative error on [-0.5, 0.5]. */
     vf y = splat(1.534573722e-4f);
     y = y * f + splat(1.339990983e-3f);
@@ -177,7 +197,11 @@ INLINE vf exp2_of(vf x) {
     y = y * f + splat(2.402264689e-1f);
     y = y * f + splat(6.931472057e-1f);
     y = y * f + splat(1.0f);
+#if LANES == 16
+    return (vf)_mm512_scalef_ps((__m512)y, (__m512)(x - f));
+#else
     return y * power;
+#endif
 }
 
 #endif

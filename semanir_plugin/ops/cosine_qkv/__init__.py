@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
@@ -39,11 +40,9 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
     backend = pick_backend(backend, BACKENDS, choose, why_not)
     if backend == "naive":
         return naive.split(qkv, scale)
-    if backend == "native":  # computes in fp32
-        q, k, v = run_op(split_op, qkv.float(), scale.float(), backend)
-        return q.to(qkv.dtype), k.to(qkv.dtype), v.to(qkv.dtype)
-    result: tuple[Tensor, Tensor, Tensor] = run_op(split_op, qkv, scale.float(), backend)
-    return result
+    dtype = _read_by_native(qkv.dtype) if backend == "native" else qkv.dtype
+    q, k, v = run_op(split_op, qkv.to(dtype), scale.float(), backend)
+    return q.to(qkv.dtype), k.to(qkv.dtype), v.to(qkv.dtype)
 
 
 def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:
@@ -54,6 +53,11 @@ def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:
     if reason := _why_not(fast, qkv, scale):
         return "naive", reason
     return fast, "every number is read and written once"
+
+
+def _read_by_native(dtype: torch.dtype) -> torch.dtype:
+    known = dtype == torch.bfloat16 and native_support.multiplies_bf16(native_backend.BF16_SOURCE)
+    return dtype if known else torch.float32
 
 
 def _why_not(backend: str, qkv: Tensor, scale: Tensor) -> str | None:

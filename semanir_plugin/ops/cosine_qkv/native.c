@@ -2,8 +2,8 @@
  *
  * Layouts: qkv and its gradient (B, N, 3, H, D) contiguous; q, k, v contiguous (B, H, N, D); their gradients alike, by
  * strides in elements, the last one 1. */
+#include "numbers.h"
 #include "threads.h"
-#include "vectors.h"
 
 #define TOKENS_PER_TASK 64
 #define SHORTEST 1e-12f
@@ -11,31 +11,33 @@
 typedef struct {
     int batch, heads, tokens, width;
     ptrdiff_t dq_stride[3], dk_stride[3], dv_stride[3];
-    const float *qkv, *scale; /* scale: (H,) */
-    float *q, *k, *v;
-    const float *dq, *dk, *dv;
-    float *dqkv, *dscale; /* dscale: (tasks, H) */
+    const number *qkv;
+    const float *scale; /* (H,) */
+    number *q, *k, *v;
+    const number *dq, *dk, *dv;
+    number *dqkv;
+    float *dscale; /* (tasks, H) */
 } Split;
 
 /* The sum of a[d] b[d]. */
-INLINE float dot(const float *a, const float *b, int width) {
+INLINE float dot(const number *a, const number *b, int width) {
     vf sum = splat(0.0f);
-    for (int d = 0; d < width; d += LANES) sum += load_channels(a, d, width) * load_channels(b, d, width);
+    for (int d = 0; d < width; d += LANES) sum += channels_of(a, d, width) * channels_of(b, d, width);
     return total_of(sum);
 }
 
-INLINE void scaled(const float *from, float factor, int width, float *to) {
-    for (int d = 0; d < width; d += LANES) store_channels(to, d, width, load_channels(from, d, width) * splat(factor));
+INLINE void scaled(const number *from, float factor, int width, number *to) {
+    for (int d = 0; d < width; d += LANES) store_numbers(to, d, width, channels_of(from, d, width) * splat(factor));
 }
 
 /* The gradient of `scale` x / |x| for x, from that for the result; returns the one for `scale`. */
-INLINE float unit_gradient(const float *x, const float *grad, float scale, int width, float *to) {
+INLINE float unit_gradient(const number *x, const number *grad, float scale, int width, number *to) {
     float length = sqrtf(dot(x, x, width)), inverse = 1.0f / (length < SHORTEST ? SHORTEST : length);
     float along = dot(x, grad, width) * inverse; /* part of the gradient that only lengthens x */
     float factor = scale * inverse, back = length < SHORTEST ? 0.0f : factor * along * inverse;
     for (int d = 0; d < width; d += LANES) {
-        vf across = splat(factor) * load_channels(grad, d, width) - splat(back) * load_channels(x, d, width);
-        store_channels(to, d, width, across);
+        vf across = splat(factor) * channels_of(grad, d, width) - splat(back) * channels_of(x, d, width);
+        store_numbers(to, d, width, across);
     }
     return along;
 }
@@ -49,13 +51,13 @@ static void split_task(const void *arguments, int task, void *scratch) {
     (void)scratch;
     for (int n = first; n < last; n++)
         for (int h = 0; h < a->heads; h++) {
-            const float *q = a->qkv + (((ptrdiff_t)b * a->tokens + n) * 3 * a->heads + h) * width;
-            const float *k = q + (ptrdiff_t)a->heads * width, *v = k + (ptrdiff_t)a->heads * width;
+            const number *q = a->qkv + (((ptrdiff_t)b * a->tokens + n) * 3 * a->heads + h) * width;
+            const number *k = q + (ptrdiff_t)a->heads * width, *v = k + (ptrdiff_t)a->heads * width;
             ptrdiff_t to = (((ptrdiff_t)b * a->heads + h) * a->tokens + n) * width;
             float q_length = sqrtf(dot(q, q, width)), k_length = sqrtf(dot(k, k, width));
             scaled(q, a->scale[h] / (q_length < SHORTEST ? SHORTEST : q_length), width, a->q + to);
             scaled(k, 1.0f / (k_length < SHORTEST ? SHORTEST : k_length), width, a->k + to);
-            memcpy(a->v + to, v, sizeof(float) * width);
+            memcpy(a->v + to, v, sizeof(number) * width);
         }
 }
 
@@ -70,12 +72,12 @@ static void join_task(const void *arguments, int task, void *scratch) {
         for (int h = 0; h < a->heads; h++) {
             ptrdiff_t q = (((ptrdiff_t)b * a->tokens + n) * 3 * a->heads + h) * width;
             ptrdiff_t k = q + (ptrdiff_t)a->heads * width, v = k + (ptrdiff_t)a->heads * width;
-            const float *dq = a->dq + b * a->dq_stride[0] + h * a->dq_stride[1] + n * a->dq_stride[2];
-            const float *dk = a->dk + b * a->dk_stride[0] + h * a->dk_stride[1] + n * a->dk_stride[2];
-            const float *dv = a->dv + b * a->dv_stride[0] + h * a->dv_stride[1] + n * a->dv_stride[2];
+            const number *dq = a->dq + b * a->dq_stride[0] + h * a->dq_stride[1] + n * a->dq_stride[2];
+            const number *dk = a->dk + b * a->dk_stride[0] + h * a->dk_stride[1] + n * a->dk_stride[2];
+            const number *dv = a->dv + b * a->dv_stride[0] + h * a->dv_stride[1] + n * a->dv_stride[2];
             dscale[h] += unit_gradient(a->qkv + q, dq, a->scale[h], width, a->dqkv + q);
             unit_gradient(a->qkv + k, dk, 1.0f, width, a->dqkv + k);
-            memcpy(a->dqkv + v, dv, sizeof(float) * width);
+            memcpy(a->dqkv + v, dv, sizeof(number) * width);
         }
 }
 

@@ -10,19 +10,20 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_support
 
-__all__ = ["SOURCE", "join", "split"]
+__all__ = ["BF16_SOURCE", "SOURCE", "join", "split"]
 
 SOURCE = Path(__file__).with_name("native.c")
+BF16_SOURCE = Path(__file__).with_name("native_bf16.c")
 
 
 def split(qkv: Tensor, scale: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Fill q, k and v, contiguous (B, H, N, D); qkv contiguous, all fp32."""
+    """Fill q, k and v, contiguous (B, H, N, D); qkv contiguous; scale fp32, the others too, or all bfloat16."""
     _run("split", qkv=qkv, scale=scale, q=q, k=k, v=v)
 
 
 def join(qkv: Tensor, scale: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, dqkv: Tensor) -> Tensor:
     """Fill the gradient of qkv; return that of scale. Rows of dq, dk and dv are whole."""
-    parts = torch.empty(native_support.load(SOURCE).task_count(*qkv.shape[:2]), len(scale))
+    parts = torch.empty(_kernels(qkv).task_count(*qkv.shape[:2]), len(scale))
     _run("join", qkv=qkv, scale=scale, dq=dq, dk=dk, dv=dv, dqkv=dqkv, dscale=parts)
     return parts.sum(0)
 
@@ -37,6 +38,10 @@ class _Arguments(ctypes.Structure):
     )
 
 
+def _kernels(qkv: Tensor) -> ctypes.CDLL:
+    return native_support.load(BF16_SOURCE if qkv.dtype == torch.bfloat16 else SOURCE)
+
+
 def _run(function: str, **tensors: Tensor) -> None:
     """Run a function of the library on tensors, some of which it writes."""
     b, n, width = tensors["qkv"].shape
@@ -46,5 +51,5 @@ def _run(function: str, **tensors: Tensor) -> None:
         setattr(arguments, name, tensor.data_ptr() or None)
         if name in ("dq", "dk", "dv"):
             setattr(arguments, f"{name}_stride", (ctypes.c_ssize_t * 3)(*tensor.stride()[:3]))
-    if getattr(native_support.load(SOURCE), function)(ctypes.byref(arguments), torch.get_num_threads()):
+    if getattr(_kernels(tensors["qkv"]), function)(ctypes.byref(arguments), torch.get_num_threads()):
         raise MemoryError("no memory was left to split a projection into heads")

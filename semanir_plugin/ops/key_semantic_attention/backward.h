@@ -6,62 +6,70 @@
 
 /* What the backward of a group works on. */
 typedef struct {
-    float *q, *grad, *dq;       /* (D, GROUP) */
-    float *q_rows, *grad_rows;  /* (GROUP, D padded), zeros in place of rows that are not all finite */
-    float *weights, *dscores;   /* (CHUNK, GROUP) */
-    const float *grads[GROUP];  /* rows of the gradient, as `rows` of Group */
+    float *q, *grad, *dq;        /* (D, GROUP), the first two of words */
+    float *q_rows, *grad_rows;   /* words (GROUP, D padded), zeros in place of rows that are not all finite */
+    float *weights, *dscores;    /* (CHUNK, GROUP), weights as words of neighbouring queries */
+    float *by_query, *by_key;    /* dscores as words of neighbouring queries, and of keys; bfloat16 with the scale */
+    const number *grads[GROUP];  /* rows of the gradient, as `rows` of Group */
     vf lse[VECTORS], mean[VECTORS]; /* mean: over keys, weight times its gradient */
     uint32_t odd;               /* lanes whose rows are not all finite */
 } Gradient;
 
 /* Weights of some keys and the gradients of their scores. */
-INLINE void backward_tile(const Attention *a, const Group *group, int rows, int at, const Gradient *s, float *weights,
-                          float *dscores) {
+INLINE void backward_tile(const Attention *a, const Group *group, int rows, int at, int c, const Gradient *s) {
     vf sum[ROWS][VECTORS];
-    const float *v[ROWS];
+    const number *v[ROWS];
     const uint32_t *bits = group->bits + at;
+    float *dscores = s->dscores + c * GROUP, *weights = BF16 ? dscores : s->weights + c * GROUP;
     score(group, a->width, rows, group->keys + at, s->q, s->lse, sum);
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int j = 0; j < VECTORS; j++)
-            store(weights + r * GROUP + j * LANES, keep(bits[r] >> (j * LANES), exp2_of(sum[r][j])));
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int j = 0; j < VECTORS; j++) {
+            sum[r][j] = keep(bits[r] >> (j * LANES), weight_of(sum[r][j]));
+            store(weights + r * GROUP + j * LANES, sum[r][j]);
+        }
+        if (BF16) store(s->weights + (c + r) * LANES, neighbours(sum[r][0], sum[r][1]));
+    }
     UNROLL for (int r = 0; r < rows; r++) {
         v[r] = group->head->v + group->keys[at + r] * group->head->v_row;
         UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] = -s->mean[j];
     }
-    for (int d = 0; d < a->value_width; d++) {
+    for (int word = 0; word < words_of(a->value_width); word++) {
         vf x[VECTORS];
-        UNROLL for (int j = 0; j < VECTORS; j++) x[j] = load_once(s->grad + d * GROUP + j * LANES);
+        UNROLL for (int j = 0; j < VECTORS; j++) x[j] = load_once(s->grad + word * GROUP + j * LANES);
         UNROLL for (int r = 0; r < rows; r++) {
-            vf y = splat(v[r][d]);
-            UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] += y * x[j];
+            vf y = splat(word_at(v[r], word));
+            UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] = multiply_add(y, x[j], sum[r][j]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++)
+    UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int j = 0; j < VECTORS; j++) {
-            vf dscore = sum[r][j] * load(weights + r * GROUP + j * LANES);
-            store(dscores + r * GROUP + j * LANES, keep(bits[r] >> (j * LANES), dscore));
+            sum[r][j] = keep(bits[r] >> (j * LANES), sum[r][j] * load(weights + r * GROUP + j * LANES));
+            store(dscores + r * GROUP + j * LANES, sum[r][j]);
+            if (BF16) sum[r][j] *= splat(a->scale);
+            if (BF16 && r % 2)
+                store(s->by_key + (c + r) / 2 * GROUP + j * LANES, pack(sum[r - 1][j], sum[r][j]));
         }
+        if (BF16) store(s->by_query + (c + r) * LANES, neighbours(sum[r][0], sum[r][1]));
+    }
 }
 
 static void backward_tiles(const Attention *a, const Group *group, int at, int count, const Gradient *s) {
     int c = 0;
-    for (; c + ROWS <= count; c += ROWS)
-        backward_tile(a, group, ROWS, at + c, s, s->weights + c * GROUP, s->dscores + c * GROUP);
-    for (; c < count; c += STEP)
-        backward_tile(a, group, STEP, at + c, s, s->weights + c * GROUP, s->dscores + c * GROUP);
+    for (; c + ROWS <= count; c += ROWS) backward_tile(a, group, ROWS, at + c, c, s);
+    for (; c < count; c += STEP) backward_tile(a, group, STEP, at + c, c, s);
 }
 
-/* to[r][d] += sum over lanes of w[r][lane] from[lane][d], for one or two vectors of channels. */
+/* to[r][d] += sum over words of lanes of w[r][lane] from[lane][d], for one or two vectors of channels. */
 INLINE void add_outer_tile(int rows, int vectors, const float *w, const float *from, int stride, float *const *to, int d) {
     vf sum[ROWS][2];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int j = 0; j < vectors; j++) sum[r][j] = load(to[r] + d + j * LANES);
-    for (int lane = 0; lane < GROUP; lane++) {
+    for (int lane = 0; lane < GROUP / PER_WORD; lane++) {
         vf x[2];
         UNROLL for (int j = 0; j < vectors; j++) x[j] = load_once(from + lane * stride + d + j * LANES);
         UNROLL for (int r = 0; r < rows; r++) {
-            vf y = splat(w[r * GROUP + lane]);
-            UNROLL for (int j = 0; j < vectors; j++) sum[r][j] += y * x[j];
+            vf y = splat(w[r * (GROUP / PER_WORD) + lane]);
+            UNROLL for (int j = 0; j < vectors; j++) sum[r][j] = multiply_add(y, x[j], sum[r][j]);
         }
     }
     UNROLL for (int r = 0; r < rows; r++)
@@ -74,13 +82,13 @@ INLINE void add_outer_rows(int rows, int width, const float *w, const float *fro
     if (d < width) add_outer_tile(rows, 1, w, from, width, to, d);
 }
 
-/* Rows of keys += w from: w (count, GROUP), from (GROUP, width), width whole vectors. */
+/* Rows of keys += w from: w words (count, GROUP), from words (GROUP, width), width whole vectors. */
 static void add_outer(int count, int width, const float *w, const float *from, float *const *to) {
     int c = 0;
-    for (; c + ROWS <= count; c += ROWS) add_outer_rows(ROWS, width, w + c * GROUP, from, to + c);
+    for (; c + ROWS <= count; c += ROWS) add_outer_rows(ROWS, width, w + c * (GROUP / PER_WORD), from, to + c);
 #define CASE(n)                                                                                              \
     case n:                                                                                                  \
-        if (n < ROWS) add_outer_rows(n, width, w + c * GROUP, from, to + c);                                 \
+        if (n < ROWS) add_outer_rows(n, width, w + c * (GROUP / PER_WORD), from, to + c);                    \
         break;
     switch (count - c) { EACH_ROWS(CASE) }
 #undef CASE
@@ -92,9 +100,10 @@ static void add_odd_queries(const Attention *a, const Group *group, int at, int 
     for (int c = 0; c < count; c++)
         for (int lane = 0; lane < GROUP; lane++) {
             if (!(group->bits[at + c] & s->odd & (1u << lane))) continue;
-            float weight = s->weights[c * GROUP + lane], dscore = s->dscores[c * GROUP + lane] * a->scale;
-            for (int d = 0; d < a->width; d++) dk[c][d] += dscore * group->rows[lane][d];
-            for (int d = 0; d < a->value_width; d++) dv[c][d] += weight * s->grads[lane][d];
+            float weight = value_of(((const number *)s->weights)[c * GROUP + lane]);
+            float dscore = s->dscores[c * GROUP + lane] * a->scale;
+            for (int d = 0; d < a->width; d++) dk[c][d] += dscore * value_of(group->rows[lane][d]);
+            for (int d = 0; d < a->value_width; d++) dv[c][d] += weight * value_of(s->grads[lane][d]);
         }
 }
 
@@ -112,23 +121,28 @@ static void add_bias_gradient(const Group *group, int at, int count, const float
             }
 }
 
-/* Copy the rows of a group, with zeros behind them and in place of those that are not all finite. */
-static uint32_t finite_rows(const float *const *rows, int width, float factor, float *to) {
+/* Copy the rows of a group as words, with zeros behind them and in place of those that are not all finite. */
+static uint32_t finite_rows(const number *const *rows, const number *zeros, int width, float factor, float *to) {
     uint32_t odd = 0;
-    for (int lane = 0; lane < GROUP; lane++) {
-        uint8_t mark;
-        for (int d = 0; d < width; d += LANES)
-            store(to + lane * padded(width) + d, load_channels(rows[lane], d, width) * splat(factor));
-        if (!mark_odd_rows(rows[lane], 0, 1, width, &mark)) continue;
-        memset(to + lane * padded(width), 0, sizeof(float) * padded(width));
-        odd |= 1u << lane;
+    for (int lane = 0; lane < GROUP; lane += PER_WORD, to += padded(width)) {
+        const number *some[PER_WORD];
+        for (int i = 0; i < PER_WORD; i++) {
+            uint8_t mark;
+            int is_odd = mark_odd_rows(rows[lane + i], 0, 1, width, &mark);
+            some[i] = is_odd ? zeros : rows[lane + i];
+            odd |= (uint32_t)is_odd << (lane + i);
+        }
+        for (int d = 0; d < width; d += LANES) {
+            vf first = channels_of(some[0], d, width), last = channels_of(some[PER_WORD - 1], d, width);
+            store(to + d, pack(first * splat(factor), last * splat(factor)));
+        }
     }
     return odd;
 }
 
 static size_t backward_scratch(const Attention *a) {
-    size_t rows = 3 * padded(a->width) + 2 * padded(a->value_width) + 2 * CHUNK;
-    return head_scratch(a) + sizeof(float) * rows * GROUP + 8 * 64;
+    size_t rows = 3 * padded(a->width) + 2 * padded(a->value_width) + 2 * CHUNK + (BF16 ? CHUNK : 0);
+    return head_scratch(a) + sizeof(float) * rows * GROUP + 10 * 64;
 }
 
 static Gradient gradient_of(const Attention *a, const Group *group, int b, int h, char *memory) {
@@ -137,8 +151,10 @@ static Gradient gradient_of(const Attention *a, const Group *group, int b, int h
                   .grad = take(&memory, value_bytes), .grad_rows = take(&memory, value_bytes),
                   .weights = take(&memory, sizeof(float) * CHUNK * GROUP),
                   .dscores = take(&memory, sizeof(float) * CHUNK * GROUP)};
+    s.by_query = BF16 ? take(&memory, sizeof(number) * CHUNK * GROUP) : s.dscores;
+    s.by_key = BF16 ? take(&memory, sizeof(number) * CHUNK * GROUP) : s.dscores;
     const float *lse = a->lse + ((ptrdiff_t)b * a->heads + h) * a->tokens;
-    const float *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
+    const number *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
     vf products[VECTORS][LANES];
     for (int lane = 0; lane < GROUP; lane++) {
         int token = token_of(group->first, lane), j = lane / LANES, i = lane % LANES;
@@ -147,21 +163,22 @@ static Gradient gradient_of(const Attention *a, const Group *group, int b, int h
         s.lse[j][i] = lse[token];
         products[j][i] = splat(0.0f);
         for (int d = 0; d < a->value_width; d += LANES)
-            products[j][i] += load_channels(s.grads[lane], d, a->value_width) *
-                              load_channels(out + token * a->out_stride[2], d, a->value_width);
+            products[j][i] += channels_of(s.grads[lane], d, a->value_width) *
+                              channels_of(out + token * a->out_stride[2], d, a->value_width);
     }
     for (int j = 0; j < VECTORS; j++) s.mean[j] = sums_of(products[j]);
-    lanes_from_rows(group->rows, a->width, a->scale * LOG2E, s.q);
+    lanes_from_rows(group->rows, a->width, query_factor(a), s.q);
     lanes_from_rows(s.grads, a->value_width, 1.0f, s.grad);
-    s.odd = finite_rows(group->rows, a->width, a->scale, s.q_rows);
-    s.odd |= finite_rows(s.grads, a->value_width, 1.0f, s.grad_rows);
+    s.odd = finite_rows(group->rows, group->head->zeros, a->width, BF16 ? 1.0f : a->scale, s.q_rows);
+    s.odd |= finite_rows(s.grads, group->head->zeros, a->value_width, 1.0f, s.grad_rows);
     memset(s.dq, 0, bytes);
     return s;
 }
 
 /* Where the gradients of a head go: first rows, and the bias's or NULL. */
 typedef struct {
-    float *dq, *dk, *dv, *dbias;
+    number *dq;
+    float *dk, *dv, *dbias;
 } Targets;
 
 static void backward_group(const Attention *a, const Head *head, int b, int h, int index, const Targets *to,
@@ -172,7 +189,7 @@ static void backward_group(const Attention *a, const Head *head, int b, int h, i
     for (int at = 0; at < group.count; at += CHUNK) {
         int count = group.count - at < CHUNK ? group.count - at : CHUNK;
         const int32_t *keys = group.keys + at;
-        const float *k[CHUNK];
+        const number *k[CHUNK];
         float *dk[CHUNK], *dv[CHUNK];
         for (int c = 0; c < count; c++) {
             dk[c] = to->dk + (ptrdiff_t)keys[c] * width;
@@ -181,13 +198,13 @@ static void backward_group(const Attention *a, const Head *head, int b, int h, i
         backward_tiles(a, &group, at, count, &s);
         if (to->dbias) add_bias_gradient(&group, at, count, s.dscores, to->dbias);
         rows_of(head->k, head->k_row, head->odd_keys, head->zeros, keys, count, k);
-        add_product(a->width, count, k, s.dscores, s.dq);
-        add_odd_rows(head->k, head->k_row, head->odd_keys, keys, group.bits + at, a->width, count, s.dscores, s.dq);
+        add_rows(head, a->width, count, k, s.by_key, s.dq);
+        add_odd_rows(head->k, head->k_row, head->odd_keys, keys, group.bits + at, a->width, count, s.by_key, s.dq);
         add_outer(count, value_width, s.weights, s.grad_rows, dv);
-        add_outer(count, width, s.dscores, s.q_rows, dk);
+        add_outer(count, width, s.by_query, s.q_rows, dk);
         if (s.odd) add_odd_queries(a, &group, at, count, &s, dk, dv);
     }
-    for (int j = 0; j < VECTORS; j++) s.mean[j] = splat(a->scale);
+    for (int j = 0; j < VECTORS; j++) s.mean[j] = splat(BF16 ? 1.0f : a->scale);
     rows_from_lanes(s.dq, a->width, s.mean, a->tokens, group.first, to->dq, a->width);
 }
 

@@ -11,7 +11,7 @@
 
 /* What the forward of a group fills: per lane the sum of exponentials and what their exponents were below. */
 typedef struct {
-    float *q, *sums, *scores; /* (D, GROUP), (D, GROUP), (CHUNK, GROUP) */
+    float *q, *sums, *scores; /* words (D, GROUP); (D, GROUP); (CHUNK, GROUP), weights as words */
     vf total[VECTORS], base[VECTORS];
 } Softmax;
 
@@ -19,11 +19,12 @@ static int bounded(const Attention *a, const Group *group, Softmax *s) {
     vf most = splat(0.0f);
     for (int j = 0; j < VECTORS; j++) {
         vf squares = splat(0.0f);
-        for (int d = 0; d < a->width; d++) {
-            vf x = load(s->q + d * GROUP + j * LANES);
-            squares += x * x;
+        for (int word = 0; word < words_of(a->width); word++) {
+            vf x = load(s->q + word * GROUP + j * LANES);
+            squares = multiply_add(x, x, squares);
         }
-        for (int i = 0; i < LANES; i++) s->base[j][i] = sqrtf(squares[i]) * group->head->longest + group->head->most;
+        float longest = group->head->longest * fabsf(group->factor);
+        for (int i = 0; i < LANES; i++) s->base[j][i] = sqrtf(squares[i]) * longest + group->head->most;
         most = larger(s->base[j], most);
     }
     return largest_of(most) <= LARGEST_BOUND;
@@ -50,9 +51,9 @@ static void weigh_chunk(const Attention *a, const uint32_t *bits, int count, Sof
         vf old = s->base[j], best = old;
         for (int c = 0; c < count; c++)
             best = larger(choose(bits[c] >> (j * LANES), load(column + c * GROUP), splat(-INFINITY)), best);
-        vf low = larger(splat(-FLT_MAX), best), factor = exp2_of(old - low), sum = splat(0.0f);
+        vf low = larger(splat(-FLT_MAX), best), factor = weight_of(old - low), sum = splat(0.0f);
         for (int c = 0; c < count; c++) {
-            vf weight = keep(bits[c] >> (j * LANES), exp2_of(load(column + c * GROUP) - low));
+            vf weight = keep(bits[c] >> (j * LANES), weight_of(load(column + c * GROUP) - low));
             store(column + c * GROUP, weight);
             sum += weight;
         }
@@ -65,6 +66,15 @@ static void weigh_chunk(const Attention *a, const uint32_t *bits, int count, Sof
     }
 }
 
+/* Words of weights, in their own place. */
+static void pack_chunk(int count, float *scores) {
+    for (int c = 0; c < count; c += PER_WORD)
+        for (int j = 0; j < VECTORS; j++) {
+            vf last = c + PER_WORD <= count ? load(scores + (c + PER_WORD - 1) * GROUP + j * LANES) : splat(0.0f);
+            store(scores + c / PER_WORD * GROUP + j * LANES, pack(load(scores + c * GROUP + j * LANES), last));
+        }
+}
+
 static void attend_online(const Attention *a, const Group *group, Softmax *s) {
     vf none[VECTORS];
     memset(s->sums, 0, sizeof(float) * a->value_width * GROUP);
@@ -74,6 +84,7 @@ static void attend_online(const Attention *a, const Group *group, Softmax *s) {
         int count = group->count - at < CHUNK ? group->count - at : CHUNK;
         forward_tiles(group, a->width, 0, at, at + count, s->q, none, s->scores, s->total);
         weigh_chunk(a, group->bits + at, count, s);
+        if (BF16) pack_chunk(count, s->scores);
         add_values(group, a->value_width, at, count, s->scores, s->sums);
     }
 }
@@ -88,9 +99,9 @@ static void forward_group(const Attention *a, const Head *head, int b, int h, in
     Softmax s = {.q = take(&memory, sizeof(float) * padded(a->width) * GROUP),
                  .sums = take(&memory, sizeof(float) * padded(a->value_width) * GROUP),
                  .scores = take(&memory, sizeof(float) * CHUNK * GROUP)};
-    float *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
+    number *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
     float *lse = a->lse + ((ptrdiff_t)b * a->heads + h) * a->tokens;
-    lanes_from_rows(group.rows, a->width, a->scale * LOG2E, s.q);
+    lanes_from_rows(group.rows, a->width, query_factor(a), s.q);
     if (!bounded(a, &group, &s) || !attend_bounded(a, &group, &s)) attend_online(a, &group, &s);
     for (int lane = 0; lane < GROUP; lane++) {
         int token = token_of(group.first, lane), j = lane / LANES, i = lane % LANES;

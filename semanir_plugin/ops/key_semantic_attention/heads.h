@@ -11,11 +11,12 @@ typedef struct {
     int side; /* w of a table of bias, 0 where the bias is dense */
     float scale;
     ptrdiff_t q_stride[3], k_stride[3], v_stride[3], grad_stride[3], out_stride[3];
-    const float *q, *k, *v, *bias, *grad;
+    const number *q, *k, *v, *grad;
+    const float *bias;
     const int32_t *counts, *keys; /* (B, groups), (B, groups, list_length) */
     const uint32_t *bits;         /* (B, groups, list_length) */
-    float *out, *lse;
-    float *dq, *dk, *dv, *dbias; /* dbias: (splits, ...) as bias, zeros */
+    number *out, *dq;
+    float *lse, *dk, *dv, *dbias; /* dbias: (splits, ...) as bias, zeros */
     int splits;                  /* forward: parts of a window's queries; backward: parts of the batch */
 } Attention;
 
@@ -28,14 +29,16 @@ static void *take(char **memory, size_t bytes) {
 }
 
 typedef struct {
-    const float *q, *k, *v, *grad, *bias; /* first rows; of this window and head */
+    const number *q, *k, *v, *grad; /* first rows */
+    const float *bias;              /* of this head */
     ptrdiff_t q_row, k_row, v_row, grad_row;
     int run_stride;            /* from one run of a vector to the next, in the bias */
     const int32_t *key_offset; /* where the bias of a key begins, less that of the queries */
     float longest;             /* length of the longest key */
     float most;                /* the largest bias, to base 2; infinity where that is not known */
     const uint8_t *odd_keys, *odd_values; /* rows that are not all finite, NULL where all are */
-    const float *zeros;                   /* a row of them */
+    const number *zeros;                  /* a row of them */
+    float *pairs;                         /* (CHUNK / 2, D padded): of bfloat16, words of two rows each */
 } Head;
 
 static ptrdiff_t bias_size(const Attention *a) {
@@ -44,26 +47,25 @@ static ptrdiff_t bias_size(const Attention *a) {
 }
 
 /* Mark the rows that are not all finite; return whether there are any. */
-static int mark_odd_rows(const float *rows, ptrdiff_t stride, int count, int width, uint8_t *odd) {
+static int mark_odd_rows(const number *rows, ptrdiff_t stride, int count, int width, uint8_t *odd) {
     vf all = splat(0.0f);
     for (int i = 0; i < count; i++)
-        for (int d = 0; d < width; d += LANES) all += load_channels(rows + i * stride, d, width) * splat(0.0f);
-    int finite = 1;
-    for (int i = 0; i < LANES; i++) finite &= all[i] == 0.0f;
+        for (int d = 0; d < width; d += LANES) all += channels_of(rows + i * stride, d, width) * splat(0.0f);
+    int finite = !any_nan(all);
     for (int i = 0; !finite && i < count; i++) {
         odd[i] = 0;
-        for (int d = 0; d < width; d++) odd[i] |= !isfinite(rows[i * stride + d]);
+        for (int d = 0; d < width; d++) odd[i] |= !isfinite(value_of(rows[i * stride + d]));
     }
     return !finite;
 }
 
-static float longest_row(const float *rows, ptrdiff_t stride, int count, int width) {
+static float longest_row(const number *rows, ptrdiff_t stride, int count, int width) {
     vf most = splat(0.0f), squares[LANES];
     for (int first = 0; first < count; first += LANES) {
         for (int i = 0; i < LANES; i++) {
             squares[i] = splat(0.0f);
             for (int d = 0; d < width && first + i < count; d += LANES) {
-                vf x = load_channels(rows + (first + i) * stride, d, width);
+                vf x = channels_of(rows + (first + i) * stride, d, width);
                 squares[i] += x * x;
             }
         }
@@ -82,24 +84,28 @@ static float largest_bias(const Attention *a, const float *bias) {
     return result * LOG2E;
 }
 
+static size_t pairs_size(int widest) { return BF16 ? sizeof(float) * padded(widest) * (CHUNK / 2) : 0; }
+
 static size_t head_scratch(const Attention *a) {
-    size_t widest = padded(a->width > a->value_width ? a->width : a->value_width);
-    return sizeof(int32_t) * a->tokens + 2 * a->tokens + sizeof(float) * widest + 4 * 64;
+    int widest = a->width > a->value_width ? a->width : a->value_width;
+    size_t tables = sizeof(int32_t) * a->tokens + 2 * a->tokens;
+    return tables + sizeof(number) * padded(widest) + pairs_size(widest) + 5 * 64;
 }
 
 static Head head_of(const Attention *a, int b, int h, char **memory) {
     int n = a->tokens, w = a->side, side = block_side(n), widest = a->width > a->value_width ? a->width : a->value_width;
     int32_t *key_offset = take(memory, sizeof(int32_t) * n);
     uint8_t *odd_keys = take(memory, n), *odd_values = take(memory, n);
-    float *zeros = take(memory, sizeof(float) * padded(widest));
-    memset(zeros, 0, sizeof(float) * padded(widest));
+    number *zeros = take(memory, sizeof(number) * padded(widest));
+    memset(zeros, 0, sizeof(number) * padded(widest));
     for (int j = 0; j < n; j++) key_offset[j] = w ? -(j / w * (2 * w - 1) + j % w) : j * up_to(n, GROUP);
     Head head = {.q_row = a->q_stride[2], .k_row = a->k_stride[2], .v_row = a->v_stride[2], .grad_row = a->grad_stride[2],
                  .q = a->q + b * a->q_stride[0] + h * a->q_stride[1],
                  .k = a->k + b * a->k_stride[0] + h * a->k_stride[1],
                  .v = a->v + b * a->v_stride[0] + h * a->v_stride[1],
                  .bias = a->bias ? a->bias + h * bias_size(a) : NULL,
-                 .run_stride = w ? 2 * w - 1 : side ? side : RUN, .key_offset = key_offset, .zeros = zeros};
+                 .run_stride = w ? 2 * w - 1 : side ? side : RUN, .key_offset = key_offset, .zeros = zeros,
+                 .pairs = take(memory, pairs_size(widest))};
     if (a->grad) head.grad = a->grad + b * a->grad_stride[0] + h * a->grad_stride[1];
     if (mark_odd_rows(head.k, head.k_row, n, a->width, odd_keys)) head.odd_keys = odd_keys;
     if (mark_odd_rows(head.v, head.v_row, n, a->value_width, odd_values)) head.odd_values = odd_values;

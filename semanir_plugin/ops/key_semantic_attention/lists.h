@@ -2,7 +2,7 @@
 #ifndef SEMANIR_LISTS_H
 #define SEMANIR_LISTS_H
 
-#include "vectors.h"
+#include "numbers.h"
 
 /* Vectors of queries in a group, neighbours in one row of the window, and rows of a window that a vector has. */
 #define VECTORS 2

@@ -18,6 +18,7 @@ from semanir_plugin.ops.key_semantics import KeySemantics
 __all__ = ["SOURCE", "KeyLists", "attend", "key_lists_of"]
 
 SOURCE = Path(__file__).with_name("native.c")
+BF16_SOURCE = Path(__file__).with_name("native_bf16.c")
 # Parts of the batch whose bias gradients are summed apart, so that threads can fill them side by side. No more than
 # these, and whatever the number of threads: sums are the same for any number of them.
 BIAS_PARTS = 16
@@ -50,9 +51,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
     if reason := native_support.why_not(SOURCE, q.device, q.dtype):
         raise ValueError(f"the native backend cannot be used: {reason}")
     bias = None if bias is None else _readable(bias.float(), q.shape[2])
-    out, _ = run_op(attend_op, *(_rows(each.float()) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
+    dtype = _computed_in(q, k, v)
+    out, _ = run_op(attend_op, *(_rows(each.to(dtype)) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
     result: Tensor = out.to(v.dtype)
     return result
+
+
+def _computed_in(q: Tensor, k: Tensor, v: Tensor) -> torch.dtype:
+    """Return bfloat16 where all are, in whole pairs, and the processor multiplies these; else float32."""
+    in_pairs = all(each.dtype == torch.bfloat16 and each.shape[-1] % 2 == 0 for each in (q, k, v))
+    return torch.bfloat16 if in_pairs and native_support.multiplies_bf16(BF16_SOURCE) else torch.float32
 
 
 def key_lists_of(semantics: KeySemantics) -> KeyLists:
@@ -125,7 +133,7 @@ def attend_op(
 def _empty_output(
     q: Tensor, k: Tensor, v: Tensor, counts: Tensor, keys: Tensor, bits: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    return empty_heads(v), q.new_empty(q.shape[:3])
+    return empty_heads(v), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_native_backward", mutates_args=())
@@ -145,14 +153,15 @@ def backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of q, k, v and bias, the last one empty unless asked for."""
     q, k, v, grad = _rows(q), _rows(k), _rows(v), _rows(grad)
-    dq, dk, dv, dbias = _empty_gradients(grad, q, k, v, counts, keys, bits, bias, scale, out, lse, bias_gradient)
+    dq, dbias = torch.empty_like(q, memory_format=torch.contiguous_format), _empty_bias_gradient(bias, bias_gradient)
+    dk, dv = _empty_sums(k), _empty_sums(v)
     run = _Kernel(q, k, v, KeyLists(counts, keys, bits), bias, scale)
     splits = max(1, min(len(q), BIAS_PARTS, LARGEST_BIAS_PARTS // max(run.bias_elements, 1)))
-    parts = q.new_zeros(splits if len(dbias) else 0, run.bias_elements)
+    parts = torch.zeros(splits if len(dbias) else 0, run.bias_elements)
     run("attention_backward", splits=splits, grad=grad, out=out, lse=lse, dq=dq, dk=dk, dv=dv, dbias=parts)
     if len(dbias):
         run.finish_bias_gradient(parts.sum(0), dbias)
-    return dq, dk, dv, dbias
+    return dq, dk.to(k.dtype), dv.to(v.dtype), dbias
 
 
 @backward_op.register_fake
@@ -170,8 +179,19 @@ def _empty_gradients(
     lse: Tensor,
     bias_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dk, dv = (x.new_empty(*x.shape[:3], _up_to(x.shape[3], _ask("lane_count")))[..., : x.shape[3]] for x in (k, v))
-    return q.new_empty(q.shape), dk, dv, q.new_empty(bias.shape if bias is not None and bias_gradient else 0)
+    dk, dv = (_empty_sums(each).to(each.dtype) for each in (k, v))
+    return q.new_empty(q.shape), dk, dv, _empty_bias_gradient(bias, bias_gradient)
+
+
+def _empty_sums(x: Tensor) -> Tensor:
+    """Return an empty fp32 (B, H, N, D) of rows that are padded to whole vectors."""
+    width = x.shape[3]
+    rows = x.new_empty(*x.shape[:3], _up_to(width, _ask("lane_count")), dtype=torch.float32)
+    return rows[..., :width]
+
+
+def _empty_bias_gradient(bias: Tensor | None, wanted: bool) -> Tensor:
+    return torch.empty(0) if bias is None or not wanted else bias.new_empty(bias.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -200,8 +220,8 @@ class _Arguments(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("batch", "heads", "tokens", "width", "value_width", "side")),
         ("scale", ctypes.c_float),
         *((f"{name}_stride", ctypes.c_ssize_t * 3) for name in STRIDED),
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "grad", "counts", "keys", "bits")),
-        *((name, ctypes.c_void_p) for name in ("out", "lse", "dq", "dk", "dv", "dbias")),
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "grad", "bias", "counts", "keys", "bits")),
+        *((name, ctypes.c_void_p) for name in ("out", "dq", "lse", "dk", "dv", "dbias")),
         ("splits", ctypes.c_int),
     )
 
@@ -220,7 +240,7 @@ class _Kernel:
                 bias = self._keys_first(bias)
             self.tensors["bias"], self.bias_elements = bias.contiguous(), bias.numel()
         self.sizes = {"batch": b, "heads": h, "tokens": n, "width": d, "value_width": v.shape[3], "side": self.side}
-        self.scale = scale
+        self.scale, self.source = scale, BF16_SOURCE if q.dtype == torch.bfloat16 else SOURCE
 
     def __call__(self, function: str, *, splits: int, **more: Tensor) -> None:
         """Run a function of the library on these inputs and `more`, which it writes where it must."""
@@ -229,7 +249,7 @@ class _Kernel:
             setattr(arguments, name, tensor.data_ptr() or None)
             if name in STRIDED:
                 setattr(arguments, f"{name}_stride", (ctypes.c_ssize_t * 3)(*tensor.stride()[:3]))
-        _call(function, ctypes.byref(arguments))
+        _call(function, ctypes.byref(arguments), source=self.source)
 
     def finish_bias_gradient(self, summed: Tensor, dbias: Tensor) -> None:
         """Write the gradient of the bias, as it was given, from one as the kernels have it."""
@@ -251,6 +271,6 @@ def _transpose(matrices: Tensor, to: Tensor) -> None:
     _call("transpose_matrices", *sizes, *pointers)
 
 
-def _call(function: str, *arguments: Any) -> None:
-    if getattr(native_support.load(SOURCE), function)(*arguments, torch.get_num_threads()):
+def _call(function: str, *arguments: Any, source: Path = SOURCE) -> None:
+    if getattr(native_support.load(source), function)(*arguments, torch.get_num_threads()):
         raise MemoryError("the native attention kernel got no memory to work in")
