@@ -77,6 +77,17 @@ def test_scores_of_any_size(scale, opposite, most):
     check(tensors, build_key_semantics(torch.randn(2, 256, 8), 41), None, scale, most)
 
 
+@pytest.mark.parametrize("scale", [0.7, 300.0])
+def test_the_mean_of_one_value_is_that_value(scale):
+    tensors, semantics = [numbers(2, 2, 100, 16) for _ in range(3)], build_key_semantics(torch.randn(2, 100, 8), 1)
+    out, dq, dk, _ = attend_and_differentiate(
+        "native", None, tensors, semantics, None, scale, torch.randn(2, 2, 100, 16)
+    )
+    chosen = semantics.mask().float().argmax(-1)[:, None, :, None].expand_as(out)
+    assert torch.equal(out, tensors[2].gather(2, chosen))
+    assert dq.abs().max() < 1e-3 * scale > dk.abs().max()  # sums of fp32 in another order
+
+
 def test_odd_widths_are_computed_in_fp32():
     q, key, v = numbers(1, 2, 64, 7), numbers(1, 2, 64, 7), numbers(1, 2, 64, 16)
     assert attention._computed_in(q, key, v) == torch.float32

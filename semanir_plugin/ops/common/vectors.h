@@ -152,6 +152,10 @@ INLINE vf sums_of(vf *x) {
 INLINE float total_of(vf x) {
 #if LANES == 16
     return _mm512_reduce_add_ps((__m512)x);
+#elif LANES == 8
+    __m128 sums = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+    sums = _mm_add_ps(sums, _mm_movehl_ps(sums, sums));
+    return _mm_cvtss_f32(_mm_add_ss(sums, _mm_movehdup_ps(sums)));
 #else
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) x[i] += x[i + half];
@@ -163,6 +167,8 @@ INLINE float total_of(vf x) {
 INLINE int any_nan(vf x) {
 #if LANES == 16
     return _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q) != 0;
+#elif LANES == 8
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)x, (__m256)x, _CMP_UNORD_Q)) != 0;
 #else
     vi mask = x != x;
     int any = 0;

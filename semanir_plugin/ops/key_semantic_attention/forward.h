@@ -44,7 +44,8 @@ static int attend_bounded(const Attention *a, const Group *group, Softmax *s) {
     return 1;
 }
 
-/* Exponentials of a chunk below its maximum so far; what was summed before is brought down to it. */
+/* Words of the exponentials of a chunk below its maximum so far, in place of its scores; what was summed before is brought
+ * down to it. */
 static void weigh_chunk(const Attention *a, const uint32_t *bits, int count, Softmax *s) {
     for (int j = 0; j < VECTORS; j++) {
         float *column = s->scores + j * LANES;
@@ -52,10 +53,13 @@ static void weigh_chunk(const Attention *a, const uint32_t *bits, int count, Sof
         for (int c = 0; c < count; c++)
             best = larger(choose(bits[c] >> (j * LANES), load(column + c * GROUP), splat(-INFINITY)), best);
         vf low = larger(splat(-FLT_MAX), best), factor = weight_of(old - low), sum = splat(0.0f);
-        for (int c = 0; c < count; c++) {
-            vf weight = keep(bits[c] >> (j * LANES), weight_of(load(column + c * GROUP) - low));
-            store(column + c * GROUP, weight);
-            sum += weight;
+        for (int c = 0; c < count; c += PER_WORD) {
+            vf weights[PER_WORD];
+            for (int i = 0; i < PER_WORD; i++) {
+                uint32_t chosen = c + i < count ? bits[c + i] >> (j * LANES) : 0;
+                weights[i] = keep(chosen, weight_of(load(column + (c + i) * GROUP) - low));
+            }
+            store_weights(weights[0], weights[PER_WORD - 1], column + c / PER_WORD * GROUP, &sum);
         }
         s->total[j] = s->total[j] * factor + sum;
         s->base[j] = best;
@@ -64,15 +68,6 @@ static void weigh_chunk(const Attention *a, const uint32_t *bits, int count, Sof
             store(p, load(p) * factor);
         }
     }
-}
-
-/* Words of weights, in their own place. */
-static void pack_chunk(int count, float *scores) {
-    for (int c = 0; c < count; c += PER_WORD)
-        for (int j = 0; j < VECTORS; j++) {
-            vf last = c + PER_WORD <= count ? load(scores + (c + PER_WORD - 1) * GROUP + j * LANES) : splat(0.0f);
-            store(scores + c / PER_WORD * GROUP + j * LANES, pack(load(scores + c * GROUP + j * LANES), last));
-        }
 }
 
 static void attend_online(const Attention *a, const Group *group, Softmax *s) {
@@ -84,7 +79,6 @@ static void attend_online(const Attention *a, const Group *group, Softmax *s) {
         int count = group->count - at < CHUNK ? group->count - at : CHUNK;
         forward_tiles(group, a->width, 0, at, at + count, s->q, none, s->scores, s->total);
         weigh_chunk(a, group->bits + at, count, s);
-        if (BF16) pack_chunk(count, s->scores);
         add_values(group, a->value_width, at, count, s->scores, s->sums);
     }
 }

@@ -101,6 +101,13 @@ INLINE void score(const Group *group, int width, int rows, const int32_t *keys, 
             sum[r][j] = sum[r][j] * splat(group->factor) + offset_of(group, keys[r], base, j);
 }
 
+/* Words of weights, which are summed as they were rounded: means of values have weights of 1 together. */
+INLINE void store_weights(vf first, vf last, float *to, vf *total) {
+    vf words = pack(first, last);
+    UNROLL for (int i = 0; i < PER_WORD; i++) *total += numbers_in(words, i);
+    store(to, words);
+}
+
 /* Scores of some keys, less `base`; where `weigh`, words of their exponentials for those who chose them, added to
  * `total`. */
 INLINE void forward_tile(const Group *group, int width, int rows, int weigh, int at, const float *q, const vf *base,
@@ -111,9 +118,8 @@ INLINE void forward_tile(const Group *group, int width, int rows, int weigh, int
         UNROLL for (int j = 0; j < VECTORS; j++) {
             if (weigh) {
                 sum[r][j] = keep(group->bits[at + r] >> (j * LANES), weight_of(sum[r][j]));
-                total[j] += sum[r][j];
                 if (r % PER_WORD == PER_WORD - 1)
-                    store(scores + r / PER_WORD * GROUP + j * LANES, pack(sum[r - PER_WORD + 1][j], sum[r][j]));
+                    store_weights(sum[r - PER_WORD + 1][j], sum[r][j], scores + r / PER_WORD * GROUP + j * LANES, &total[j]);
             } else {
                 store(scores + r * GROUP + j * LANES, sum[r][j]);
             }
