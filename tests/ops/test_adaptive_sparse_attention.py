@@ -181,6 +181,23 @@ def poisoned(x):
     return x.fill_(torch.nan) if x.is_floating_point() else x.fill_(-7)
 
 
+@pytest.mark.parametrize("backend", [TRITON])
+@pytest.mark.parametrize("n", [30, 70])
+def test_tf32_where_pytorch_is_allowed_it(backend, device, monkeypatch, n):
+    from semanir_plugin.ops.adaptive_sparse_attention import triton_backend
+
+    seen, configure = [], triton_backend._configure
+    monkeypatch.setattr(triton_backend, "_configure", lambda *given: seen.append(configure(*given)) or seen[-1])
+    for allowed, rounding in (("high", "tf32"), ("highest", "ieee")):
+        torch.set_float32_matmul_precision(allowed)
+        try:
+            compare(backend, *inputs(device, 2, 2, n, 16, bias="dense"), 2e-3)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+        assert {constants["PRECISION"] for constants, *_ in seen} == {rounding}
+        seen.clear()
+
+
 @pytest.mark.parametrize("backend", ["naive", *FAST])
 def test_empty_batch(backend, device):
     leaves, regions = inputs(device, 0, 2, 16, 4, regions=1)

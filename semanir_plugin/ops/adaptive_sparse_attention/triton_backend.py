@@ -15,7 +15,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.adaptive_sparse_attention import triton_kernels as kernels
 from semanir_plugin.ops.common.layout import empty_heads
-from semanir_plugin.ops.common.triton_support import TYPES, padded_width
+from semanir_plugin.ops.common.triton_support import TYPES, padded_width, precision
 
 __all__ = ["attend", "compilations"]
 
@@ -40,10 +40,11 @@ _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor weights, Tensor? bias, Tensor? r
 
 def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
     """Yield all that dispatch can choose: kernel, types of its arguments, constants, num_warps, num_stages."""
-    for dtype, d, *has in product(TYPES, (16, 32, 64, 128), (True, False), (True, False)):
+    kinds = (*((dtype, "ieee") for dtype in TYPES), (torch.float32, "tf32"))
+    for (dtype, rounding), d, *has in product(kinds, (16, 32, 64, 128), (True, False), (True, False)):
         sizes = sorted({_tile(dtype, n, d) for n in (32, 64)})
         for kernel, n in (*product(WINDOW_KERNELS, sizes), *product(TILED_KERNELS, (sizes[-1] + 1,))):
-            constants, num_warps, num_stages = _configure(dtype, n, d, *has)
+            constants, num_warps, num_stages = _configure(dtype, n, d, *has, rounding)
             if kernel is kernels.adaptive_sparse_attention_tiled_bwd_bias_kernel and not constants["HAS_BIAS"]:
                 continue
             absent = [] if constants["HAS_BIAS"] else ["p_bias", "p_dbias"]
@@ -54,7 +55,7 @@ def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, i
 
 
 def _configure(
-    dtype: torch.dtype, n: int, d: int, has_bias: bool, has_regions: bool
+    dtype: torch.dtype, n: int, d: int, has_bias: bool, has_regions: bool, rounding: str
 ) -> tuple[dict[str, Any], int, int]:
     """Return the constants of all kernels, num_warps and num_stages.
 
@@ -65,6 +66,7 @@ def _configure(
         "BD": padded_width(d),
         "HAS_BIAS": has_bias,
         "HAS_REGIONS": has_regions,
+        "PRECISION": rounding,
     }
     num_warps = 4 if n <= 32 and d <= 32 else 8
     return constants, num_warps, 1 if dtype == torch.float32 else 2
@@ -91,7 +93,7 @@ def _launch(kernel: Any, grid: tuple[int, ...], values: dict[str, Any]) -> None:
     """Run a kernel on those of the values that it names."""
     q = values["p_q"]
     has = (values["p_bias"] is not None, values["p_regions"] is not None)
-    constants, num_warps, num_stages = _configure(q.dtype, q.shape[2], q.shape[3], *has)
+    constants, num_warps, num_stages = _configure(q.dtype, q.shape[2], q.shape[3], *has, precision())
     arguments = {name: values[name] for name in kernel.arg_names if name not in constants}
     with torch.cuda.device_of(q):
         kernel[grid](**arguments, **constants, num_warps=num_warps, num_stages=num_stages)

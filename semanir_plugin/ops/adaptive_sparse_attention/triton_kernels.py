@@ -105,11 +105,11 @@ def _fit(b_w, b_x, b_bound):
 
 
 @triton.jit
-def _weigh(b_w, b_x, b_bound):
+def _weigh(b_w, b_x, b_bound, PRECISION: tl.constexpr):
     """Return b_w @ b_x for fp32 weights of at most `b_bound`, see `_fit`."""
     b_w, b_factor = _fit(b_w, b_x, b_bound)
     # (M, K) @ (K, D)
-    return dot(b_w, b_x, None, "ieee") * b_factor
+    return dot(b_w, b_x, None, PRECISION) * b_factor
 
 
 @triton.jit
@@ -127,10 +127,10 @@ def _bound_ds(b_lse, b_dmixed, dense_share, sparse_share):
 
 
 @triton.jit
-def _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS: tl.constexpr):
+def _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS: tl.constexpr, PRECISION: tl.constexpr):
     """Return the (queries, keys) scores in fp32."""
     # (queries, D) @ (D, keys)
-    b_s = dot(b_q, tl.trans(b_k), None, "ieee") * scale + b_bias
+    b_s = dot(b_q, tl.trans(b_k), None, PRECISION) * scale + b_bias
     if HAS_REGIONS:
         b_s = tl.where(b_label_q[:, None] == b_label_k[None, :], b_s, b_s - PENALTY)
     return b_s
@@ -166,6 +166,7 @@ def adaptive_sparse_attention_window_fwd_kernel(
     BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Output and log-sum-exp of SHARE windows of one head; programs: (H, ceil(B / SHARE))."""
     i_h, i_share = tl.program_id(0), tl.program_id(1)
@@ -178,7 +179,7 @@ def adaptive_sparse_attention_window_fwd_kernel(
         b_k = _load_rows(p_k, i_b, i_h, o_n, o_d, s_kb, s_kh, s_kn, N, D)
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
         b_label = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
-        b_s = _scores(b_q, b_k, b_bias, b_label, b_label, scale, HAS_REGIONS)
+        b_s = _scores(b_q, b_k, b_bias, b_label, b_label, scale, HAS_REGIONS, PRECISION)
         b_max = tl.max(b_s, 1)
         b_max = tl.where(b_max == float("-inf"), 0.0, b_max)
         b_dense = tl.exp(b_s - b_max[:, None])
@@ -186,7 +187,7 @@ def adaptive_sparse_attention_window_fwd_kernel(
         b_root = tl.maximum(b_s, 0.0)
         b_mixed = b_dense * (dense_share / b_sum)[:, None] + sparse_share * b_root * b_root
         b_bound = tl.abs(dense_share) + tl.abs(sparse_share) * tl.maximum(b_max, 0.0) * tl.maximum(b_max, 0.0)
-        _store_rows(p_out, _weigh(b_mixed, b_v, b_bound[:, None]), i_b, i_h, o_n, o_d, H, N, D)
+        _store_rows(p_out, _weigh(b_mixed, b_v, b_bound[:, None], PRECISION), i_b, i_h, o_n, o_d, H, N, D)
         _store_vector(p_lse, b_max + tl.log(b_sum), i_b, i_h, o_n, H, N)
 
 
@@ -228,6 +229,7 @@ def adaptive_sparse_attention_window_bwd_kernel(
     BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """All gradients of SHARE windows of one head; programs: (H, ceil(B / SHARE)).
 
@@ -248,9 +250,9 @@ def adaptive_sparse_attention_window_bwd_kernel(
         b_lse = _load_vector(p_lse, i_b, i_h, o_n, H, N)
         b_label = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
         b_bias = _load_bias(p_bias, i_h, o_n, o_n, N, HAS_BIAS)
-        b_s = _scores(b_q, b_k, b_bias, b_label, b_label, scale, HAS_REGIONS)
+        b_s = _scores(b_q, b_k, b_bias, b_label, b_label, scale, HAS_REGIONS, PRECISION)
         # (queries, D) @ (D, keys)
-        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
+        b_dmixed = dot(b_g, tl.trans(b_v), None, PRECISION)
         b_dense = tl.exp(b_s - b_lse[:, None])
         b_root = tl.maximum(b_s, 0.0)
         b_delta = tl.sum(b_dense * b_dmixed, 1)
@@ -263,13 +265,13 @@ def adaptive_sparse_attention_window_bwd_kernel(
         b_dbias += b_ds
         b_ds, b_ds_factor = _fit(b_ds, b_k, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share))
         # (keys, queries) @ (queries, D)
-        b_dv = dot(tl.trans(b_mixed), b_g, None, "ieee") * b_mixed_factor
+        b_dv = dot(tl.trans(b_mixed), b_g, None, PRECISION) * b_mixed_factor
         _store_rows(p_dv, b_dv, i_b, i_h, o_n, o_d, H, N, D)
         # (queries, keys) @ (keys, D)
-        b_dq = dot(b_ds, b_k, None, "ieee") * (scale * b_ds_factor)
+        b_dq = dot(b_ds, b_k, None, PRECISION) * (scale * b_ds_factor)
         _store_rows(p_dq, b_dq, i_b, i_h, o_n, o_d, H, N, D)
         # (keys, queries) @ (queries, D)
-        b_dk = dot(tl.trans(b_ds), b_q, None, "ieee") * (scale * b_ds_factor)
+        b_dk = dot(tl.trans(b_ds), b_q, None, PRECISION) * (scale * b_ds_factor)
         _store_rows(p_dk, b_dk, i_b, i_h, o_n, o_d, H, N, D)
     i_part = i_share * H + i_h
     tl.store(p_dweights + 2 * i_part, tl.sum(b_dweight_dense, 0))
@@ -307,6 +309,7 @@ def adaptive_sparse_attention_tiled_fwd_kernel(
     BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Output and log-sum-exp of one tile of queries; programs: (ceil(N / BN) * H * B,)."""
     i_tile, i_h, i_b = _place(H, N, BN)
@@ -323,17 +326,17 @@ def adaptive_sparse_attention_tiled_fwd_kernel(
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
         b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
         b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
-        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
+        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS, PRECISION)
         b_new = tl.maximum(b_max, tl.max(b_s, 1))
         # A row of -inf alone has no largest score to subtract: any number does.
         b_base = tl.where(b_new == float("-inf"), 0.0, b_new)
         b_shrink = tl.exp(b_max - b_base)
         b_dense = tl.exp(b_s - b_base[:, None])
         b_sum = b_sum * b_shrink + tl.sum(b_dense, 1)
-        b_dense_out = b_dense_out * b_shrink[:, None] + _weigh(b_dense, b_v, 1.0)
+        b_dense_out = b_dense_out * b_shrink[:, None] + _weigh(b_dense, b_v, 1.0, PRECISION)
         b_root = tl.maximum(b_s, 0.0)
         b_bound = tl.maximum(b_new, 0.0) * tl.maximum(b_new, 0.0)
-        b_sparse_out += _weigh(b_root * b_root, b_v, b_bound[:, None])
+        b_sparse_out += _weigh(b_root * b_root, b_v, b_bound[:, None], PRECISION)
         b_max = b_new
     dense_share, sparse_share = tl.load(p_weights), tl.load(p_weights + 1)
     b_out = b_dense_out * (dense_share / b_sum)[:, None] + sparse_share * b_sparse_out
@@ -375,6 +378,7 @@ def adaptive_sparse_attention_tiled_bwd_q_kernel(
     BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Gradient of one tile of queries; programs: (ceil(N / BN) * H * B,).
 
@@ -395,9 +399,9 @@ def adaptive_sparse_attention_tiled_bwd_q_kernel(
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
         b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
         b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
-        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
+        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS, PRECISION)
         # (queries, D) @ (D, keys)
-        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
+        b_dmixed = dot(b_g, tl.trans(b_v), None, PRECISION)
         b_root = tl.maximum(b_s, 0.0)
         b_delta += tl.sum(tl.exp(b_s - b_lse[:, None]) * b_dmixed, 1)
         b_dweight_sparse += tl.sum(b_root * b_root * b_dmixed, 1)
@@ -408,11 +412,11 @@ def adaptive_sparse_attention_tiled_bwd_q_kernel(
         b_v = _load_rows(p_v, i_b, i_h, o_n, o_d, s_vb, s_vh, s_vn, N, D)
         b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
         b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
-        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
+        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS, PRECISION)
         # (queries, D) @ (D, keys)
-        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
+        b_dmixed = dot(b_g, tl.trans(b_v), None, PRECISION)
         b_ds = _dscores(b_s, b_dmixed, b_lse, b_delta, dense_share, sparse_share)
-        b_dq += _weigh(b_ds, b_k, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share))
+        b_dq += _weigh(b_ds, b_k, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share), PRECISION)
     _store_rows(p_dq, b_dq * scale, i_b, i_h, o_m, o_d, H, N, D)
     _store_vector(p_delta, b_delta, i_b, i_h, o_m, H, N)
     tl.store(p_dweights + 2 * tl.program_id(0), tl.sum(b_delta, 0))
@@ -453,6 +457,7 @@ def adaptive_sparse_attention_tiled_bwd_kv_kernel(
     BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Gradients of one tile of keys and values; programs: (ceil(N / BN) * H * B,)."""
     i_tile, i_h, i_b = _place(H, N, BN)
@@ -469,14 +474,14 @@ def adaptive_sparse_attention_tiled_bwd_kv_kernel(
         b_lse, b_delta = _load_vector(p_lse, i_b, i_h, o_m, H, N), _load_vector(p_delta, i_b, i_h, o_m, H, N)
         b_bias = _load_bias(p_bias, i_h, o_m, o_n, N, HAS_BIAS)
         b_label_q = _load_labels(p_regions, i_b, o_m, R, N, HAS_REGIONS)
-        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
+        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS, PRECISION)
         b_root = tl.maximum(b_s, 0.0)
         b_mixed = dense_share * tl.exp(b_s - b_lse[:, None]) + sparse_share * b_root * b_root
-        b_dv += _weigh(tl.trans(b_mixed), b_g, _bound_mixed(b_lse, dense_share, sparse_share))
+        b_dv += _weigh(tl.trans(b_mixed), b_g, _bound_mixed(b_lse, dense_share, sparse_share), PRECISION)
         # (queries, D) @ (D, keys)
-        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
+        b_dmixed = dot(b_g, tl.trans(b_v), None, PRECISION)
         b_ds = _dscores(b_s, b_dmixed, b_lse, b_delta, dense_share, sparse_share)
-        b_dk += _weigh(tl.trans(b_ds), b_q, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share))
+        b_dk += _weigh(tl.trans(b_ds), b_q, _bound_ds(b_lse, b_dmixed, dense_share, sparse_share), PRECISION)
     _store_rows(p_dk, b_dk * scale, i_b, i_h, o_n, o_d, H, N, D)
     _store_rows(p_dv, b_dv, i_b, i_h, o_n, o_d, H, N, D)
 
@@ -516,6 +521,7 @@ def adaptive_sparse_attention_tiled_bwd_bias_kernel(
     BD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_REGIONS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Gradient of one tile of the bias over SHARE windows; programs: (tiles, H, ceil(B / SHARE)).
 
@@ -537,9 +543,9 @@ def adaptive_sparse_attention_tiled_bwd_bias_kernel(
         b_lse, b_delta = _load_vector(p_lse, i_b, i_h, o_m, H, N), _load_vector(p_delta, i_b, i_h, o_m, H, N)
         b_label_q = _load_labels(p_regions, i_b, o_m, R, N, HAS_REGIONS)
         b_label_k = _load_labels(p_regions, i_b, o_n, R, N, HAS_REGIONS)
-        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS)
+        b_s = _scores(b_q, b_k, b_bias, b_label_q, b_label_k, scale, HAS_REGIONS, PRECISION)
         # (queries, D) @ (D, keys)
-        b_dmixed = dot(b_g, tl.trans(b_v), None, "ieee")
+        b_dmixed = dot(b_g, tl.trans(b_v), None, PRECISION)
         b_dbias += _dscores(b_s, b_dmixed, b_lse, b_delta, dense_share, sparse_share)
     p_tile = p_dbias + (tl.cast(i_share, tl.int64) * H + i_h) * N * N + o_row[:, None] * N + o_column[None, :]
     tl.store(p_tile, b_dbias, mask=(o_row < N)[:, None] & (o_column < N)[None, :])
