@@ -68,7 +68,7 @@ def _configure(
         "HAS_REGIONS": has_regions,
         "PRECISION": rounding,
     }
-    num_warps = 4 if n <= 32 and d <= 32 else 8
+    num_warps = 4 if (n <= 32 and d <= 32) or (rounding == "tf32" and d > 64) else 8
     return constants, num_warps, 1 if dtype == torch.float32 else 2
 
 
