@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from semanir_plugin.basicsr_host.data import MixedDegradationDataset
 from semanir_plugin.basicsr_host.data.drawn_degradations import ScoredDegradation
 from semanir_plugin.basicsr_host.data.guarded_dataset import GuardedDataset
 from semanir_plugin.basicsr_host.data.sampler import SeededIndex
 from semanir_plugin.degradations import compress_jpeg
+from tests.conftest import ROOT
 
 LEVELS = {
     "clean": {},
@@ -116,6 +118,27 @@ def test_a_margin_is_degraded_with_the_patch_and_cut_off(build, folder):
     assert any(not torch.equal(each["lq"], each["gt"]) for each in flat[1]), "what is beside the patch moves into it"
     edge = train(build, {"clean": {}}, 1, margin=1000)[0]
     assert edge["gt"].shape == (3, 24, 24), "an image has the margin that it has"
+
+
+def test_haze_of_the_recipe_is_as_even_in_a_patch_as_in_a_photograph(build, folder):
+    recipe = yaml.safe_load((ROOT / "options" / "train_SemanIRUNet_mini_AllInOne.yml").read_text())
+    options = recipe["datasets"]["train"]
+    for path in folder.iterdir():
+        cv2.imwrite(str(path), np.zeros((240, 240, 3), np.uint8))
+
+    def unevenness(**given):
+        samples = train(build, {"haze": {"beta": 1}}, 60, gt_size=options["gt_size"], **given)
+        return np.mean([float(each["lq"].max() - each["lq"].min()) for each in samples])
+
+    whole = np.mean(
+        [
+            float(each.max() - each.min())
+            for seed in range(30)
+            for each in inputs(build({"haze": {"beta": 1}}, seed=seed))
+        ]
+    )
+    assert unevenness(margin=0) == pytest.approx(whole, rel=0.15), "a patch with a scene of its own has all its depth"
+    assert unevenness(margin=options["margin"]) < 0.6 * whole
 
 
 def test_weights_are_shares(build):
