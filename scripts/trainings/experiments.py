@@ -112,6 +112,7 @@ WAYS: dict[str, Options] = {
     },
     "slow_average": {"train": {"ema_decay": 0.999}},
     "no_average": {"train": {"ema_decay": 0}},
+    "warm_average": {"train": {"ema_warmup": True}},
     "adam": {"train": {"optim_g": {"type": "Adam", "lr": 1e-3}}},
     "rate_4e-3": {"train": {"optim_g": {"lr": 4e-3}}},
     "rate_1e-3": {"train": {"optim_g": {"lr": 1e-3}}},

@@ -156,7 +156,12 @@ class SemanIRModel(SharedValidation):
             return
         self.optim_wrapper.step()
         if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+            self.model_ema(decay=self._averaged_share(current_iter))
+
+    def _averaged_share(self, current_iter: int) -> float:
+        """Return the share of themselves that averages of the weights keep in an iteration."""
+        decay: float = self.ema_decay
+        return min(decay, (1 + current_iter) / (10 + current_iter)) if self.training_options.ema_warmup else decay
 
     def _sample_topk(self, current_iter: int) -> dict[str, int]:
         """Sample one k for the whole network, the same on every process and after a resume."""

@@ -192,6 +192,19 @@ def test_testing_uses_the_average_and_leaves_training_mode(tmp_path):
         torch.testing.assert_close(model.output, model.net_g_ema(model.lq))
 
 
+@pytest.mark.parametrize("decay", [0.3, 0.999])
+def test_averages_may_begin_short(tmp_path, decay):
+    model = trained(tmp_path, steps=0, train={"ema_decay": decay, "ema_warmup": True})
+    mean = [each.detach().clone() for each in model.net_g.parameters()]
+    for step, warm in ((1, 2 / 11), (2, 3 / 12), (3, 4 / 13)):
+        model.feed_data(batch())
+        model.optimize_parameters(step)
+        share = min(warm, decay)
+        for average, weight in zip(mean, model.net_g.parameters(), strict=True):
+            average.mul_(share).add_((1 - share) * weight.detach())
+    torch.testing.assert_close(list(model.net_g_ema.parameters()), mean)
+
+
 def test_an_image_is_restored_as_the_options_say(tmp_path):
     val = {"topk": [3, 2], "tile": 24, "tile_overlap": 8, "self_ensemble": True}
     model = trained(tmp_path, train={"ema_decay": 0.5}, val=val)
