@@ -23,8 +23,8 @@ class SemanIRTrainingOptions:
         mixup: MixUp (Zhang et al., ICLR 2018): each sample becomes a mean of itself and another of its batch, in a
             share drawn from the Beta distribution of this parameter; null: off.
         accumulation_steps: Parts in which a batch passes the network, to save memory; the step is the same.
-        ema_warmup: Whether averages of the weights begin short: in iteration t they keep (1 + t) / (10 + t) of themselves
-            and no more than `ema_decay`, as TensorFlow's do. What weights began as is forgotten sooner.
+        ema_warmup: Whether averages of the weights begin short: in iteration t they keep (1 + t) / (10 + t) of
+            themselves, and no more than `ema_decay`, as TensorFlow's do. What weights began as is forgotten sooner.
         fft_opt: Section of a loss that is added to the others, such as `FFTLoss`; null: none.
         ssim_opt: Section of one more, such as `SSIMLoss`; null: none.
         max_nan_steps: Steps in a row that are left out because their loss or gradients are not finite, before the

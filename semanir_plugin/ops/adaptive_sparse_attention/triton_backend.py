@@ -44,7 +44,7 @@ def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, i
     for (dtype, rounding), d, *has in product(kinds, (16, 32, 64, 128), (True, False), (True, False)):
         sizes = sorted({_tile(dtype, n, d) for n in (32, 64)})
         for kernel, n in (*product(WINDOW_KERNELS, sizes), *product(TILED_KERNELS, (sizes[-1] + 1,))):
-            constants, num_warps, num_stages = _configure(dtype, n, d, *has, rounding)
+            constants, num_warps, num_stages = _configure(dtype, n, d, rounding, *has)
             if kernel is kernels.adaptive_sparse_attention_tiled_bwd_bias_kernel and not constants["HAS_BIAS"]:
                 continue
             absent = [] if constants["HAS_BIAS"] else ["p_bias", "p_dbias"]
@@ -55,7 +55,7 @@ def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, i
 
 
 def _configure(
-    dtype: torch.dtype, n: int, d: int, has_bias: bool, has_regions: bool, rounding: str
+    dtype: torch.dtype, n: int, d: int, rounding: str, has_bias: bool, has_regions: bool
 ) -> tuple[dict[str, Any], int, int]:
     """Return the constants of all kernels, num_warps and num_stages.
 
@@ -93,7 +93,7 @@ def _launch(kernel: Any, grid: tuple[int, ...], values: dict[str, Any]) -> None:
     """Run a kernel on those of the values that it names."""
     q = values["p_q"]
     has = (values["p_bias"] is not None, values["p_regions"] is not None)
-    constants, num_warps, num_stages = _configure(q.dtype, q.shape[2], q.shape[3], *has, precision())
+    constants, num_warps, num_stages = _configure(q.dtype, q.shape[2], q.shape[3], precision(), *has)
     arguments = {name: values[name] for name in kernel.arg_names if name not in constants}
     with torch.cuda.device_of(q):
         kernel[grid](**arguments, **constants, num_warps=num_warps, num_stages=num_stages)
