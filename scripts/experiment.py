@@ -90,7 +90,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     some.add_argument("recipes", type=_file, nargs="+", metavar="RECIPE", help="option files of one scale")
     names = ("all", *VARIANTS)
     some.add_argument("--variants", nargs="+", default=[], choices=names, metavar="NAME", help=f"of {', '.join(names)}")
-    some.set_defaults(run=compare, groups=lambda args: recipes(args.recipes, args.variants))
+    some.add_argument("--teacher", type=_file, metavar="FILE", help="weights that one more variant learns from")
+    some.set_defaults(run=compare, groups=lambda args: recipes(args.recipes, args.variants, args.teacher))
     for kind, (about, known, make) in EXPERIMENTS.items():
         each = kinds.add_parser(kind, help=about, **form)
         each.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (all)")

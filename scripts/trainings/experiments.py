@@ -121,8 +121,13 @@ WAYS: dict[str, Options] = {
 VARIANTS = (*NETWORKS, *WAYS)
 
 
-def recipes(paths: Sequence[Path], variants: Sequence[str] = ()) -> list[Group]:
+def recipes(paths: Sequence[Path], variants: Sequence[str] = (), teacher: Path | None = None) -> list[Group]:
     """Return recipes, then those variants of the first one that are not the recipe itself.
+
+    Args:
+        paths: Option files.
+        variants: Of `VARIANTS`, or "all".
+        teacher: Weights of a network that one more variant learns from beside the truth.
 
     Raises:
         UserError: A recipe is not for super-resolution, scales differ, or variants are asked of another network.
@@ -140,6 +145,9 @@ def recipes(paths: Sequence[Path], variants: Sequence[str] = ()) -> list[Group]:
         recipe = change(first.recipe, changes)
         if recipe != first.recipe:
             rows.append(Row(f"{first.key}_{name}", f"{first.label}, {_spell(name)}", recipe))
+    if teacher:
+        distilled = {"train": {"distill_opt": {"type": "L1Loss"}, "teacher": str(teacher.resolve())}}
+        rows.append(Row(f"{first.key}_distilled", f"{first.label}, distilled", change(first.recipe, distilled)))
     return [_super_resolution("recipes", rows, ("Set5", "Set14", "BSD100"))]
 
 

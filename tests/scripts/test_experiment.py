@@ -360,6 +360,13 @@ def test_recipes_and_variants_are_trained_scored_and_tabulated(run, recipe, tmp_
     assert in_process[0][0] == "leaderboard", "what is finished is not trained again"
 
 
+def test_one_variant_learns_from_a_teacher(tmp_path):
+    rows = experiments.recipes([MINI], ["topk_32"], tmp_path / "teacher.safetensors")[0].rows
+    assert [row.key for row in rows] == [f"SemanIR_mini_SRx4{kind}" for kind in ("", "_topk_32", "_distilled")]
+    taught = {"distill_opt": {"type": "L1Loss"}, "teacher": str(tmp_path / "teacher.safetensors")}
+    assert rows[2].recipe == rows[0].recipe | {"train": rows[0].recipe["train"] | taught}
+
+
 def test_the_paper_s_ablations_are_there_and_keep_the_share_of_keys():
     rows = {row.label: row.recipe["network_g"] for row in experiments.recipes([MINI], ["all"])[0].rows}
     base = rows.pop("SemanIR_mini_SRx4")

@@ -24,7 +24,7 @@ LARGEST_SCORED = 512
 
 _CRITERIA = {
     **{"pixel_opt": "cri_pix", "perceptual_opt": "cri_perceptual"},
-    **{"fft_opt": "cri_fft", "ssim_opt": "cri_ssim"},  # of SemanIRModel alone
+    **{"fft_opt": "cri_fft", "ssim_opt": "cri_ssim", "distill_opt": "cri_distill"},  # of SemanIRModel alone
 }
 
 _CHANNEL_CURES = {  # by what the dataset gives

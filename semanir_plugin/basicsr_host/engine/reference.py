@@ -170,6 +170,7 @@ def _train_schema() -> Schema:
         perceptual_opt=loss,
         fft_opt=loss,
         ssim_opt=loss,
+        distill_opt=loss,
     )
     return {**schema, "patternProperties": {"^optim_": optimizer, "_opt$": loss}}
 

@@ -25,6 +25,7 @@ from semanir_plugin.basicsr_host.data.seeding import derive_seed, get_rng_state,
 from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
 from semanir_plugin.basicsr_host.models.semanir_options import SemanIRTrainingOptions, SemanIRValidationOptions
 from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
+from semanir_plugin.basicsr_host.models.teacher import load_teacher
 from semanir_plugin.basicsr_host.models.zero_redundancy import build_sharded_optimizer, gather_states
 from semanir_plugin.errors import UserError
 from semanir_plugin.inference.restoration import Restoration
@@ -72,6 +73,8 @@ class SemanIRModel(SharedValidation):
             self._set_memory_format(self.net_g_ema)  # averages of tensors that lie alike take one kernel
         self.cri_fft = build_loss(options.fft_opt).to(self.device) if options.fft_opt else None
         self.cri_ssim = build_loss(options.ssim_opt).to(self.device) if options.ssim_opt else None
+        self.cri_distill = build_loss(options.distill_opt).to(self.device) if options.distill_opt else None
+        self.teacher = self._build_teacher()
         self.accumulation_steps = options.accumulation_steps
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
         self.finite_steps = FiniteSteps(
@@ -83,18 +86,29 @@ class SemanIRModel(SharedValidation):
             self.optimizer_g, amp=options.amp or None, grad_clip=options.grad_clip, device=self.device
         )
 
+    def _build_teacher(self) -> torch.nn.Module | None:
+        options = self.training_options
+        if bool(options.distill_opt) != bool(options.teacher):
+            raise UserError("train: distill_opt and teacher go together; give both, or neither")
+        if not options.teacher:
+            return None
+        teacher = load_teacher(options.teacher, self.descriptor, self.device)
+        self._set_memory_format(teacher)
+        return teacher
+
     @contextmanager
     def _any_loss(self) -> Iterator[None]:
         """Have the host begin without one of its own two losses where there is another."""
         train, options = self.opt["train"], self.training_options
         if train.get("pixel_opt") or train.get("perceptual_opt"):
             yield
-        elif another := options.fft_opt or options.ssim_opt:
+        elif another := options.fft_opt or options.ssim_opt or options.distill_opt:
             train["pixel_opt"] = another
             yield
             train["pixel_opt"] = self.cri_pix = None
         else:
-            raise UserError("there is no loss: add pixel_opt, perceptual_opt, fft_opt or ssim_opt to train")
+            losses = "pixel_opt, perceptual_opt, fft_opt, ssim_opt or distill_opt"
+            raise UserError(f"there is no loss: add {losses} to train")
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         """Return an optimiser as the host does; one whose state is divided where that is asked for."""
@@ -143,10 +157,16 @@ class SemanIRModel(SharedValidation):
         for index, (lq, gt) in enumerate(parts):
             with self._sync_context(last=index == len(parts) - 1):
                 with self.optim_wrapper.optim_context(self.net_g):
-                    loss = self._compute_loss(self.net_g(lq, **net_kwargs), gt, weight=len(lq) / len(self.lq))
+                    output, taught = self.net_g(lq, **net_kwargs), self._ask_teacher(lq)
+                    loss = self._compute_loss(output, gt, taught, weight=len(lq) / len(self.lq))
                 self.optim_wrapper.backward(loss)
         self._step(current_iter)
         self.optim_wrapper.zero_grad()
+
+    @torch.no_grad()
+    def _ask_teacher(self, lq: Tensor) -> Tensor | None:
+        """Return what the teacher makes of inputs, if there is one."""
+        return None if self.teacher is None else self.teacher(lq)
 
     def _step(self, current_iter: int) -> None:
         parameters = [] if hasattr(self.optim_wrapper, "loss_scaler") else self.net_g.parameters()  # it looks itself
@@ -187,7 +207,7 @@ class SemanIRModel(SharedValidation):
         distributed = isinstance(self.net_g, DistributedDataParallel)
         return self.net_g.no_sync() if distributed and not last else nullcontext()
 
-    def _compute_loss(self, output: Tensor, gt: Tensor, *, weight: float) -> Tensor:
+    def _compute_loss(self, output: Tensor, gt: Tensor, taught: Tensor | None, *, weight: float) -> Tensor:
         parts = {}
         if self.cri_pix:
             parts["l_pix"] = self.cri_pix(output, gt)
@@ -197,6 +217,8 @@ class SemanIRModel(SharedValidation):
             parts["l_fft"] = self.cri_fft(output, gt)
         if self.cri_ssim:
             parts["l_ssim"] = self.cri_ssim(output, gt)
+        if self.cri_distill:
+            parts["l_distill"] = self.cri_distill(output, taught)
         parts = {name: loss * weight for name, loss in parts.items() if loss is not None}
         for name, loss in parts.items():
             self.losses[name] = self.losses.get(name, 0) + loss.detach()

@@ -27,6 +27,10 @@ class SemanIRTrainingOptions:
             themselves, and no more than `ema_decay`, as TensorFlow's do. What weights began as is forgotten sooner.
         fft_opt: Section of a loss that is added to the others, such as `FFTLoss`; null: none.
         ssim_opt: Section of one more, such as `SSIMLoss`; null: none.
+        distill_opt: Section of a loss that is added, between the network's results and those of `teacher`
+            (distillation, Hinton et al., 2015), such as `L1Loss`; null: none.
+        teacher: Weights of the network for `distill_opt`, as a rule a larger one: a file, those that come with this
+            package by their name, or a repository of the Hugging Face hub.
         max_nan_steps: Steps in a row that are left out because their loss or gradients are not finite, before the
             training ends and names their images in `nonfinite_steps_<rank>.json`.
         zero_redundancy: Whether each of several processes keeps the optimiser's state of a part of the weights only
@@ -42,6 +46,8 @@ class SemanIRTrainingOptions:
     ema_warmup: bool = False
     fft_opt: Mapping[str, Any] | None = None
     ssim_opt: Mapping[str, Any] | None = None
+    distill_opt: Mapping[str, Any] | None = None
+    teacher: str | None = None
     max_nan_steps: Count = 10
     zero_redundancy: bool = False
     channels_last: bool = False

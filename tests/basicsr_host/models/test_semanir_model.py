@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from basicsr.models import build_model
 
-from semanir_plugin.archs import describe
+from semanir_plugin.archs import SemanIR, describe
 from semanir_plugin.errors import UserError
+from semanir_plugin.inference.checkpoints import save_weights
 from semanir_plugin.inference.restoration import Restoration, RestorationOptions
 from semanir_plugin.losses import FFTLoss, SSIMLoss
 from tests.conftest import TINY_NETWORK
@@ -112,6 +113,56 @@ def test_a_loss_that_is_added_may_be_the_only_one(tmp_path, name):
     alone = trained(tmp_path, steps=1, train={"pixel_opt": None, **added})
     assert alone.get_current_log() == {f"l_{name}": beside[f"l_{name}"]}
     assert alone.opt["train"]["pixel_opt"] is None
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """Return the file of a larger network, and the network."""
+    torch.manual_seed(1)
+    network = {"type": "SemanIR", "upscale": 2, **TINY_NETWORK, "embed_dim": 2 * TINY_NETWORK["embed_dim"]}
+    module = SemanIR(**{key: value for key, value in network.items() if key != "type"}).eval()
+    save_weights(tmp_path / "teacher.safetensors", module, network)
+    return str(tmp_path / "teacher.safetensors"), module
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_a_teacher_makes_is_learned_beside_the_truth(tmp_path, teacher, parts):
+    file, network = teacher
+    train = {"distill_opt": {"type": "L1Loss", "loss_weight": 0.5}, "teacher": file, "accumulation_steps": parts}
+    taught, alone = trained(tmp_path, steps=1, train=train), trained(tmp_path, steps=1)
+    log = taught.get_current_log()
+    start = trained(tmp_path, steps=0).net_g(batch()["lq"])
+    with torch.no_grad():
+        expected = 0.5 * F.l1_loss(start, network(batch()["lq"])).item()
+    assert log == pytest.approx({"l_pix": alone.get_current_log()["l_pix"], "l_distill": expected}, rel=1e-5)
+    assert distance(taught, alone) > 0
+    assert all(torch.equal(*pair) for pair in zip(taught.teacher.parameters(), network.parameters(), strict=True))
+    assert not taught.teacher.training
+
+
+def test_a_teacher_may_be_the_only_truth(tmp_path, teacher):
+    train = {"pixel_opt": None, "distill_opt": {"type": "L1Loss"}, "teacher": teacher[0]}
+    assert list(trained(tmp_path, steps=1, train=train).get_current_log()) == ["l_distill"]
+
+
+@pytest.mark.parametrize(
+    ("train", "network", "told"),
+    [
+        ({"teacher": None}, {}, "train: distill_opt and teacher go together; give both, or neither"),
+        ({"distill_opt": None}, {}, "train: distill_opt and teacher go together; give both, or neither"),
+        ({}, {"upscale": 3}, r"train:teacher: .*teacher.safetensors has 2 as its scale, network_g 3; name another"),
+        ({}, {"in_chans": 1}, r"train:teacher: .*has 3 as its channels of inputs, network_g 1; name another"),
+        ({"teacher": "semanir-mini-x5"}, {}, "train:teacher: no file and no weights 'semanir-mini-x5'; did you mean"),
+    ],
+)
+def test_a_teacher_that_cannot_be_is_told(tmp_path, teacher, train, network, told):
+    with pytest.raises(UserError, match=told):
+        trained(
+            tmp_path,
+            steps=0,
+            train={"distill_opt": {"type": "L1Loss"}, "teacher": teacher[0], **train},
+            network=network,
+        )
 
 
 def test_no_loss_at_all_is_told(tmp_path):
