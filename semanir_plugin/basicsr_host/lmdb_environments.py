@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,6 +14,16 @@ __all__ = ["open_lmdb"]
 
 _File = tuple[int, int]
 _environments: WeakValueDictionary[tuple[int, _File], lmdb.Environment] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _unlock() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the process that was forked may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def open_lmdb(path: str | Path, **options: Any) -> lmdb.Environment:
@@ -22,7 +33,7 @@ def open_lmdb(path: str | Path, **options: Any) -> lmdb.Environment:
     inherited is closed there and opened anew. A file that has taken the place of another is another LMDB.
 
     Args:
-        path: Its folder, or its file.
+        path: Its folder; its file where `options` have `subdir=False`.
         **options: Of `lmdb.open`, which an LMDB that is open already does not heed.
 
     Raises:
@@ -32,12 +43,13 @@ def open_lmdb(path: str | Path, **options: Any) -> lmdb.Environment:
     if file is None:
         return _open(path, options)  # which tells what is wrong
     key = os.getpid(), file
-    for (process, same), environment in list(_environments.items()):
-        if same == file and process != key[0]:
-            environment.close()
-    opened = _environments.get(key)
-    if opened is None:
-        opened = _environments[key] = _open(path, options)
+    with _lock:
+        for (process, same), environment in list(_environments.items()):
+            if same == file and process != key[0]:
+                environment.close()
+        opened = _environments.get(key)
+        if opened is None:
+            opened = _environments[key] = _open(path, options)
     return opened
 
 

@@ -93,7 +93,7 @@ def _describe_part(extra: str, names: list[str]) -> str:
 def _native_kernels() -> dict[str, str]:
     folder = Path(ops.__file__).parent
     sources = sorted(folder.glob("*/native.c"))
-    sources += [each for each in sorted(folder.glob("*/native_bf16.c")) if native_support.multiplies_bf16(each)]
+    sources += sorted(folder.glob("*/native_bf16.c")) if native_support.processor_multiplies_bf16() else []
     return {native_prebuilt.label_of(each): native_support.describe(each) for each in sources}
 
 

@@ -74,7 +74,7 @@ def _training_section(options: Mapping[str, Any], run: TrainingRun, at: int) -> 
         "loss": _names(train, "_opt"),
         "optimiser": _described(train.get("optim_g")),
         "schedule": _described(train.get("scheduler")),
-        "average of the weights": str(train["ema_decay"]) if train.get("ema_decay") else "",
+        "average of the weights": _average(train),
         "last losses": ", ".join(
             f"{name.removeprefix('losses/')} {list(values.values())[-1]:.3g}"
             for name, values in run.series.items()
@@ -83,6 +83,12 @@ def _training_section(options: Mapping[str, Any], run: TrainingRun, at: int) -> 
     }
     table = "".join(f"| {name} | {escape_markdown(value)} |\n" for name, value in rows.items() if value)
     return f"## Training\n\n| | |\n|---|---|\n{table}\nScores are of the validation at iteration {at:,}."
+
+
+def _average(train: Mapping[str, Any]) -> str:
+    if not train.get("ema_decay"):
+        return ""
+    return f"{train['ema_decay']}{', begun short' if train.get('ema_warmup') else ''}"
 
 
 def _batch(options: Mapping[str, Any]) -> str:

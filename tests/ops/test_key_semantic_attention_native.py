@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.ops import KeySemantics, build_key_semantics, key_semantic_attention
+from semanir_plugin.ops import KeySemantics, build_key_semantics, cosine_qkv, key_semantic_attention
 from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.key_semantic_attention import native_backend
 from tests.ops.conftest import LANES
@@ -90,6 +90,30 @@ def test_gradients_of_what_is_not_finite_stay_where_it_was_chosen(target):
     for actual, expected, touched in zip(*results, (queries, keys, keys), strict=True):
         torch.testing.assert_close(actual[0, 0, ~touched], expected[0, 0, ~touched])
         assert actual[0, 0, touched].isnan().any(-1).all()
+
+
+def test_the_default_dtype_changes_nothing():
+    torch.manual_seed(0)
+    q, key, v, semantics, bias = inputs(3, 2, 100, 10, 9, table=True)
+    features, regions = torch.randn(3, 100, 8), torch.randint(0, 2, (1, 100))
+    qkv, scale = torch.randn(3, 50, 60, requires_grad=True), torch.rand(2, requires_grad=True)
+    results = []
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        torch.set_default_dtype(dtype)
+        try:
+            out = key_semantic_attention(q, key, v, semantics, bias=bias, backend="native")
+            heads = cosine_qkv(qkv, scale, backend="native")
+            results.append(
+                (
+                    build_key_semantics(features, 7, regions=regions, backend="native").mask(),
+                    *(out, *torch.autograd.grad(out, (q, key, v, bias), out.detach())),
+                    *(*heads, *torch.autograd.grad(heads, (qkv, scale), [each.detach() for each in heads])),
+                )
+            )
+        finally:
+            torch.set_default_dtype(torch.float32)
+    for result in results[1:]:
+        assert all(torch.equal(actual, expected) for actual, expected in zip(result, results[0], strict=True))
 
 
 def test_threads_change_nothing():

@@ -45,7 +45,7 @@ def attend_and_differentiate(backend, dtype, tensors, semantics, bias, scale, gr
     return out, *torch.autograd.grad(out, leaves, grad.to(out.dtype))
 
 
-def check(tensors, semantics, bias, scale, most=4):
+def check(tensors, semantics, bias, scale, most=3):
     grad = torch.randn(tensors[2].shape).bfloat16()
     made = attend_and_differentiate("native", None, tensors, semantics, bias, scale, grad)
     truth = attend_and_differentiate("naive", torch.float64, tensors, semantics, bias, scale, grad)
@@ -65,7 +65,7 @@ def test_errors_are_those_of_rounding(b, h, n, d, values, k, kind, with_regions)
 
 
 @pytest.mark.parametrize(
-    ("scale", "opposite", "most"), [(3.0, False, 4), (60.0, True, 100), (300.0, False, 8), (-3.0, False, 4)]
+    ("scale", "opposite", "most"), [(3.0, False, 3), (60.0, True, 60), (300.0, False, 3), (-3.0, False, 3)]
 )
 def test_scores_of_any_size(scale, opposite, most):
     # Exponentials below a bound, below a bound that turns out far too high, and below the maximum.
@@ -73,7 +73,7 @@ def test_scores_of_any_size(scale, opposite, most):
     if opposite:
         q, key = (torch.nn.functional.normalize(each, dim=-1) for each in (0.1 * q - 1, 0.1 * key + 1))
     tensors = [each.bfloat16().requires_grad_() for each in (q, key)] + [numbers(2, 2, 256, 16)]
-    # Gradients are differences of nearly equal numbers where keys are nearly alike, or one key has all the weight.
+    # Where keys are nearly alike, little is left of their sum weighted by gradients of scores, whose own sum is 0.
     check(tensors, build_key_semantics(torch.randn(2, 256, 8), 41), None, scale, most)
 
 

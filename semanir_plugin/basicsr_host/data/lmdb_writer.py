@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
@@ -229,9 +229,9 @@ class _Side:
             UserError: The keys are not those of the plan, or an entry has not its size or cannot be decoded.
         """
         folder, entries = self.draft if self.draft.is_dir() else self.target, self.plan.entries
-        results = in_order(partial(self._describe, open_lmdb(folder)), entries, workers)
-        lines = list(_progress(results, len(entries), "Verifying"))
-        del results  # and with it the LMDB, of which entries are taken out below
+        with self._read(folder) as env:
+            results = in_order(partial(self._describe, env), entries, workers)
+            lines = list(_progress(results, len(entries), "Verifying"))
         wrong = [entry.key for entry, line in zip(entries, lines, strict=True) if line is None]
         wrong += sorted(key.decode() for key in read_lmdb_keys(folder) - {entry.key.encode() for entry in entries})
         if wrong:
@@ -239,6 +239,15 @@ class _Side:
                 _delete(folder, wrong)
             raise UserError(f"{folder}: {first_names(wrong)} did not read back; the same command writes them again")
         write_atomic("".join(line for line in lines if line).encode(), folder / "meta_info.txt")
+
+    @contextmanager
+    def _read(self, folder: Path) -> Iterator[Any]:
+        """Open a draft, of which nobody else knows, until it has been read; or what may be open elsewhere."""
+        if folder == self.target:
+            yield open_lmdb(folder)
+            return
+        with lmdb.open(str(folder), readonly=True, lock=False) as env:
+            yield env
 
     def _describe(self, env: Any, entry: _Entry) -> str | None:
         """Return an entry's line of `meta_info.txt`, if it is as planned."""

@@ -93,7 +93,8 @@ def _launch(kernel: Any, grid: tuple[int, ...], values: dict[str, Any]) -> None:
     """Run a kernel on those of the values that it names."""
     q = values["p_q"]
     has = (values["p_bias"] is not None, values["p_regions"] is not None)
-    constants, num_warps, num_stages = _configure(q.dtype, q.shape[2], q.shape[3], precision(), *has)
+    rounding = precision() if q.dtype == torch.float32 else "ieee"
+    constants, num_warps, num_stages = _configure(q.dtype, q.shape[2], q.shape[3], rounding, *has)
     arguments = {name: values[name] for name in kernel.arg_names if name not in constants}
     with torch.cuda.device_of(q):
         kernel[grid](**arguments, **constants, num_warps=num_warps, num_stages=num_stages)

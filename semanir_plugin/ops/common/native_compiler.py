@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -16,7 +17,7 @@ from semanir_plugin.ops.common.native_prebuilt import files_of
 
 __all__ = ["CompilationError", "compile_source", "find_compiler", "fingerprint", "has_instructions"]
 
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
+FLAGS = ("-O3", "-Wfatal-errors", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
 # For this processor: the first that the compiler knows.
 TARGETS = ("-march=native", "-mcpu=native")
 # What PyTorch itself was told not to use, by ATEN_CPU_CAPABILITY, the kernels do without too.
@@ -58,11 +59,13 @@ def _limits() -> tuple[str, ...]:
     return LIMITS.get(torch.backends.cpu.get_cpu_capability(), ())
 
 
+@functools.cache
 def has_instructions(flag: str) -> bool:
     """Return whether the processor has the instructions that Linux calls by this flag."""
     return flag in _processor().split()
 
 
+@functools.cache
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

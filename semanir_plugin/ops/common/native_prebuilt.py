@@ -60,4 +60,5 @@ def label_of(source: Path) -> str:
 
 def files_of(source: Path) -> list[Path]:
     """Return the C file of an op, and all other files that it may take."""
-    return [*sorted(Path(__file__).parent.glob("*.h")), *sorted(source.parent.glob("*.[ch]")), source]
+    included = [] if source.name == "native.c" else [source.with_name("native.c")]
+    return [*sorted(Path(__file__).parent.glob("*.h")), *sorted(source.parent.glob("*.h")), *included, source]

@@ -24,7 +24,7 @@ from semanir_plugin.ops.common import native_cache, native_compiler, native_preb
 from semanir_plugin.ops.common.dispatch import warn_of_slow_path
 from semanir_plugin.ops.common.native_compiler import CompilationError
 
-__all__ = ["constant", "describe", "load", "multiplies_bf16", "why_not"]
+__all__ = ["constant", "describe", "load", "multiplies_bf16", "processor_multiplies_bf16", "why_not"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,7 +36,7 @@ def why_not(source: Path, device: torch.device, dtype: torch.dtype) -> str | Non
     if device.type != "cpu":
         return f"native kernels are for CPU tensors, not {device.type} ones"
     if dtype not in DTYPES:
-        return f"native kernels compute in fp32, and {dtype} has more digits"
+        return f"native kernels compute with no more digits than fp32, and {dtype} has more"
     return _objection(str(source))
 
 
@@ -51,14 +51,21 @@ def constant(function: Function) -> Function:
 
 @constant
 def _objection(source: str) -> str | None:
-    return _compiled(Path(source))[1]
+    library, reason = _compiled(Path(source))
+    if library is None and not _switched_off():
+        warn_of_slow_path(str(reason))
+    return reason
 
 
 @constant
 def multiplies_bf16(source: Path) -> bool:
-    """Return whether this processor has instructions for products of bfloat16, and a C file's kernels for them run."""
-    known = torch.backends.cpu.get_cpu_capability() == "AVX512" and native_compiler.has_instructions("avx512_bf16")
-    return known and _compiled(source, optional=True)[0] is not None
+    """Return whether this processor multiplies pairs of bfloat16, and a C file's kernels for them run."""
+    return processor_multiplies_bf16() and _compiled(source)[0] is not None
+
+
+def processor_multiplies_bf16() -> bool:
+    """Return whether this processor has such instructions, and PyTorch was not told to do without."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and native_compiler.has_instructions("avx512_bf16")
 
 
 def load(source: Path) -> ctypes.CDLL:
@@ -79,17 +86,19 @@ def describe(source: Path) -> str:
 
 
 @functools.cache
-def _compiled(source: Path, *, optional: bool = False) -> tuple[ctypes.CDLL | None, str | None]:
-    if os.environ.get("SEMANIR_NATIVE") == "0":
+def _compiled(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
+    if _switched_off():
         return None, "native kernels are switched off by SEMANIR_NATIVE=0"
     try:
         library = _library(source)
     except _UnavailableError as reason:
-        if not optional:
-            warn_of_slow_path(str(reason))
         return None, str(reason)
     library.use_openmp(_openmp())
     return library, None
+
+
+def _switched_off() -> bool:
+    return os.environ.get("SEMANIR_NATIVE") == "0"
 
 
 class _UnavailableError(Exception):

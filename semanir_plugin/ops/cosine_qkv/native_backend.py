@@ -23,7 +23,7 @@ def split(qkv: Tensor, scale: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
 
 def join(qkv: Tensor, scale: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, dqkv: Tensor) -> Tensor:
     """Fill the gradient of qkv; return that of scale. Rows of dq, dk and dv are whole."""
-    parts = torch.empty(_kernels(qkv).task_count(*qkv.shape[:2]), len(scale))
+    parts = qkv.new_empty(_kernels(qkv).task_count(*qkv.shape[:2]), len(scale), dtype=torch.float32)
     _run("join", qkv=qkv, scale=scale, dq=dq, dk=dk, dv=dv, dqkv=dqkv, dscale=parts)
     return parts.sum(0)
 

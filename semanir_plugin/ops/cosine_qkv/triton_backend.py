@@ -46,7 +46,7 @@ def split(qkv: Tensor, scale: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
 def join(qkv: Tensor, scale: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, dqkv: Tensor) -> Tensor:
     """Fill the gradient of qkv; return that of scale. Rows of dq, dk and dv are whole."""
     blocks = triton.cdiv(qkv.shape[0] * qkv.shape[1], _constants(dq.shape[-1])["BM"])
-    parts = torch.empty(blocks, len(scale), device=qkv.device)
+    parts = qkv.new_empty(blocks, len(scale), dtype=torch.float32)
     values: dict[str, Any] = {"p_qkv": qkv, "p_scale": scale, "p_dqkv": dqkv, "p_dscale": parts}
     for name, gradient in {"q": dq, "k": dk, "v": dv}.items():
         strides = {f"s_{name}{axis}": gradient.stride(i) for i, axis in enumerate("bhn")}

@@ -9,23 +9,35 @@ typedef struct {
     float *q, *grad, *dq;        /* (D, GROUP), the first two of words */
     float *q_rows, *grad_rows;   /* words (GROUP, D padded), zeros in place of rows that are not all finite */
     float *weights, *dscores;    /* (CHUNK, GROUP), weights as words of neighbouring queries */
-    float *by_query, *by_key;    /* dscores as words of neighbouring queries, and of keys; bfloat16 with the scale */
+    float *by_query, *by_key;    /* dscores as words of neighbouring queries, and of keys: of floats `dscores` itself */
     const number *grads[GROUP];  /* rows of the gradient, as `rows` of Group */
     vf lse[VECTORS], mean[VECTORS]; /* mean: over keys, weight times its gradient */
     uint32_t odd;               /* lanes whose rows are not all finite */
 } Gradient;
+
+/* Gradients of the scores of a key, which take the scale, as words of neighbouring queries. */
+INLINE void store_words(float scale, int key, const Gradient *s, vf *dscores) {
+    UNROLL for (int j = 0; j < VECTORS; j++) dscores[j] *= splat(scale);
+    store(s->by_query + key * LANES, neighbours(dscores[0], dscores[1]));
+}
+
+/* Those of two keys as words of these, once they have it. */
+INLINE void store_pairs(int last_key, const Gradient *s, const vf *first, const vf *last) {
+    UNROLL for (int j = 0; j < VECTORS; j++) store(s->by_key + last_key / 2 * GROUP + j * LANES, pack(first[j], last[j]));
+}
 
 /* Weights of some keys and the gradients of their scores. */
 INLINE void backward_tile(const Attention *a, const Group *group, int rows, int at, int c, const Gradient *s) {
     vf sum[ROWS][VECTORS];
     const number *v[ROWS];
     const uint32_t *bits = group->bits + at;
-    float *dscores = s->dscores + c * GROUP, *weights = BF16 ? dscores : s->weights + c * GROUP;
+    float *dscores = s->dscores + c * GROUP;
+    float *exact = BF16 ? dscores : s->weights + c * GROUP; /* weights not rounded; gradients take their place below */
     score(group, a->width, rows, group->keys + at, s->q, s->lse, sum);
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int j = 0; j < VECTORS; j++) {
             sum[r][j] = keep(bits[r] >> (j * LANES), weight_of(sum[r][j]));
-            store(weights + r * GROUP + j * LANES, sum[r][j]);
+            store(exact + r * GROUP + j * LANES, sum[r][j]);
         }
         if (BF16) store(s->weights + (c + r) * LANES, neighbours(sum[r][0], sum[r][1]));
     }
@@ -43,13 +55,11 @@ INLINE void backward_tile(const Attention *a, const Group *group, int rows, int 
     }
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int j = 0; j < VECTORS; j++) {
-            sum[r][j] = keep(bits[r] >> (j * LANES), sum[r][j] * load(weights + r * GROUP + j * LANES));
+            sum[r][j] = keep(bits[r] >> (j * LANES), sum[r][j] * load(exact + r * GROUP + j * LANES));
             store(dscores + r * GROUP + j * LANES, sum[r][j]);
-            if (BF16) sum[r][j] *= splat(a->scale);
-            if (BF16 && r % 2)
-                store(s->by_key + (c + r) / 2 * GROUP + j * LANES, pack(sum[r - 1][j], sum[r][j]));
         }
-        if (BF16) store(s->by_query + (c + r) * LANES, neighbours(sum[r][0], sum[r][1]));
+        if (BF16) store_words(a->scale, c + r, s, sum[r]);
+        if (BF16 && r % 2) store_pairs(c + r, s, sum[r - 1], sum[r]);
     }
 }
 
@@ -154,7 +164,7 @@ static Gradient gradient_of(const Attention *a, const Group *group, int b, int h
     s.by_query = BF16 ? take(&memory, sizeof(number) * CHUNK * GROUP) : s.dscores;
     s.by_key = BF16 ? take(&memory, sizeof(number) * CHUNK * GROUP) : s.dscores;
     const float *lse = a->lse + ((ptrdiff_t)b * a->heads + h) * a->tokens;
-    const number *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
+    const float *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
     vf products[VECTORS][LANES];
     for (int lane = 0; lane < GROUP; lane++) {
         int token = token_of(group->first, lane), j = lane / LANES, i = lane % LANES;
@@ -164,12 +174,12 @@ static Gradient gradient_of(const Attention *a, const Group *group, int b, int h
         products[j][i] = splat(0.0f);
         for (int d = 0; d < a->value_width; d += LANES)
             products[j][i] += channels_of(s.grads[lane], d, a->value_width) *
-                              channels_of(out + token * a->out_stride[2], d, a->value_width);
+                              load_channels(out + token * a->out_stride[2], d, a->value_width);
     }
     for (int j = 0; j < VECTORS; j++) s.mean[j] = sums_of(products[j]);
     lanes_from_rows(group->rows, a->width, query_factor(a), s.q);
     lanes_from_rows(s.grads, a->value_width, 1.0f, s.grad);
-    s.odd = finite_rows(group->rows, group->head->zeros, a->width, BF16 ? 1.0f : a->scale, s.q_rows);
+    s.odd = finite_rows(group->rows, group->head->zeros, a->width, row_factor(a), s.q_rows);
     s.odd |= finite_rows(s.grads, group->head->zeros, a->value_width, 1.0f, s.grad_rows);
     memset(s.dq, 0, bytes);
     return s;
@@ -177,8 +187,7 @@ static Gradient gradient_of(const Attention *a, const Group *group, int b, int h
 
 /* Where the gradients of a head go: first rows, and the bias's or NULL. */
 typedef struct {
-    number *dq;
-    float *dk, *dv, *dbias;
+    float *dq, *dk, *dv, *dbias;
 } Targets;
 
 static void backward_group(const Attention *a, const Head *head, int b, int h, int index, const Targets *to,
@@ -204,7 +213,7 @@ static void backward_group(const Attention *a, const Head *head, int b, int h, i
         add_outer(count, width, s.by_query, s.q_rows, dk);
         if (s.odd) add_odd_queries(a, &group, at, count, &s, dk, dv);
     }
-    for (int j = 0; j < VECTORS; j++) s.mean[j] = splat(BF16 ? 1.0f : a->scale);
+    for (int j = 0; j < VECTORS; j++) s.mean[j] = splat(row_factor(a));
     rows_from_lanes(s.dq, a->width, s.mean, a->tokens, group.first, to->dq, a->width);
 }
 

@@ -93,7 +93,7 @@ static void forward_group(const Attention *a, const Head *head, int b, int h, in
     Softmax s = {.q = take(&memory, sizeof(float) * padded(a->width) * GROUP),
                  .sums = take(&memory, sizeof(float) * padded(a->value_width) * GROUP),
                  .scores = take(&memory, sizeof(float) * CHUNK * GROUP)};
-    number *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
+    float *out = a->out + b * a->out_stride[0] + h * a->out_stride[1];
     float *lse = a->lse + ((ptrdiff_t)b * a->heads + h) * a->tokens;
     lanes_from_rows(group.rows, a->width, query_factor(a), s.q);
     if (!bounded(a, &group, &s) || !attend_bounded(a, &group, &s)) attend_online(a, &group, &s);

@@ -12,14 +12,20 @@ typedef struct {
     const uint32_t *bits;
     const number *rows[GROUP];     /* of its queries, by lane; any row in lanes that have none */
     ptrdiff_t bias_start[VECTORS]; /* of each vector: an index into the bias, to which that of the key is added */
-    float factor;                  /* of products of q and k: it is in q already, but for bfloat16, which stay exact */
+    float factor;                  /* `score_factor` */
 } Group;
+
+/* Where the scale is, and log2(e). Floats take both along in q, and the scale in the rows of q that make dk and in dq.
+ * bfloat16 are multiplied as they are, exact: then scores take both, and gradients of scores the scale. */
+static float query_factor(const Attention *a) { return BF16 ? 1.0f : a->scale * LOG2E; }
+static float score_factor(const Attention *a) { return BF16 ? a->scale * LOG2E : 1.0f; }
+static float row_factor(const Attention *a) { return BF16 ? 1.0f : a->scale; }
 
 static Group group_of(const Attention *a, const Head *head, int b, int index) {
     int n = a->tokens, w = a->side;
     ptrdiff_t list = (ptrdiff_t)b * group_count(n) + index;
     Group group = {.head = head, .count = a->counts[list], .keys = a->keys + list * list_length(n),
-                   .bits = a->bits + list * list_length(n), .factor = BF16 ? a->scale * LOG2E : 1.0f};
+                   .bits = a->bits + list * list_length(n), .factor = score_factor(a)};
     runs_of(n, index, group.first);
     for (int lane = 0; lane < GROUP; lane++) {
         int token = token_of(group.first, lane);
@@ -46,7 +52,7 @@ static void lanes_from_rows(const number *const *rows, int width, float factor, 
 }
 
 /* (width padded to vectors, GROUP) times a factor per lane, transposed into the rows of the group that exist. */
-static void rows_from_lanes(const float *from, int width, const vf *factor, int tokens, const int *first, number *to,
+static void rows_from_lanes(const float *from, int width, const vf *factor, int tokens, const int *first, float *to,
                             ptrdiff_t row_stride) {
     for (int j = 0; j < VECTORS; j++)
         for (int d = 0; d < width; d += LANES) {
@@ -55,13 +61,10 @@ static void rows_from_lanes(const float *from, int width, const vf *factor, int 
             transpose(block);
             for (int i = 0; i < LANES; i++) {
                 int token = token_of(first, j * LANES + i);
-                if (token < tokens) store_numbers(to + token * row_stride, d, width, block[i]);
+                if (token < tokens) store_channels(to + token * row_stride, d, width, block[i]);
             }
         }
 }
-
-/* What queries are multiplied with: bfloat16 with nothing, so that they stay exact; see `factor`. */
-static float query_factor(const Attention *a) { return BF16 ? 1.0f : a->scale * LOG2E; }
 
 INLINE vf load_bias(const Group *group, int key, int vector) {
     const float *from = group->head->bias + group->head->key_offset[key] + group->bias_start[vector];

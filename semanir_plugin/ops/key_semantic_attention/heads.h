@@ -15,8 +15,8 @@ typedef struct {
     const float *bias;
     const int32_t *counts, *keys; /* (B, groups), (B, groups, list_length) */
     const uint32_t *bits;         /* (B, groups, list_length) */
-    number *out, *dq;
-    float *lse, *dk, *dv, *dbias; /* dbias: (splits, ...) as bias, zeros */
+    float *out, *lse;
+    float *dq, *dk, *dv, *dbias; /* dbias: (splits, ...) as bias, zeros */
     int splits;                  /* forward: parts of a window's queries; backward: parts of the batch */
 } Attention;
 

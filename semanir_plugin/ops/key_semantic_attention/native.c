@@ -2,15 +2,15 @@
  *
  * Lanes are queries. A group is a block of neighbours, which choose alike; its list has the keys that any of them chose,
  * and for each a word of bits that tells which did. Lists are made once per dictionary, for all heads and layers. Scores
- * of a chunk of keys stay in the first-level cache and are used at once; the backward computes them again. All in fp32;
- * exponentials to base 2, with log2(e) in q and bias.
+ * of a chunk of keys stay in the first-level cache and are used at once; the backward computes them again. Sums are of
+ * fp32; exponentials to base 2. Numbers are floats, or bfloat16: see `native_bf16.c`.
  *
  * What is not finite in a row of k, v, q or of a gradient reaches only those that chose it or that it chose: products
  * leave such rows out, and a slow loop adds them where they belong.
  *
- * Layouts: q, k, v, grad, out (B, H, N, D) by strides in elements, the last one 1; dq contiguous; dk, dv (B, H, N, D
- * padded to whole vectors); lse (B, H, N), to base 2; bias none, a table (H, 2w - 1, 2w - 1), or dense and transposed,
- * (H, N keys, N queries padded to whole groups). */
+ * Layouts: q, k, v and grad, of numbers, and out, of floats, (B, H, N, D) by strides in elements, the last one 1. All
+ * others are floats: dq contiguous; dk, dv (B, H, N, D padded to whole vectors); lse (B, H, N), to base 2; bias none, a
+ * table (H, 2w - 1, 2w - 1), or dense and transposed, (H, N keys, N queries padded to whole groups). */
 #include "backward.h"
 #include "forward.h"
 #include "threads.h"

@@ -15,7 +15,7 @@ from semanir_plugin.ops.common.layout import empty_heads
 from semanir_plugin.ops.common.position_table import dense_bias, is_table, table_side
 from semanir_plugin.ops.key_semantics import KeySemantics
 
-__all__ = ["SOURCE", "KeyLists", "attend", "key_lists_of"]
+__all__ = ["BF16_SOURCE", "SOURCE", "KeyLists", "attend", "key_lists_of"]
 
 SOURCE = Path(__file__).with_name("native.c")
 BF16_SOURCE = Path(__file__).with_name("native_bf16.c")
@@ -52,7 +52,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
         raise ValueError(f"the native backend cannot be used: {reason}")
     bias = None if bias is None else _readable(bias.float(), q.shape[2])
     dtype = _computed_in(q, k, v)
-    out, _ = run_op(attend_op, *(_rows(each.to(dtype)) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
+    out, *_ = run_op(attend_op, *(_rows(each.to(dtype)) for each in (q, k, v)), *key_lists_of(semantics), bias, scale)
     result: Tensor = out.to(v.dtype)
     return result
 
@@ -60,7 +60,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tenso
 def _computed_in(q: Tensor, k: Tensor, v: Tensor) -> torch.dtype:
     """Return bfloat16 where all are, in whole pairs, and the processor multiplies these; else float32."""
     in_pairs = all(each.dtype == torch.bfloat16 and each.shape[-1] % 2 == 0 for each in (q, k, v))
-    return torch.bfloat16 if in_pairs and native_support.multiplies_bf16(BF16_SOURCE) else torch.float32
+    return torch.bfloat16 if in_pairs and _reads_the_same_lists() else torch.float32
+
+
+@native_support.constant
+def _reads_the_same_lists() -> bool:
+    """Return whether there are kernels of bfloat16, of as many lanes as those that make the lists."""
+    if not native_support.multiplies_bf16(BF16_SOURCE):
+        return False
+    kinds = (native_support.load(SOURCE), native_support.load(BF16_SOURCE))
+    return len({(each.lane_count(), each.group_size(), each.list_step()) for each in kinds}) == 1
 
 
 def key_lists_of(semantics: KeySemantics) -> KeyLists:
@@ -118,22 +127,31 @@ def _empty_lists(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_native", mutates_args=())
 def attend_op(
     q: Tensor, k: Tensor, v: Tensor, counts: Tensor, keys: Tensor, bits: Tensor, bias: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Return (B, H, N, Dv) and the logarithm to base 2 of each query's sum of exponentials, (B, H, N)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (B, H, N, Dv), the logarithm to base 2 of each query's sum of exponentials, (B, H, N), and `unrounded`.
+
+    The latter is the result with all its digits where it is bfloat16, for the backward; else it is empty.
+    """
     q, k, v = _rows(q), _rows(k), _rows(v)
-    out, lse = _empty_output(q, k, v, counts, keys, bits, bias, scale)
+    out, lse, unrounded = _empty_output(q, k, v, counts, keys, bits, bias, scale)
     tasks = max(1, q.shape[0] * q.shape[1])
     splits = -(-4 * torch.get_num_threads() // tasks)  # parts of a window, for threads that have no head of their own
     run = _Kernel(q, k, v, KeyLists(counts, keys, bits), bias, scale)
-    run("attention_forward", splits=splits, out=out, lse=lse)
-    return out, lse
+    if out.dtype == torch.float32:
+        run("attention_forward", splits=splits, out=out, lse=lse)
+    else:
+        run("attention_forward", splits=splits, out=unrounded, lse=lse)
+        out.copy_(unrounded)
+    return out, lse, unrounded
 
 
 @attend_op.register_fake
 def _empty_output(
     q: Tensor, k: Tensor, v: Tensor, counts: Tensor, keys: Tensor, bits: Tensor, bias: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    return empty_heads(v), q.new_empty(q.shape[:3], dtype=torch.float32)
+) -> tuple[Tensor, Tensor, Tensor]:
+    out, lse = empty_heads(v), q.new_empty(q.shape[:3], dtype=torch.float32)
+    unrounded = lse.new_empty(0) if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
+    return out, lse, unrounded
 
 
 @torch.library.custom_op("semanir_plugin::key_semantic_attention_native_backward", mutates_args=())
@@ -153,15 +171,15 @@ def backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of q, k, v and bias, the last one empty unless asked for."""
     q, k, v, grad = _rows(q), _rows(k), _rows(v), _rows(grad)
-    dq, dbias = torch.empty_like(q, memory_format=torch.contiguous_format), _empty_bias_gradient(bias, bias_gradient)
+    dq, dbias = q.new_empty(q.shape, dtype=torch.float32), _empty_bias_gradient(q, bias, bias_gradient)
     dk, dv = _empty_sums(k), _empty_sums(v)
     run = _Kernel(q, k, v, KeyLists(counts, keys, bits), bias, scale)
     splits = max(1, min(len(q), BIAS_PARTS, LARGEST_BIAS_PARTS // max(run.bias_elements, 1)))
-    parts = torch.zeros(splits if len(dbias) else 0, run.bias_elements)
+    parts = dq.new_zeros(splits if len(dbias) else 0, run.bias_elements)
     run("attention_backward", splits=splits, grad=grad, out=out, lse=lse, dq=dq, dk=dk, dv=dv, dbias=parts)
     if len(dbias):
         run.finish_bias_gradient(parts.sum(0), dbias)
-    return dq, dk.to(k.dtype), dv.to(v.dtype), dbias
+    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), dbias
 
 
 @backward_op.register_fake
@@ -180,7 +198,7 @@ def _empty_gradients(
     bias_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dk, dv = (_empty_sums(each).to(each.dtype) for each in (k, v))
-    return q.new_empty(q.shape), dk, dv, _empty_bias_gradient(bias, bias_gradient)
+    return q.new_empty(q.shape), dk, dv, _empty_bias_gradient(q, bias, bias_gradient)
 
 
 def _empty_sums(x: Tensor) -> Tensor:
@@ -190,18 +208,19 @@ def _empty_sums(x: Tensor) -> Tensor:
     return rows[..., :width]
 
 
-def _empty_bias_gradient(bias: Tensor | None, wanted: bool) -> Tensor:
-    return torch.empty(0) if bias is None or not wanted else bias.new_empty(bias.shape)
+def _empty_bias_gradient(q: Tensor, bias: Tensor | None, wanted: bool) -> Tensor:
+    return q.new_empty(0 if bias is None or not wanted else bias.shape, dtype=torch.float32)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     *tensors, ctx.scale = inputs
-    ctx.save_for_backward(*tensors, *output)
-    ctx.mark_non_differentiable(output[1])
+    out, lse, unrounded = output
+    ctx.save_for_backward(*tensors, out if out.dtype == torch.float32 else unrounded, lse)
+    ctx.mark_non_differentiable(lse, unrounded)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 8
     *inputs, out, lse = ctx.saved_tensors
@@ -221,7 +240,7 @@ class _Arguments(ctypes.Structure):
         ("scale", ctypes.c_float),
         *((f"{name}_stride", ctypes.c_ssize_t * 3) for name in STRIDED),
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "grad", "bias", "counts", "keys", "bits")),
-        *((name, ctypes.c_void_p) for name in ("out", "dq", "lse", "dk", "dv", "dbias")),
+        *((name, ctypes.c_void_p) for name in ("out", "lse", "dq", "dk", "dv", "dbias")),
         ("splits", ctypes.c_int),
     )
 

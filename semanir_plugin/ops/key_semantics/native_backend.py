@@ -23,12 +23,12 @@ def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tens
     """Return the (B, N, N) bool mask of kept keys; arguments as in `build_key_semantics`, k <= N."""
     b, n, channels = x.shape
     x = comparable(x, cosine).contiguous()
-    mask = torch.empty(b, n, n, dtype=torch.bool)
+    mask = x.new_empty(b, n, n, dtype=torch.bool)
     labels = None if regions is None else regions.long().contiguous()
     chunks = list(each_chunk(b, n, CHUNK_ELEMENTS))
     largest = chunks[0].stop if chunks else 0
-    s = torch.empty(largest, n, n)
-    packed = torch.empty(largest, native_support.load(SOURCE).packed_tokens(n), channels)
+    s = x.new_empty(largest, n, n, dtype=torch.float32)
+    packed = x.new_empty(largest, native_support.load(SOURCE).packed_tokens(n), channels, dtype=torch.float32)
     for part in chunks:
         windows = part.stop - part.start
         _call("multiply", x[part], packed, s, windows, n, channels)

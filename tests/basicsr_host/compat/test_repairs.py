@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import basicsr  # noqa: F401  # repaired on import
@@ -29,6 +30,7 @@ from torch import nn
 
 from semanir_plugin.basicsr_host.compat.repairs import REPAIRS, repair_host
 from semanir_plugin.basicsr_host.data.lmdb_listing import read_lmdb_keys
+from semanir_plugin.basicsr_host.lmdb_environments import open_lmdb
 from semanir_plugin.errors import UserError
 from tests.basicsr_host.engine.stock_models import REAL_DATA, write_stock_data
 
@@ -245,6 +247,19 @@ def test_datasets_share_an_lmdb_and_forked_processes_open_it_anew(tmp_path, stoc
     assert os.waitpid(child, 0)[1] == 0
     assert one.get("a", "gt") == b"content", "a child that closes its copy leaves this one open"
     assert read_lmdb_keys(Path(path)) == {b"a"}, "a check reads what a dataset has open"
+
+
+def test_threads_open_an_lmdb_together(tmp_path):
+    path, before = write_lmdb(tmp_path / "gt.lmdb", a=b"content"), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(50):
+                opened = [pool.submit(open_lmdb, path) for _ in range(4)]
+                assert len({id(each.result()) for each in opened}) == 1
+                del opened
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_an_lmdb_in_the_place_of_another_is_another(tmp_path):
