@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semanir_plugin.ops import KeySemantics, build_key_semantics, cosine_qkv, key_semantic_attention
+from semanir_plugin.ops import build_key_semantics, cosine_qkv, key_semantic_attention
 from semanir_plugin.ops.common import native_compiler, native_support
 from semanir_plugin.ops.cosine_qkv import native_backend as heads
 from semanir_plugin.ops.key_semantic_attention import native_backend as attention
 from tests.ops.test_key_semantic_attention import relative_error
+from tests.ops.test_key_semantic_attention_native import check_what_is_not_finite
 
 THERE = native_support.multiplies_bf16(attention.BF16_SOURCE)
 pytestmark = pytest.mark.skipif(not THERE, reason="this processor has no products of bfloat16, or there is no compiler")
@@ -103,29 +104,7 @@ def test_processors_without_such_products_compute_in_fp32(monkeypatch):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_finite_stays_where_it_was_chosen(value):
-    n = 64
-    mask = torch.zeros(1, n, n, dtype=torch.bool).scatter(2, torch.rand(1, n, n).topk(2).indices, True)
-    mask[0, :, 5] = False
-    mask |= (torch.arange(n) == 6) & ~mask.any(-1, keepdim=True)
-    mask[0, 20:22, 7] = True
-    q, key, v = (torch.randn(1, 1, n, 12).bfloat16() for _ in range(3))
-    grad = torch.randn(1, 1, n, 12).bfloat16()
-    clean = [each.clone() for each in (q, key, v, grad)]
-    key[0, 0, 5], v[0, 0, 5] = value, value  # chosen by none
-    key[0, 0, 7], q[0, 0, 9], grad[0, 0, 11] = torch.nan, value, value
-    results = []
-    for *tensors, g in ((q, key, v, grad), clean):
-        leaves = [each.requires_grad_() for each in tensors]
-        out = key_semantic_attention(*leaves, KeySemantics(n, mask=mask), backend="native")
-        results.append((out, *torch.autograd.grad(out, leaves, g)))
-    readers = mask[0, :, 7].clone()
-    readers[9] = True
-    queries = readers.clone()
-    queries[11] = True
-    keys = mask[0, queries].any(0)
-    for actual, expected, touched in zip(*results, (readers, queries, keys, keys), strict=True):
-        torch.testing.assert_close(actual[0, 0, ~touched], expected[0, 0, ~touched], rtol=2 * ROUNDING, atol=0.02)
-        assert (~actual[0, 0, touched].isfinite()).any(-1).all()
+    check_what_is_not_finite(value, torch.bfloat16, rtol=2 * ROUNDING, atol=0.02)
 
 
 def test_threads_change_nothing():
