@@ -24,6 +24,7 @@ from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, Pixe
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
 from semanir_plugin.blocks.flat_ground import keep_flat_ground
+from semanir_plugin.blocks.layer_norm import LayerNorm
 from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.stage import ResidualConvKind, residual_conv
@@ -136,7 +137,7 @@ class SemanIR(StagedNetwork):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
 
         self.conv_first = nn.Conv2d(in_chans * unshuffle**2, embed_dim, 3, padding=1)
-        self.norm_first = nn.LayerNorm(embed_dim)
+        self.norm_first = LayerNorm(embed_dim)
         self.stages = nn.ModuleList(
             KeySemanticStage(
                 embed_dim,
@@ -153,7 +154,7 @@ class SemanIR(StagedNetwork):
             )
             for shifted, heads in zip(shift_pattern(shift, depths), num_heads, strict=True)
         )
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = LayerNorm(embed_dim)
         self.conv_after_body = residual_conv(embed_dim, resi_connection)
         self.head = HEADS[upsampler](embed_dim, in_chans, upscale, unshuffle=unshuffle)
         self.finish(KeySemanticStage, compile_backend)

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semanir_plugin.blocks.attention import Context, build_attention
 from semanir_plugin.blocks.feed_forward import build_feed_forward
+from semanir_plugin.blocks.layer_norm import LayerNorm
 from semanir_plugin.blocks.windows import WindowGrid
 from semanir_plugin.ops.key_semantics import Similarity
 
@@ -57,7 +58,7 @@ class FeedForwardLayer(nn.Module):
 
     def __init__(self, dim: int, *, mlp_ratio: float = 4.0, ffn: str = "frfn", drop_path: float = 0.0) -> None:
         super().__init__()
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = build_feed_forward(ffn, dim, mlp_ratio)
         self.drop_path = DropPath(drop_path)
 
@@ -105,7 +106,7 @@ class AdaptiveSparseLayer(FeedForwardLayer):
         super().__init__(dim, mlp_ratio=mlp_ratio, ffn=ffn, drop_path=drop_path)
         self.window_size = window_size
         self.shift = (shift, shift)
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.attn = build_attention(attn, dim, window_size, num_heads, similarity=similarity)
         self.context_key = (self.shift, self.attn.similarity)
 

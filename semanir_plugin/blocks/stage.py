@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semanir_plugin.blocks.attention import Attention, Context, build_attention
 from semanir_plugin.blocks.feed_forward import Mlp, build_feed_forward
+from semanir_plugin.blocks.layer_norm import LayerNorm
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.windows import CutWindows, WindowGrid, shift_along
 from semanir_plugin.ops.common.eager import values_may_decide
@@ -63,16 +64,16 @@ class KeySemanticLayer(nn.Module):
         self.attn = build_attention(
             attn, dim, window_size, num_heads, position_bias=position_bias, similarity=similarity
         )
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.mlp = build_feed_forward(ffn, dim, mlp_ratio)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         for norm in (self.norm1, self.norm2):
             nn.init.constant_(norm.weight, self.INITIAL_SCALE)
 
     def forward(self, x: Tensor, grid: WindowGrid, context: Context) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), given the context that `attn.context` returned."""
-        x = x + self.norm1(self.attn(x, context))
-        out: Tensor = x + self.norm2(self._feed_forward(x, grid))
+        x = self.norm1(self.attn(x, context), residual=x)
+        out: Tensor = self.norm2(self._feed_forward(x, grid), residual=x)
         return out
 
     def _feed_forward(self, x: Tensor, grid: WindowGrid) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks.attention import AttentionKind, Context, build_attention
 from semanir_plugin.blocks.feed_forward import FRFN, LeFF, Mlp, build_feed_forward
+from semanir_plugin.blocks.layer_norm import LayerNorm
 from semanir_plugin.blocks.padding import pad_to_multiple
 from semanir_plugin.blocks.shared_semantics import SharedSemantics
 from semanir_plugin.blocks.windows import WindowGrid, shift_along
@@ -154,7 +155,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, dim: int, block: nn.Module, *, zero_init: bool = False, channels_first: bool = True) -> None:
         super().__init__()
         self.channels_first = channels_first
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.block = block
         self.scale = nn.Parameter(torch.full((dim,), 0.0 if zero_init else 1.0))
 

@@ -48,7 +48,8 @@ def test_chunks_change_neither_result_nor_gradients(net, small_chunks, rows):
     small_chunks(rows)
     x = torch.randn(3, 10, 7, 8)
     for out, expected in zip(gradients(net, net, x), gradients(lambda x: reference(net, x), net, x), strict=True):
-        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+        # Gradients of biases are sums of 210 numbers of both signs, up to 1, which rounding leaves at that.
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=3e-5)
     with torch.no_grad():
         torch.testing.assert_close(net(x), reference(net, x), rtol=1e-5, atol=1e-5)
 

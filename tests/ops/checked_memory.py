@@ -11,6 +11,8 @@ import torch
 
 from semanir_plugin.ops import build_key_semantics, cosine_qkv, key_semantic_attention
 from semanir_plugin.ops.common import native_compiler
+from semanir_plugin.ops.layer_norm import layer_norm
+from semanir_plugin.ops.linear.native_backend import parameter_gradients
 
 CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g")
 
@@ -43,6 +45,24 @@ def split(rng: random.Random) -> None:
     sum(each.sum() for each in cosine_qkv(qkv, torch.rand(h, requires_grad=True), backend="native")).backward()
 
 
+def normalise(rng: random.Random) -> None:
+    """Forward and backward of layer normalisation."""
+    rows, width, dtype = (
+        rng.choice([1, 3, 4, 257, 600]),
+        rng.randint(1, 50),
+        rng.choice([torch.float32, torch.bfloat16]),
+    )
+    x, residual = (torch.randn(rows, width, dtype=dtype, requires_grad=True) for _ in range(2))
+    weight, bias = (torch.randn(width, requires_grad=True) for _ in range(2))
+    layer_norm(x, weight, bias, residual=rng.choice([None, residual])).sum().backward()
+
+
+def multiply(rng: random.Random) -> None:
+    """The gradients of a linear layer's weight and bias."""
+    tokens, inputs, outputs = rng.choice([0, 1, 63, 64, 2100]), rng.randint(1, 70), rng.randint(1, 110)
+    parameter_gradients(torch.randn(tokens, inputs), torch.randn(tokens, outputs))
+
+
 if __name__ == "__main__":
     native_compiler.FLAGS = (*native_compiler.FLAGS, *CHECKS)
     torch.set_num_threads(2)
@@ -51,4 +71,6 @@ if __name__ == "__main__":
     for _ in range(40):
         attend(cases)
         split(cases)
+        normalise(cases)
+        multiply(cases)
     print("all within their memory")

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 
 from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.ops import linear as module
-from semanir_plugin.ops.linear import choose_backend, linear
+from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.linear import choose_backend, linear, native_backend, onednn
 
-needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="this PyTorch was built without oneDNN")
+needs_onednn = pytest.mark.skipif(not onednn.is_there(), reason="this PyTorch was built without oneDNN")
 
 
 @pytest.fixture(params=[True, False], ids=["AMD", "other"])
@@ -36,6 +37,37 @@ def test_every_backend_equals_naive_in_output_and_gradients(backend, shape, bias
     for actual, expected in zip(*results, strict=True):
         assert actual.shape == expected.shape
         assert (actual - expected).norm() <= 2e-6 * expected.norm()
+
+
+@needs_onednn
+@pytest.mark.parametrize("native", [True, False], ids=["kernel", "oneDNN"])
+@pytest.mark.parametrize(("tokens", "inputs", "outputs"), [(1, 1, 1), (70, 33, 7), (3001, 60, 50), (2500, 5, 100)])
+def test_gradients_of_the_parameters(monkeypatch, tokens, inputs, outputs, native):
+    if not native:
+        monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
+    elif reason := native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32):
+        pytest.skip(reason)
+    x, weight = torch.randn(tokens, inputs), torch.randn(outputs, inputs, requires_grad=True)
+    bias, grad = torch.randn(outputs, requires_grad=True), torch.randn(tokens, outputs)
+    out = linear(x, weight, bias, backend="onednn")
+    found = torch.autograd.grad(out, (weight, bias), grad)
+    for actual, truth in zip(found, (grad.double().T @ x.double(), grad.double().sum(0)), strict=True):
+        assert actual.shape == truth.shape
+        assert (actual - truth).norm() <= 2e-6 * truth.norm() + 1e-6
+
+
+@needs_onednn
+def test_threads_change_nothing_in_the_gradients_of_the_parameters():
+    x, grad, threads, found = torch.randn(5000, 20), torch.randn(5000, 100), torch.get_num_threads(), []
+    if reason := native_support.why_not(native_backend.SOURCE, x.device, x.dtype):
+        pytest.skip(reason)
+    try:
+        for count in (1, 2, 7):
+            torch.set_num_threads(count)
+            found.append(native_backend.parameter_gradients(x, grad))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(other, found[0], strict=True))
 
 
 @needs_onednn
@@ -72,7 +104,7 @@ def test_differentiable_twice(amd):
 def test_the_choice_is_explained(amd):
     x = torch.zeros(2, 3)
     name, reason = choose_backend(x)
-    assert name == ("onednn" if amd and module._has_onednn() else "torch")
+    assert name == ("onednn" if amd and onednn.is_there() else "torch")
     assert not amd or "AMD" in reason
     for other, word in ((x.double(), "fp32"), (x.to("meta"), "CPUs")):
         name, reason = choose_backend(other)

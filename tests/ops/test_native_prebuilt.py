@@ -98,8 +98,11 @@ def build(tmp_path, monkeypatch):
     """Have the kernels of this machine's wheel built into the folder where they are looked for."""
     wheels = import_build_wheels()
     made = wheels.compile_kernels(platform.machine(), ROOT, native_prebuilt.FOLDER)
-    levels = dict.fromkeys(["cosine_qkv", "key_semantic_attention", "key_semantics"], ("avx512", "avx2"))
-    levels |= dict.fromkeys(["cosine_qkv_bf16", "key_semantic_attention_bf16"], ("avx512bf16",))
+    sources = {
+        path.parent.name + path.stem.removeprefix("native") for path in ROOT.glob("semanir_plugin/ops/*/native*.c")
+    }
+    assert {"key_semantics", "key_semantic_attention", "key_semantic_attention_bf16"} <= sources
+    levels = {each: ("avx512bf16",) if each.endswith("bf16") else ("avx512", "avx2") for each in sources}
     expected = {f"{op}_{level}" for op, each in levels.items() for level in each}
     assert {path.name.rpartition("_")[0] for path in made} == expected
     assert all(path.stat().st_size < 200_000 for path in made)

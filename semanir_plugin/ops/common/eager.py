@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["run_op", "values_may_decide"]
+__all__ = ["are_plain", "run_op", "values_may_decide"]
 
 
 def values_may_decide(tensors: Sequence[Tensor]) -> bool:
@@ -28,6 +28,11 @@ def values_may_decide(tensors: Sequence[Tensor]) -> bool:
     )
 
 
+def are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Tell whether code outside PyTorch may read these: on a CPU, in no trace, and of no class of their own."""
+    return values_may_decide(tensors) and all(type(each) in (Tensor, Parameter) for each in tensors)
+
+
 def run_op(op: Any, *inputs: Any) -> Any:
     """Call a registered op; in inference on a CPU, the function behind it, past PyTorch's dispatcher.
 
@@ -39,7 +44,7 @@ def run_op(op: Any, *inputs: Any) -> Any:
         *inputs: Its arguments.
     """
     tensors = [each for each in inputs if isinstance(each, Tensor)]
-    if not values_may_decide(tensors) or any(type(each) not in (Tensor, Parameter) for each in tensors):
+    if not are_plain(tensors):
         return op(*inputs)
     if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
         return op(*inputs)

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from semanir_plugin.ops.common import native_cache, native_compiler, native_prebuilt
 from semanir_plugin.ops.common.dispatch import warn_of_slow_path
 from semanir_plugin.ops.common.native_compiler import CompilationError
 
-__all__ = ["constant", "describe", "load", "multiplies_bf16", "processor_multiplies_bf16", "why_not"]
+__all__ = ["constant", "describe", "load", "multiplies_bf16", "processor_multiplies_bf16", "run", "why_not"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -74,6 +75,27 @@ def load(source: Path) -> ctypes.CDLL:
     if library is None:
         raise RuntimeError(reason)
     return library
+
+
+def run(source: Path, function: str, *arguments: Any) -> None:
+    """Call a C function of a file's kernels, on as many threads as PyTorch takes.
+
+    Args:
+        source: The C file.
+        function: One that takes the number of threads last, and returns 0, or 1 where memory ran out.
+        *arguments: Its others: tensors and None become pointers, floats are float and integers int.
+
+    Raises:
+        MemoryError: There was no memory to work in.
+    """
+    if getattr(load(source), function)(*map(_in_c, arguments), torch.get_num_threads()):
+        raise MemoryError(f"no memory was left to run {function} of {source.parent.name}")
+
+
+def _in_c(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_float(argument) if isinstance(argument, float) else argument
 
 
 def describe(source: Path) -> str:

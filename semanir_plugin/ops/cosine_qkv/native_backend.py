@@ -23,7 +23,7 @@ def split(qkv: Tensor, scale: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
 
 def join(qkv: Tensor, scale: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, dqkv: Tensor) -> Tensor:
     """Fill the gradient of qkv; return that of scale. Rows of dq, dk and dv are whole."""
-    parts = qkv.new_empty(_kernels(qkv).task_count(*qkv.shape[:2]), len(scale), dtype=torch.float32)
+    parts = qkv.new_empty(native_support.load(_source(qkv)).task_count(*qkv.shape[:2]), len(scale), dtype=torch.float32)
     _run("join", qkv=qkv, scale=scale, dq=dq, dk=dk, dv=dv, dqkv=dqkv, dscale=parts)
     return parts.sum(0)
 
@@ -38,8 +38,8 @@ class _Arguments(ctypes.Structure):
     )
 
 
-def _kernels(qkv: Tensor) -> ctypes.CDLL:
-    return native_support.load(BF16_SOURCE if qkv.dtype == torch.bfloat16 else SOURCE)
+def _source(qkv: Tensor) -> Path:
+    return BF16_SOURCE if qkv.dtype == torch.bfloat16 else SOURCE
 
 
 def _run(function: str, **tensors: Tensor) -> None:
@@ -51,5 +51,4 @@ def _run(function: str, **tensors: Tensor) -> None:
         setattr(arguments, name, tensor.data_ptr() or None)
         if name in ("dq", "dk", "dv"):
             setattr(arguments, f"{name}_stride", (ctypes.c_ssize_t * 3)(*tensor.stride()[:3]))
-    if getattr(_kernels(tensors["qkv"]), function)(ctypes.byref(arguments), torch.get_num_threads()):
-        raise MemoryError("no memory was left to split a projection into heads")
+    native_support.run(_source(tensors["qkv"]), function, ctypes.byref(arguments))

@@ -108,8 +108,7 @@ def list_keys(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the fields of `KeyLists` for a (B, N, N) bool mask."""
     mask = mask.contiguous()
     lists: tuple[Tensor, Tensor, Tensor] = _empty_lists(mask)
-    pointers = [ctypes.c_void_p(each.data_ptr()) for each in (mask, *lists)]
-    _call("list_keys", pointers[0], *mask.shape[:2], *pointers[1:])
+    native_support.run(SOURCE, "list_keys", mask, *mask.shape[:2], *lists)
     return lists
 
 
@@ -268,7 +267,7 @@ class _Kernel:
             setattr(arguments, name, tensor.data_ptr() or None)
             if name in STRIDED:
                 setattr(arguments, f"{name}_stride", (ctypes.c_ssize_t * 3)(*tensor.stride()[:3]))
-        _call(function, ctypes.byref(arguments), source=self.source)
+        native_support.run(self.source, function, ctypes.byref(arguments))
 
     def finish_bias_gradient(self, summed: Tensor, dbias: Tensor) -> None:
         """Write the gradient of the bias, as it was given, from one as the kernels have it."""
@@ -285,11 +284,5 @@ class _Kernel:
 
 def _transpose(matrices: Tensor, to: Tensor) -> None:
     """Fill `to`, (H, N, M or more), with the transposes of (H, M, N or more): far quicker than `contiguous`."""
-    pointers = [ctypes.c_void_p(each.data_ptr()) for each in (matrices, to)]
     sizes = (len(to), matrices.shape[1], to.shape[1], matrices.shape[2], to.shape[2])
-    _call("transpose_matrices", *sizes, *pointers)
-
-
-def _call(function: str, *arguments: Any, source: Path = SOURCE) -> None:
-    if getattr(native_support.load(source), function)(*arguments, torch.get_num_threads()):
-        raise MemoryError("the native attention kernel got no memory to work in")
+    native_support.run(SOURCE, "transpose_matrices", *sizes, matrices, to)

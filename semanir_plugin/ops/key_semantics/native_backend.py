@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 
 import torch
@@ -31,17 +30,12 @@ def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tens
     packed = x.new_empty(largest, native_support.load(SOURCE).packed_tokens(n), channels, dtype=torch.float32)
     for part in chunks:
         windows = part.stop - part.start
-        _call("multiply", x[part], packed, s, windows, n, channels)
-        _call("select_keys", s, labels, mask[part], windows, n, k, 0 if labels is None else len(labels), part.start)
+        native_support.run(SOURCE, "multiply", x[part], packed, s, windows, n, channels)
+        regions_and_first = (0 if labels is None else len(labels), part.start)
+        native_support.run(SOURCE, "select_keys", s, labels, mask[part], windows, n, k, *regions_and_first)
     return mask
 
 
 @select_keys.register_fake
 def _(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tensor:
     return x.new_empty((x.shape[0], x.shape[1], x.shape[1]), dtype=torch.bool)
-
-
-def _call(function: str, *arguments: Tensor | int | None) -> None:
-    given = [ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else each for each in arguments]
-    if getattr(native_support.load(SOURCE), function)(*given, torch.get_num_threads()):
-        raise MemoryError("no memory was left to select the keys of a window")

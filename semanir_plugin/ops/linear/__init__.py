@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.common.eager import values_may_decide
 from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
-from semanir_plugin.ops.linear import naive
+from semanir_plugin.ops.linear import naive, onednn
 
 __all__ = ["choose_backend", "linear"]
 
@@ -32,7 +31,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         weight: (O, I).
         bias: (O,), or None.
         backend: "naive" is the definition, "torch" PyTorch's own function; "onednn" asks oneDNN for the products,
-            forward and backward; "auto" takes what `choose_backend` names.
+            forward and backward, but for the weight's gradient, which has a native kernel where there is a C compiler;
+            "auto" takes what `choose_backend` names.
 
     Returns:
         (..., O).
@@ -50,9 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         return naive.linear(x, weight, bias)
     if backend == "torch" or x.dtype != weight.dtype or not x.numel():
         return F.linear(x, weight, bias)
-    # Rows outside, since what the function returns may be no view: others may want to write to it.
-    out: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
-    return out
+    return onednn.linear(x, weight, bias)
 
 
 def choose_backend(x: Tensor) -> tuple[str, str]:
@@ -71,12 +69,7 @@ def _why_not(x: Tensor) -> str | None:
         return "compilers, exporters and torch.func know F.linear and choose for themselves"
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return "PyTorch gives only fp32 products on CPUs to MKL"
-    return None if _has_onednn() else "this PyTorch was built without oneDNN"
-
-
-@functools.cache
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return None if onednn.is_there() else "this PyTorch was built without oneDNN"
 
 
 @functools.cache
@@ -85,37 +78,3 @@ def _is_amd() -> bool:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return "AuthenticAMD" in platform.processor()  # as Windows says it
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return out
-
-
-class _Linear(torch.autograd.Function):
-    """The products through oneDNN; differentiable twice, since the backward is made of the same function."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _onednn(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        return (
-            linear(grad, weight.mT) if wants_x else None,
-            _weight_gradient(x, grad) if wants_weight else None,
-            grad.sum(0) if wants_bias else None,
-        )
-
-
-def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    # oneDNN's function copies the first factor where it is transposed: let that be the narrower one.
-    if grad.shape[1] <= x.shape[1]:
-        return linear(grad.mT, x.mT)
-    return linear(x.mT, grad.mT).mT
