@@ -18,19 +18,25 @@ def values_may_decide(tensors: Sequence[Tensor]) -> bool:
 
     Elsewhere the program would wait for the device. Within `torch.vmap` and the like one tensor stands for many.
     """
-    # In this order: the compiler cannot trace the later questions.
-    return not (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or is_in_torch_dispatch_mode()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or any(tensor.device.type != "cpu" for tensor in tensors)
-    )
+    # In this order: the compiler cannot trace the later questions. Every op asks, so they are asked in few steps.
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or is_in_torch_dispatch_mode():
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    for tensor in tensors:  # noqa: SIM110
+        if not tensor.is_cpu:
+            return False
+    return True
 
 
 def are_plain(tensors: Sequence[Tensor]) -> bool:
     """Tell whether code outside PyTorch may read these: on a CPU, in no trace, and of no class of their own."""
-    return values_may_decide(tensors) and all(type(each) in (Tensor, Parameter) for each in tensors)
+    if not values_may_decide(tensors):
+        return False
+    for tensor in tensors:  # noqa: SIM110
+        if type(tensor) is not Tensor and type(tensor) is not Parameter:
+            return False
+    return True
 
 
 def run_op(op: Any, *inputs: Any) -> Any:

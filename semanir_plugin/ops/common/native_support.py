@@ -14,7 +14,7 @@ import ctypes
 import functools
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +23,19 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_cache, native_compiler, native_prebuilt
 from semanir_plugin.ops.common.dispatch import warn_of_slow_path
+from semanir_plugin.ops.common.eager import are_plain
 from semanir_plugin.ops.common.native_compiler import CompilationError
 
-__all__ = ["constant", "describe", "load", "multiplies_bf16", "processor_multiplies_bf16", "run", "why_not"]
+__all__ = [
+    "constant",
+    "describe",
+    "load",
+    "multiplies_bf16",
+    "processor_multiplies_bf16",
+    "run",
+    "why_not",
+    "why_not_directly",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,6 +51,24 @@ def why_not(source: Path, device: torch.device, dtype: torch.dtype) -> str | Non
     return _objection(str(source))
 
 
+def why_not_directly(tensors: Sequence[Tensor], source: Path, bf16_source: Path) -> str | None:
+    """Return why the kernels of an op's C files cannot be called on tensors of one dtype without a registered op.
+
+    Args:
+        tensors: All that they read.
+        source: The C file for fp32.
+        bf16_source: The one for bfloat16.
+    """
+    if not are_plain(tensors):
+        return "off CPUs, and for compilers, exporters and torch.func, PyTorch's own operators are the better ones"
+    dtype = tensors[0].dtype
+    if dtype == torch.bfloat16 and multiplies_bf16(bf16_source):
+        return None
+    if dtype != torch.float32:
+        return f"native kernels take fp32, and bfloat16 where the processor multiplies it, not {dtype}"
+    return why_not(source, tensors[0].device, dtype)
+
+
 def constant(function: Function) -> Function:
     """Let torch.compile call a function when it traces, instead of tracing it, and take the result for constant.
 
@@ -52,7 +80,7 @@ def constant(function: Function) -> Function:
 
 @constant
 def _objection(source: str) -> str | None:
-    library, reason = _compiled(Path(source))
+    library, reason = _compiled(source)
     if library is None and not _switched_off():
         warn_of_slow_path(str(reason))
     return reason
@@ -61,7 +89,7 @@ def _objection(source: str) -> str | None:
 @constant
 def multiplies_bf16(source: Path) -> bool:
     """Return whether this processor multiplies pairs of bfloat16, and a C file's kernels for them run."""
-    return processor_multiplies_bf16() and _compiled(source)[0] is not None
+    return processor_multiplies_bf16() and _compiled(str(source))[0] is not None
 
 
 def processor_multiplies_bf16() -> bool:
@@ -71,7 +99,7 @@ def processor_multiplies_bf16() -> bool:
 
 def load(source: Path) -> ctypes.CDLL:
     """Return the compiled kernels of a C file for which `why_not` or `multiplies_bf16` has no objection."""
-    library, reason = _compiled(source)
+    library, reason = _compiled(str(source))
     if library is None:
         raise RuntimeError(reason)
     return library
@@ -100,19 +128,19 @@ def _in_c(argument: Any) -> Any:
 
 def describe(source: Path) -> str:
     """Return in words where the kernels of a C file come from, or why there are none."""
-    library, reason = _compiled(source)
+    library, reason = _compiled(str(source))
     if library is None:
         return str(reason)
     place = Path(library._name)
     return f"{'came with the package' if place.parent == native_prebuilt.FOLDER else 'compiled here'}: {place}"
 
 
-@functools.cache
-def _compiled(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
+@functools.cache  # by text, which is kept with a path: to compare paths takes longer than some ops
+def _compiled(source: str) -> tuple[ctypes.CDLL | None, str | None]:
     if _switched_off():
         return None, "native kernels are switched off by SEMANIR_NATIVE=0"
     try:
-        library = _library(source)
+        library = _library(Path(source))
     except _UnavailableError as reason:
         return None, str(reason)
     library.use_openmp(_openmp())

@@ -104,6 +104,23 @@ INLINE vf numbers_in(vf words, int which) {
 
 #endif
 
+/* A statement for each vector of channels, from d on: `rest` is how many are left where they are no whole vector, else 0. */
+#define EACH_VECTOR(width, ...)                           \
+    do {                                                  \
+        int d = 0;                                        \
+        for (; d + LANES <= (width); d += LANES) {        \
+            const int rest = 0;                           \
+            __VA_ARGS__;                                  \
+        }                                                 \
+        if (d < (width)) {                                \
+            const int rest = (width) - d;                 \
+            __VA_ARGS__;                                  \
+        }                                                 \
+    } while (0)
+
+INLINE vf numbers_at(const number *p, int rest) { return rest ? channels_of(p, 0, rest) : channels_of(p, 0, LANES); }
+INLINE void put(number *p, int rest, vf x) { store_numbers(p, 0, rest ? rest : LANES, x); }
+
 /* How many words a row of `width` numbers has; pairs are whole. */
 INLINE int words_of(int width) { return width / PER_WORD; }
 

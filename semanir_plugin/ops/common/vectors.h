@@ -89,6 +89,18 @@ INLINE vf larger(vf a, vf b) {
 #endif
 }
 
+/* The smaller one; where either is NaN, `b`. */
+INLINE vf smaller(vf a, vf b) {
+#if LANES == 16
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif LANES == 8
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    vi mask = a < b;
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+#endif
+}
+
 /* The first `count` < LANES floats, zeros behind; nothing behind them is read. */
 INLINE vf load_first(const float *p, int count) {
 #if LANES == 16
@@ -102,6 +114,9 @@ INLINE vf load_first(const float *p, int count) {
 #endif
 }
 
+/* The same, or a whole vector where `rest` is 0. */
+INLINE vf floats_at(const float *p, int rest) { return rest ? load_first(p, rest) : load(p); }
+
 /* Channels [d, d + LANES) of a row of `width`, zeros behind its end. */
 INLINE vf load_channels(const float *row, int d, int width) {
     return d + LANES <= width ? load(row + d) : load_first(row + d, width - d);
@@ -114,6 +129,12 @@ INLINE void store_channels(float *row, int d, int width, vf x) {
     }
 #if LANES == 16
     _mm512_mask_storeu_ps(row + d, (__mmask16)((1u << (width - d)) - 1), (__m512)x);
+#elif LANES == 8
+    __m128 left = _mm256_castps256_ps128((__m256)x);
+    float *to = row + d;
+    if ((width - d) & 4) _mm_storeu_ps(to, left), to += 4, left = _mm256_extractf128_ps((__m256)x, 1);
+    if ((width - d) & 2) _mm_storel_pi((__m64 *)to, left), to += 2, left = _mm_movehl_ps(left, left);
+    if ((width - d) & 1) _mm_store_ss(to, left);
 #else
     memcpy(row + d, &x, sizeof(float) * (size_t)(width - d));
 #endif
@@ -146,6 +167,17 @@ INLINE vf sums_of(vf *x) {
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) x[i] += x[i + half];
     return x[0];
+}
+
+INLINE vf root_of(vf x) {
+#if LANES == 16
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif LANES == 8
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
+    return x;
+#endif
 }
 
 /* The sum over lanes. */

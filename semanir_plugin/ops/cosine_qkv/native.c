@@ -7,6 +7,8 @@
 
 #define TOKENS_PER_TASK 64
 #define SHORTEST 1e-12f
+/* Tokens at a time: what one waits for, the others compute meanwhile. */
+#define TOGETHER 8
 
 typedef struct {
     int batch, heads, tokens, width;
@@ -22,12 +24,16 @@ typedef struct {
 /* The sum of a[d] b[d]. */
 INLINE float dot(const number *a, const number *b, int width) {
     vf sum = splat(0.0f);
-    for (int d = 0; d < width; d += LANES) sum += channels_of(a, d, width) * channels_of(b, d, width);
+    EACH_VECTOR(width, sum += numbers_at(a + d, rest) * numbers_at(b + d, rest));
     return total_of(sum);
 }
 
 INLINE void scaled(const number *from, float factor, int width, number *to) {
-    for (int d = 0; d < width; d += LANES) store_numbers(to, d, width, channels_of(from, d, width) * splat(factor));
+    EACH_VECTOR(width, put(to + d, rest, numbers_at(from + d, rest) * splat(factor)));
+}
+
+INLINE void copied(const number *from, int width, number *to) {
+    EACH_VECTOR(width, put(to + d, rest, numbers_at(from + d, rest)));
 }
 
 /* The gradient of `scale` x / |x| for x, from that for the result; returns the one for `scale`. */
@@ -35,30 +41,50 @@ INLINE float unit_gradient(const number *x, const number *grad, float scale, int
     float length = sqrtf(dot(x, x, width)), inverse = 1.0f / (length < SHORTEST ? SHORTEST : length);
     float along = dot(x, grad, width) * inverse; /* part of the gradient that only lengthens x */
     float factor = scale * inverse, back = length < SHORTEST ? 0.0f : factor * along * inverse;
-    for (int d = 0; d < width; d += LANES) {
-        vf across = splat(factor) * channels_of(grad, d, width) - splat(back) * channels_of(x, d, width);
-        store_numbers(to, d, width, across);
-    }
+    EACH_VECTOR(width, {
+        vf across = splat(factor) * numbers_at(grad + d, rest) - splat(back) * numbers_at(x + d, rest);
+        put(to + d, rest, across);
+    });
     return along;
 }
 
 static int tasks_per_window(int tokens) { return (tokens + TOKENS_PER_TASK - 1) / TOKENS_PER_TASK; }
 
+static int whole_vectors(int count) { return (count + LANES - 1) / LANES * LANES; }
+
+/* `factors`: of each token, for its queries and keys, what gives them the `lengths` they shall have. */
+static void find_factors(const number *qkv, int tokens, int heads, int width, const float *lengths, float *factors) {
+    int both = whole_vectors(2 * heads);
+    for (int n = 0; n < tokens; n++, qkv += 3 * heads * width)
+        for (int i = 0; i < 2 * heads; i++) factors[n * both + i] = dot(qkv + i * width, qkv + i * width, width);
+    for (int n = 0; n < tokens; n++)
+        for (int i = 0; i < both; i += LANES) {
+            vf length = larger(splat(SHORTEST), root_of(load(factors + n * both + i)));
+            store(factors + n * both + i, load(lengths + i) / length);
+        }
+}
+
 static void split_task(const void *arguments, int task, void *scratch) {
     const Split *a = arguments;
     int parts = tasks_per_window(a->tokens), b = task / parts, first = task % parts * TOKENS_PER_TASK;
     int last = first + TOKENS_PER_TASK < a->tokens ? first + TOKENS_PER_TASK : a->tokens, width = a->width;
-    (void)scratch;
-    for (int n = first; n < last; n++)
-        for (int h = 0; h < a->heads; h++) {
-            const number *q = a->qkv + (((ptrdiff_t)b * a->tokens + n) * 3 * a->heads + h) * width;
-            const number *k = q + (ptrdiff_t)a->heads * width, *v = k + (ptrdiff_t)a->heads * width;
-            ptrdiff_t to = (((ptrdiff_t)b * a->heads + h) * a->tokens + n) * width;
-            float q_length = sqrtf(dot(q, q, width)), k_length = sqrtf(dot(k, k, width));
-            scaled(q, a->scale[h] / (q_length < SHORTEST ? SHORTEST : q_length), width, a->q + to);
-            scaled(k, 1.0f / (k_length < SHORTEST ? SHORTEST : k_length), width, a->k + to);
-            memcpy(a->v + to, v, sizeof(number) * width);
+    int heads = a->heads, both = whole_vectors(2 * heads); /* queries and keys */
+    ptrdiff_t next_head = (ptrdiff_t)a->tokens * width;
+    float *lengths = scratch, *factors = lengths + both;
+    for (int i = 0; i < both; i++) lengths[i] = i < heads ? a->scale[i] : 1.0f;
+    memset(factors, 0, sizeof(float) * TOGETHER * (size_t)both);
+    for (int n = first; n < last; n++) {
+        const number *row = a->qkv + ((ptrdiff_t)b * a->tokens + n) * 3 * heads * width;
+        const float *factor = factors + (n - first) % TOGETHER * both;
+        ptrdiff_t to = ((ptrdiff_t)b * heads * a->tokens + n) * width;
+        if (factor == factors)
+            find_factors(row, last - n < TOGETHER ? last - n : TOGETHER, heads, width, lengths, factors);
+        for (int h = 0; h < heads; h++, row += width, to += next_head) {
+            scaled(row, factor[h], width, a->q + to);
+            scaled(row + heads * width, factor[heads + h], width, a->k + to);
+            copied(row + 2 * heads * width, width, a->v + to);
         }
+    }
 }
 
 static void join_task(const void *arguments, int task, void *scratch) {
@@ -77,13 +103,16 @@ static void join_task(const void *arguments, int task, void *scratch) {
             const number *dv = a->dv + b * a->dv_stride[0] + h * a->dv_stride[1] + n * a->dv_stride[2];
             dscale[h] += unit_gradient(a->qkv + q, dq, a->scale[h], width, a->dqkv + q);
             unit_gradient(a->qkv + k, dk, 1.0f, width, a->dqkv + k);
-            memcpy(a->dqkv + v, dv, sizeof(number) * width);
+            copied(dv, width, a->dqkv + v);
         }
 }
 
 int task_count(int batch, int tokens) { return batch * tasks_per_window(tokens); }
 
-int split(const Split *a, int threads) { return run_tasks(split_task, a, task_count(a->batch, a->tokens), threads, 0); }
+int split(const Split *a, int threads) {
+    size_t scratch = sizeof(float) * (1 + TOGETHER) * (size_t)whole_vectors(2 * a->heads);
+    return run_tasks(split_task, a, task_count(a->batch, a->tokens), threads, scratch);
+}
 
 /* Given what `split` was and the gradients of what it gave: fill dqkv, and dscale, whose rows are to be added. */
 int join(const Split *a, int threads) { return run_tasks(join_task, a, task_count(a->batch, a->tokens), threads, 0); }

@@ -59,8 +59,9 @@ static int mark_odd_rows(const number *rows, ptrdiff_t stride, int count, int wi
     return !finite;
 }
 
-static float longest_row(const number *rows, ptrdiff_t stride, int count, int width) {
-    vf most = splat(0.0f), squares[LANES];
+/* The length of the longest row of those that have one; whether all rows are surely finite. */
+static float longest_row(const number *rows, ptrdiff_t stride, int count, int width, int *finite) {
+    vf most = splat(0.0f), odd = splat(0.0f), squares[LANES];
     for (int first = 0; first < count; first += LANES) {
         for (int i = 0; i < LANES; i++) {
             squares[i] = splat(0.0f);
@@ -69,8 +70,11 @@ static float longest_row(const number *rows, ptrdiff_t stride, int count, int wi
                 squares[i] += x * x;
             }
         }
-        most = larger(sums_of(squares), most);
+        vf sums = sums_of(squares);
+        most = larger(sums, most);
+        odd += sums * splat(0.0f);
     }
+    *finite = !any_nan(odd);
     return sqrtf(largest_of(most));
 }
 
@@ -107,10 +111,11 @@ static Head head_of(const Attention *a, int b, int h, char **memory) {
                  .run_stride = w ? 2 * w - 1 : side ? side : RUN, .key_offset = key_offset, .zeros = zeros,
                  .pairs = take(memory, pairs_size(widest))};
     if (a->grad) head.grad = a->grad + b * a->grad_stride[0] + h * a->grad_stride[1];
-    if (mark_odd_rows(head.k, head.k_row, n, a->width, odd_keys)) head.odd_keys = odd_keys;
     if (mark_odd_rows(head.v, head.v_row, n, a->value_width, odd_values)) head.odd_values = odd_values;
     head.most = a->bias ? largest_bias(a, head.bias) : 0.0f;
-    head.longest = longest_row(head.k, head.k_row, n, a->width);
+    int finite;
+    head.longest = longest_row(head.k, head.k_row, n, a->width, &finite);
+    if (!finite && mark_odd_rows(head.k, head.k_row, n, a->width, odd_keys)) head.odd_keys = odd_keys;
     return head;
 }
 

@@ -65,15 +65,13 @@ def choose_backend(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | N
 def _why_not(backend: str, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None) -> str | None:
     if backend != "native":
         return None
-    tensors = [each for each in (x, weight, bias, residual) if each is not None]
-    if not are_plain(tensors):
-        return "off CPUs, and for compilers, exporters and torch.func, PyTorch's own operators are the better ones"
+    if reason := native_support.why_not_directly([x], native_backend.SOURCE, native_backend.BF16_SOURCE):
+        return reason
+    others = [each for each in (weight, bias, residual) if each is not None]
+    if not are_plain(others):
+        return "weight, bias and residual must be ordinary tensors beside x"
     if weight.dtype != torch.float32 or bias.dtype != torch.float32:
         return f"native kernels take a weight and a bias of fp32, not of {weight.dtype} and {bias.dtype}"
     if residual is not None and (residual.dtype != x.dtype or residual.shape != x.shape):
         return "native kernels add what is of the same dtype and shape"
-    if x.dtype == torch.bfloat16 and native_support.multiplies_bf16(native_backend.BF16_SOURCE):
-        return None
-    if x.dtype != torch.float32:
-        return f"native kernels normalise fp32, and bfloat16 where the processor multiplies it, not {x.dtype}"
-    return native_support.why_not(native_backend.SOURCE, x.device, x.dtype)
+    return None

@@ -27,24 +27,6 @@ typedef struct {
     float mean[TOGETHER], scale[TOGETHER]; /* scale: one over the deviation */
 } Moments;
 
-/* A statement for each vector of channels, from d on: `rest` is how many are left where they are no whole vector, else 0. */
-#define EACH_VECTOR(width, ...)                           \
-    do {                                                  \
-        int d = 0;                                        \
-        for (; d + LANES <= (width); d += LANES) {        \
-            const int rest = 0;                           \
-            __VA_ARGS__;                                  \
-        }                                                 \
-        if (d < (width)) {                                \
-            const int rest = (width) - d;                 \
-            __VA_ARGS__;                                  \
-        }                                                 \
-    } while (0)
-
-INLINE vf numbers_at(const number *p, int rest) { return rest ? channels_of(p, 0, rest) : channels_of(p, 0, LANES); }
-INLINE vf floats_at(const float *p, int rest) { return rest ? load_first(p, rest) : load(p); }
-INLINE void put(number *p, int rest, vf x) { store_numbers(p, 0, rest ? rest : LANES, x); }
-
 /* Channels less their mean, zeros behind the end of the row. */
 INLINE vf centred(const number *p, int rest, float mean) {
     vf x = numbers_at(p, rest) - splat(mean);
