@@ -8,6 +8,7 @@ compared with, is in a package of its own, some of whose architectures are not f
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +44,11 @@ def main() -> int:
     try:
         check_folder(args.out)
         lines.write_text("")
-        for each in read_configurations(args):
-            each.run(measure_all, chosen(args), args.turns, device, args.data, lines)
+        names = chosen(args)
+        # Configurations with threads are processes of their own, one for each comparison: what an earlier one left of
+        # its memory would change what new memory costs.
+        for each, name in itertools.product(read_configurations(args), names):
+            each.run(measure_and_write, name, args.turns, device, args.data, lines)
     except UserError as error:
         print(f"benchmark_archs: {error}", file=sys.stderr)
         return 2
@@ -90,18 +94,16 @@ def missing_package(comparison: Comparison) -> str | None:
     return next((package for package in needed if find_spec(package) is None), None)
 
 
-def measure_all(names: Sequence[str], turns: int, device: str, data: Path | None, path: Path) -> None:
-    """Measure comparisons one by one; append a line to a file for every network."""
+def measure_and_write(name: str, turns: int, device: str, data: Path | None, path: Path) -> None:
+    """Measure a comparison; append a line to a file for every network."""
     from semanir_plugin.evaluation.benchmark.measuring import describe_machine
 
     machine = describe_machine(device)
-    print(machine, flush=True)
-    for name in names:
-        for row in measure(name, turns, device, data):
-            line = json.dumps({**row, "machine": machine})
-            with path.open("a") as file:
-                file.write(f"{line}\n")
-            print(line, flush=True)
+    for row in measure(name, turns, device, data):
+        line = json.dumps({**row, "machine": machine})
+        with path.open("a") as file:
+            file.write(f"{line}\n")
+        print(line, flush=True)
 
 
 def measure(name: str, turns: int, device: str, data: Path | None) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import platform
 import statistics
 import subprocess
@@ -88,6 +89,8 @@ def _cuda_peak_mib(function: Callable[[], Any]) -> float:
 
 
 def _process_peak_mib(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> float:
+    # PyTorch imports its compiler, 100 MiB, at the first registered op that trains: no memory of what is measured.
+    importlib.import_module("torch._dynamo")
     function = prepare(*arguments)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is in use
     before = _high_water_mib()
