@@ -75,15 +75,45 @@ int squares(int *numbers, int count, int threads) { return run_tasks(square, num
 @pytest.mark.parametrize("openmp", [True, False], ids=["PyTorch's threads", "own threads"])
 def test_every_task_runs_once(tmp_path, monkeypatch, openmp):
     if not openmp:
-        monkeypatch.setattr(native_support, "_openmp", ctypes.c_void_p)
+        monkeypatch.setattr(native_support, "_openmp", lambda: (ctypes.c_void_p(), ctypes.c_void_p()))
     elif not torch.backends.openmp.is_available():
         pytest.skip("this PyTorch has no OpenMP")
-    assert bool(native_support._openmp()) == openmp
+    assert [bool(each) for each in native_support._openmp()] == [openmp, openmp]
     squares = native_support.load(source(tmp_path, SQUARES)).squares
-    for count, threads in ((0, 2), (1, 4), (1000, 1), (1000, 2), (1000, 7)):
+    for count, threads in ((0, 2), (1, 4), (1000, 1), (1000, 2), (1000, 7), (1000, 300)):
         numbers = (ctypes.c_int * count)(*range(count))
         assert squares(numbers, count, threads) == 0
         assert list(numbers) == [i * i for i in range(count)]
+
+
+WORKERS = """
+#include <unistd.h>
+#include "threads.h"
+static pthread_t caller;
+static void note(const void *by_caller, int task, void *scratch) {
+    (void)scratch;
+    ((int *)by_caller)[task] = pthread_equal(caller, pthread_self()) != 0;
+    usleep(task < 20 ? 10000 : 2000);
+}
+int workers(int *by_caller, int threads) {
+    caller = pthread_self();
+    return run_tasks(note, by_caller, 40, threads, 0);
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("openmp", [True, False], ids=["PyTorch's threads", "own threads"])
+def test_threads_begin_with_a_part_of_their_own_and_help_each_other(tmp_path, monkeypatch, openmp):
+    if not openmp:
+        monkeypatch.setattr(native_support, "_openmp", lambda: (ctypes.c_void_p(), ctypes.c_void_p()))
+    elif not torch.backends.openmp.is_available():
+        pytest.skip("this PyTorch has no OpenMP")
+    by_caller = (ctypes.c_int * 40)()
+    assert native_support.load(source(tmp_path, WORKERS)).workers(by_caller, 2) == 0
+    assert (by_caller[0], by_caller[20]) == (1, 0)
+    assert sum(by_caller[20:]) < 5  # the caller is the slower one, and hardly comes to these
+    assert 0 in by_caller[:20]  # the other has helped
 
 
 def again(path):

@@ -143,7 +143,7 @@ def _compiled(source: str) -> tuple[ctypes.CDLL | None, str | None]:
         library = _library(Path(source))
     except _UnavailableError as reason:
         return None, str(reason)
-    library.use_openmp(_openmp())
+    library.use_openmp(*_openmp())
     return library, None
 
 
@@ -197,9 +197,11 @@ def _make(compiler: str, source: Path, folder: Path, key: str) -> Path:
     return native_cache.keep(native_compiler.compile_source(compiler, source, folder), folder, key)
 
 
-def _openmp() -> ctypes.c_void_p:
-    """Return the function by which PyTorch's own threads run a task, or a null pointer; see `threads.h`."""
+def _openmp() -> tuple[ctypes.c_void_p, ctypes.c_void_p]:
+    """Return how PyTorch's own threads run a function, and what numbers them, or null pointers; see `threads.h`."""
     for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
         with contextlib.suppress(OSError, AttributeError):
-            return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p)  # also of what it depends on
-    return ctypes.c_void_p()
+            library = ctypes.CDLL(str(path))  # and what it depends on
+            functions = (library.GOMP_parallel, library.omp_get_thread_num)
+            return ctypes.cast(functions[0], ctypes.c_void_p), ctypes.cast(functions[1], ctypes.c_void_p)
+    return ctypes.c_void_p(), ctypes.c_void_p()
