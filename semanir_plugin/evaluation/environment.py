@@ -118,5 +118,9 @@ CHOICES: dict[str, Callable[[torch.device], tuple[str, str]]] = {
     ),
     "adaptive_sparse_attention": lambda device: _choose("adaptive_sparse_attention", _heads(device)),
     "linear": lambda device: _choose("linear", _tokens(device, HEADS * WIDTH)),
+    "layer_norm": lambda device: _choose(
+        "layer_norm", _tokens(device, HEADS * WIDTH), *torch.empty(2, HEADS * WIDTH, device=device)
+    ),
+    "gelu": lambda device: _choose("gelu", _tokens(device, HEADS * WIDTH)),
 }
 """What "auto" takes for each op, fp32 in inference."""

@@ -23,8 +23,7 @@ static int bounded(const Attention *a, const Group *group, Softmax *s) {
             vf x = load(s->q + word * GROUP + j * LANES);
             squares = multiply_add(x, x, squares);
         }
-        float longest = group->head->longest * fabsf(group->factor);
-        for (int i = 0; i < LANES; i++) s->base[j][i] = sqrtf(squares[i]) * longest + group->head->most;
+        s->base[j] = root_of(squares) * splat(group->head->longest * fabsf(group->factor)) + splat(group->head->most);
         most = larger(s->base[j], most);
     }
     return largest_of(most) <= LARGEST_BOUND;
