@@ -48,7 +48,7 @@ def main() -> int:
         # Configurations with threads are processes of their own, one for each comparison: what an earlier one left of
         # its memory would change what new memory costs.
         for each, name in itertools.product(read_configurations(args), names):
-            each.run(measure_and_write, name, args.turns, device, args.data, lines)
+            each.run(measure_and_write, name, args.turns, device, args.data, lines, args.keep_memory)
     except UserError as error:
         print(f"benchmark_archs: {error}", file=sys.stderr)
         return 2
@@ -70,6 +70,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (a GPU where there is one)")
     parser.add_argument("--turns", type=int, default=6, help="that count, after two that warm up (6)")
     parser.add_argument("--data", type=Path, help="a folder of photographs (one of scikit-image's)")
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="what was freed is used again, as basicsr restore has it, not renewed",
+    )
     add_configurations(parser)
     parser.add_argument("--out", type=Path, default=Path("results/benchmark_archs"), help="results/benchmark_archs")
     args = parser.parse_args()
@@ -94,10 +99,13 @@ def missing_package(comparison: Comparison) -> str | None:
     return next((package for package in needed if find_spec(package) is None), None)
 
 
-def measure_and_write(name: str, turns: int, device: str, data: Path | None, path: Path) -> None:
+def measure_and_write(name: str, turns: int, device: str, data: Path | None, path: Path, keep_memory: bool) -> None:
     """Measure a comparison; append a line to a file for every network."""
     from semanir_plugin.evaluation.benchmark.measuring import describe_machine
+    from semanir_plugin.inference.tile_memory import keep_freed_memory
 
+    if keep_memory:
+        keep_freed_memory()
     machine = describe_machine(device)
     for row in measure(name, turns, device, data):
         line = json.dumps({**row, "machine": machine})

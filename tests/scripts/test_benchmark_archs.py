@@ -11,6 +11,7 @@ import torch
 
 from semanir_plugin.evaluation.benchmark import configurations, measuring
 from semanir_plugin.evaluation.benchmark.configurations import Configuration
+from semanir_plugin.inference import tile_memory
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
@@ -53,6 +54,14 @@ def test_lines_as_they_come_and_a_table(monkeypatch, tmp_path, capsys):
     assert "| slow | 16x24 |" in table
     assert "commit" in table
     assert table in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_freed_memory_is_kept_where_that_is_asked_for(monkeypatch, tmp_path, asked):
+    kept = []
+    monkeypatch.setattr(tile_memory, "keep_freed_memory", lambda: kept.append(True))
+    assert run(monkeypatch, tmp_path, "--only", "mini", *["--keep-memory"] * asked) == 0
+    assert len(kept) == asked
 
 
 @pytest.mark.parametrize("name", ["ast", "ast-wide", "ast-training"])

@@ -34,11 +34,7 @@ class Times(NamedTuple):
 
 def take_turns(functions: Sequence[Callable[[], Any]], repeats: int, device: str) -> list[Times]:
     """Time functions by turns, so that a disturbance meets all of them, after two turns that warm up."""
-    from semanir_plugin.inference.tile_memory import keep_freed_memory
-
     measure = _cuda_ms if device == "cuda" else _cpu_ms
-    # What new memory costs depends on what the process did before: SwinIR-light took 215 to 280 ms.
-    keep_freed_memory()
     turns = [[measure(function) for function in functions] for _ in range(2 + repeats)][2:]
     return [_summarise(each) for each in zip(*turns, strict=True)]
 
