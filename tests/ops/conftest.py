@@ -1,10 +1,13 @@
-"""Fixtures of the native kernels' tests."""
+"""What tests of native kernels share."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterable
 
 import pytest
+import torch
+from torch import Tensor
 
 from semanir_plugin.ops.common import native_compiler, native_support
 
@@ -23,3 +26,15 @@ def target(request, monkeypatch):
     native_support._compiled.cache_clear()
     yield request.param
     native_support._compiled.cache_clear()
+
+
+def assert_threads_change_nothing(function: Callable[[], Iterable[Tensor]]) -> None:
+    """Compare what a function returns on one, two and seven threads, to the bit."""
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 7):
+            torch.set_num_threads(count)
+            found.append(list(function()))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(other, found[0], strict=True))

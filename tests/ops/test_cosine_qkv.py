@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import platform
-
 import pytest
 import torch
 
 from semanir_plugin.ops import cosine_qkv
-from semanir_plugin.ops.common import native_compiler, native_support
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.cosine_qkv import choose_backend, native_backend
+from tests.ops.conftest import assert_threads_change_nothing
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
 needs_native = pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
@@ -49,7 +48,7 @@ def test_gradcheck():
 
 @needs_native
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_native_equals_naive_in_output_and_gradients(shape):
+def test_native_equals_naive_in_output_and_gradients(shape, target):
     arguments = inputs(*shape)
     compare(results("native", *arguments), results("naive", *arguments))
 
@@ -111,27 +110,8 @@ def test_only_some_results_are_used():
 
 @needs_native
 def test_threads_change_nothing():
-    arguments, threads, found = inputs(3, 150, 3, 10), torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            found.append(results("native", *arguments))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(other, found[0], strict=True))
-
-
-@needs_native
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
-@pytest.mark.parametrize("target", ["-march=x86-64-v3", "-march=x86-64"])
-def test_older_processors(monkeypatch, target):
-    monkeypatch.setattr(native_compiler, "TARGETS", (target,))
-    native_support._compiled.cache_clear()
-    try:
-        for shape in SHAPES:
-            test_native_equals_naive_in_output_and_gradients(shape)
-    finally:
-        native_support._compiled.cache_clear()
+    arguments = inputs(3, 150, 3, 10)
+    assert_threads_change_nothing(lambda: results("native", *arguments))
 
 
 @needs_native

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import platform
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from semanir_plugin.blocks.feed_forward import GELU
-from semanir_plugin.ops.common import native_compiler, native_support
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.gelu import choose_backend, gelu, native_backend
+from tests.ops.conftest import assert_threads_change_nothing
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
 needs_native = pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
@@ -30,7 +29,7 @@ def test_naive_against_a_sum():
 
 
 @needs_native
-def test_native_is_as_near_as_it_says_everywhere():
+def test_native_is_as_near_as_it_says_everywhere(target):
     x = torch.cat(
         [torch.linspace(-9, 9, 300_007), torch.tensor([0.0, -0.0, 1e-30, -1e-30, 5.5, -5.5, 1e4, -1e4, 1e30])]
     )
@@ -53,7 +52,7 @@ def test_every_backend_equals_naive_in_output_and_gradients(backend, shape):
 
 
 @needs_native
-def test_what_is_no_number_stays_where_it_is():
+def test_what_is_no_number_stays_where_it_is(target):
     x = torch.randn(40)
     x[[3, 20, 39]] = torch.tensor([float("nan"), float("inf"), -float("inf")])
     out, slope = results("native", x, torch.ones(40))
@@ -73,27 +72,8 @@ def test_bfloat16_is_rounded_once():
 
 @needs_native
 def test_threads_change_nothing():
-    x, grad, threads, found = torch.randn(100_000), torch.randn(100_000), torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            found.append(results("native", x, grad))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(other, found[0], strict=True))
-
-
-@needs_native
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
-@pytest.mark.parametrize("target", ["-march=x86-64-v3", "-march=x86-64"])
-def test_older_processors(monkeypatch, target):
-    monkeypatch.setattr(native_compiler, "TARGETS", (target,))
-    native_support._compiled.cache_clear()
-    try:
-        test_native_is_as_near_as_it_says_everywhere()
-        test_what_is_no_number_stays_where_it_is()
-    finally:
-        native_support._compiled.cache_clear()
+    x, grad = torch.randn(100_000), torch.randn(100_000)
+    assert_threads_change_nothing(lambda: results("native", x, grad))
 
 
 @needs_native

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import platform
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from semanir_plugin.blocks.layer_norm import LayerNorm
-from semanir_plugin.ops.common import native_compiler, native_support
+from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.layer_norm import choose_backend, layer_norm, native_backend
+from tests.ops.conftest import assert_threads_change_nothing
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
 needs_native = pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
@@ -55,6 +54,12 @@ def test_every_backend_equals_naive_in_output_and_gradients(backend, residual, s
         assert actual.shape == truth.shape
         # A token of one channel is divided by the root of eps, errors too.
         torch.testing.assert_close(actual.double(), truth, rtol=1e-5, atol=2e-3 if shape[-1] == 1 else 2e-5)
+
+
+@needs_native
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_narrower_vectors(shape, target):
+    test_every_backend_equals_naive_in_output_and_gradients("native", True, shape)
 
 
 @needs_bf16
@@ -105,27 +110,8 @@ def test_any_strides():
 
 @needs_native
 def test_threads_change_nothing():
-    arguments, grad, threads, found = inputs(3000, 60), torch.randn(3000, 60), torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            found.append(results("native", *arguments, grad))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(other, found[0], strict=True))
-
-
-@needs_native
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
-@pytest.mark.parametrize("target", ["-march=x86-64-v3", "-march=x86-64"])
-def test_older_processors(monkeypatch, target):
-    monkeypatch.setattr(native_compiler, "TARGETS", (target,))
-    native_support._compiled.cache_clear()
-    try:
-        for shape in SHAPES:
-            test_every_backend_equals_naive_in_output_and_gradients("native", True, shape)
-    finally:
-        native_support._compiled.cache_clear()
+    arguments, grad = inputs(3000, 60), torch.randn(3000, 60)
+    assert_threads_change_nothing(lambda: results("native", *arguments, grad))
 
 
 @needs_native

@@ -8,6 +8,7 @@ from semanir_plugin.blocks.linear import Linear
 from semanir_plugin.ops import linear as module
 from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.linear import choose_backend, linear, native_backend, onednn
+from tests.ops.conftest import assert_threads_change_nothing
 
 needs_onednn = pytest.mark.skipif(not onednn.is_there(), reason="this PyTorch was built without oneDNN")
 
@@ -42,7 +43,7 @@ def test_every_backend_equals_naive_in_output_and_gradients(backend, shape, bias
 @needs_onednn
 @pytest.mark.parametrize("native", [True, False], ids=["kernel", "oneDNN"])
 @pytest.mark.parametrize(("tokens", "inputs", "outputs"), [(1, 1, 1), (70, 33, 7), (3001, 60, 50), (2500, 5, 100)])
-def test_gradients_of_the_parameters(monkeypatch, tokens, inputs, outputs, native):
+def test_gradients_of_the_parameters(monkeypatch, tokens, inputs, outputs, native, target):
     if not native:
         monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
     elif reason := native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32):
@@ -58,16 +59,10 @@ def test_gradients_of_the_parameters(monkeypatch, tokens, inputs, outputs, nativ
 
 @needs_onednn
 def test_threads_change_nothing_in_the_gradients_of_the_parameters():
-    x, grad, threads, found = torch.randn(5000, 20), torch.randn(5000, 100), torch.get_num_threads(), []
+    x, grad = torch.randn(5000, 20), torch.randn(5000, 100)
     if reason := native_support.why_not(native_backend.SOURCE, x.device, x.dtype):
         pytest.skip(reason)
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            found.append(native_backend.parameter_gradients(x, grad))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(other, found[0], strict=True))
+    assert_threads_change_nothing(lambda: native_backend.parameter_gradients(x, grad))
 
 
 @needs_onednn

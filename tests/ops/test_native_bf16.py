@@ -9,6 +9,7 @@ from semanir_plugin.ops import build_key_semantics, cosine_qkv, key_semantic_att
 from semanir_plugin.ops.common import native_compiler, native_support
 from semanir_plugin.ops.cosine_qkv import native_backend as heads
 from semanir_plugin.ops.key_semantic_attention import native_backend as attention
+from tests.ops.conftest import assert_threads_change_nothing
 from tests.ops.test_key_semantic_attention import relative_error
 from tests.ops.test_key_semantic_attention_native import check_what_is_not_finite
 
@@ -110,15 +111,8 @@ def test_what_is_not_finite_stays_where_it_was_chosen(value):
 def test_threads_change_nothing():
     tensors, bias = [numbers(5, 3, 100, 10) for _ in range(3)], make_bias("table", 3, 100)
     semantics, grad = build_key_semantics(torch.randn(5, 100, 8), 9), torch.randn(5, 3, 100, 10)
-    threads, results = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            results.append(attend_and_differentiate("native", None, tensors, semantics, bias, 1.0, grad))
-    finally:
-        torch.set_num_threads(threads)
-    for result in results[1:]:
-        assert all(torch.equal(actual, expected) for actual, expected in zip(result, results[0], strict=True))
+    given = ("native", None, tensors, semantics, bias, 1.0, grad)
+    assert_threads_change_nothing(lambda: attend_and_differentiate(*given))
 
 
 @pytest.mark.parametrize(("b", "n", "h", "d"), [(2, 50, 3, 16), (1, 70, 6, 30), (2, 9, 2, 7)])
