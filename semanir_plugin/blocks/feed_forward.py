@@ -22,7 +22,7 @@ class GELU(nn.GELU):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map a tensor to the same shape."""
-        return gelu(input)
+        return gelu(input) if self.approximate == "none" else super().forward(input)
 
 
 class Mlp(nn.Sequential):

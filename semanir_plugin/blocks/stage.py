@@ -72,15 +72,20 @@ class KeySemanticLayer(nn.Module):
 
     def forward(self, x: Tensor, grid: WindowGrid, context: Context) -> Tensor:
         """Map (B, N, C) windows to (B, N, C), given the context that `attn.context` returned."""
-        x = self.norm1(self.attn(x, context), residual=x)
-        out: Tensor = self.norm2(self._feed_forward(x, grid), residual=x)
-        return out
+        x = _add_normalised(x, self.norm1, self.attn(x, context))
+        return _add_normalised(x, self.norm2, self._feed_forward(x, grid))
 
     def _feed_forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         if isinstance(self.mlp, Mlp):  # sees each token alone
             out: Tensor = self.mlp(x)
             return out
         return grid.partition(self.mlp(grid.reverse(x)))
+
+
+def _add_normalised(x: Tensor, norm: nn.Module, branch: Tensor) -> Tensor:
+    """Return x + norm(branch), where `norm` may be anyone's."""
+    out: Tensor = norm(branch, residual=x) if isinstance(norm, LayerNorm) else x + norm(branch)
+    return out
 
 
 class KeySemanticStage(nn.Module):

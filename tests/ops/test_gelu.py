@@ -105,6 +105,7 @@ def test_wrong_arguments_are_named():
 def test_layers_are_pytorchs_to_everyone_else():
     layer, x = GELU(), torch.randn(3, 5)
     assert isinstance(layer, torch.nn.GELU)
+    assert torch.equal(GELU("tanh")(x), F.gelu(x, approximate="tanh"))
     torch.testing.assert_close(layer(x), F.gelu(x), rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(layer(x.T), F.gelu(x.T))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from semanir_plugin.blocks.layer_norm import LayerNorm
+from semanir_plugin.blocks.stage import KeySemanticStage
 from semanir_plugin.ops.common import native_support
 from semanir_plugin.ops.layer_norm import choose_backend, layer_norm, native_backend
 from tests.ops.conftest import assert_threads_change_nothing
@@ -172,3 +173,16 @@ def test_layers_are_pytorchs_to_everyone_else():
     assert "layer_norm" in str(torch.export.export(layer, (x, residual)).graph)
     assert "layer_norm" in str(torch.jit.trace(layer, (x, residual)).inlined_graph)
     torch.testing.assert_close(torch.vmap(lambda row: layer(row))(x), plain(x))
+
+
+def test_a_stage_takes_anybodys_norm():
+    torch.manual_seed(0)
+    stage = KeySemanticStage(12, 2, window_size=4, mlp_ratio=2.0, shifted=[False, True])
+    x = torch.randn(1, 8, 8, 12)
+    expected = stage(x, 5)
+    for layer in stage.layers:
+        for name in ("norm1", "norm2"):
+            plain = torch.nn.LayerNorm(12)
+            plain.load_state_dict(getattr(layer, name).state_dict())
+            setattr(layer, name, plain)
+    torch.testing.assert_close(stage(x, 5), expected, rtol=1e-5, atol=1e-5)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
@@ -30,11 +31,21 @@ def values_may_decide(tensors: Sequence[Tensor]) -> bool:
 
 
 def are_plain(tensors: Sequence[Tensor]) -> bool:
-    """Tell whether code outside PyTorch may read these: on a CPU, in no trace, and of no class of their own."""
-    if not values_may_decide(tensors):
+    """Tell whether code outside PyTorch may read these: numbers in the memory of a CPU, and nobody looks on.
+
+    Not so are tensors of a class of their own, others than strided ones, those whose sign is yet to be changed, and all
+    of them while derivatives are carried forward (`torch.autograd.forward_ad`).
+    """
+    if forward_ad._current_level >= 0 or not values_may_decide(tensors):
         return False
-    for tensor in tensors:  # noqa: SIM110
+    for tensor in tensors:
         if type(tensor) is not Tensor and type(tensor) is not Parameter:
+            return False
+        if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_neg():
+            return False
+        if torch._C._functorch.is_legacy_batchedtensor(
+            tensor
+        ):  # as torch.autograd.grad(is_grads_batched=True) makes them
             return False
     return True
 

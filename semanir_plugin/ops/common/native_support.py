@@ -115,6 +115,7 @@ def run(source: Path, function: str, *arguments: Any) -> None:
 
     Raises:
         MemoryError: There was no memory to work in.
+        OverflowError: An integer is too large for C's.
     """
     if getattr(load(source), function)(*map(_in_c, arguments), torch.get_num_threads()):
         raise MemoryError(f"no memory was left to run {function} of {source.parent.name}")
@@ -123,6 +124,8 @@ def run(source: Path, function: str, *arguments: Any) -> None:
 def _in_c(argument: Any) -> Any:
     if isinstance(argument, Tensor):
         return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, int) and not -(2**31) <= argument < 2**31:
+        raise OverflowError(f"native kernels count up to {2**31 - 1}, not to {argument}")
     return ctypes.c_float(argument) if isinstance(argument, float) else argument
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common.eager import are_plain
 
 __all__ = ["BF16_SOURCE", "SOURCE", "gelu"]
 
@@ -37,10 +38,11 @@ class _Gelu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        if torch.is_grad_enabled():  # of the gradient a gradient is wanted: by PyTorch's own operator
+        # Of the gradient a gradient is wanted, or somebody looks on: by PyTorch's own operator.
+        if torch.is_grad_enabled() or not are_plain((grad, x)) or grad.dtype != x.dtype:
             result: Tensor = torch.ops.aten.gelu_backward(grad, x)
             return result
-        return _run("gradient", grad.contiguous(), x)
+        return _run("gradient", grad.contiguous(), x.contiguous())
 
 
 def _run(function: str, *given: Tensor) -> Tensor:

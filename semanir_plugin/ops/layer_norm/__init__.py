@@ -67,6 +67,8 @@ def _why_not(backend: str, x: Tensor, weight: Tensor, bias: Tensor, residual: Te
         return None
     if reason := native_support.why_not_directly([x], native_backend.SOURCE, native_backend.BF16_SOURCE):
         return reason
+    if not (x.ndim and x.shape[-1] and weight.shape == bias.shape == x.shape[-1:]):
+        return "native kernels take a weight and a bias of one number for each channel, of which there is at least one"
     others = [each for each in (weight, bias, residual) if each is not None]
     if not are_plain(others):
         return "weight, bias and residual must be ordinary tensors beside x"

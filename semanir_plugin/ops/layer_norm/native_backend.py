@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common.eager import are_plain
 
 __all__ = ["BF16_SOURCE", "SOURCE", "normalise"]
 
@@ -40,19 +41,30 @@ class _LayerNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
-        if torch.is_grad_enabled():  # of the gradient a gradient is wanted: by PyTorch's own operators
-            out = F.layer_norm(x, weight.shape, weight, bias, ctx.eps)
-            gradients = torch.autograd.grad(out, (x, weight, bias), grad, create_graph=True)
+        *wanted, _, wants_residual = ctx.needs_input_grad
+        # Of the gradient a gradient is wanted, or somebody looks on: by PyTorch's own operators.
+        if torch.is_grad_enabled() or not are_plain((grad, x, weight)) or grad.dtype != x.dtype:
+            gradients = _gradients_by_pytorch(grad, x, weight, bias, ctx.eps, wanted)
         else:
             gradients = _backward(grad, x, weight, ctx.eps)
-        return *gradients, None, grad if ctx.needs_input_grad[4] else None
+        return *gradients, None, grad if wants_residual else None
+
+
+def _gradients_by_pytorch(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Return those that are wanted of the gradients of x, weight and bias, None for the others."""
+    shape = weight.shape
+    _, *moments = torch.native_layer_norm(x, shape, weight, bias, eps)
+    gradients = torch.ops.aten.native_layer_norm_backward(grad, x, shape, *moments, weight, bias, list(wanted))
+    return tuple(gradients)
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float, residual: Tensor | None) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     residual = None if residual is None else residual.contiguous()
     given = (x.contiguous(), weight.contiguous(), bias.contiguous(), residual)
-    native_support.run(_source(x), "normalise", *given, *_sizes(x), eps, out)
+    native_support.run(_source(x), "normalise", *given, *_sizes(x), float(eps), out)
     return out
 
 
@@ -62,7 +74,7 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tens
     parts = native_support.load(_source(x)).task_count(rows)
     sums = x.new_empty(parts, 2, width, dtype=torch.float32)
     given = (grad.contiguous(), x.contiguous(), weight.contiguous())
-    native_support.run(_source(x), "gradients", *given, rows, width, eps, dx, sums)
+    native_support.run(_source(x), "gradients", *given, rows, width, float(eps), dx, sums)
     dweight, dbias = sums.sum(0)
     return dx, dweight, dbias
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semanir_plugin.ops.common.eager import values_may_decide
+from semanir_plugin.ops.common.eager import are_plain, values_may_decide
 from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
 from semanir_plugin.ops.linear import naive, onednn
 
@@ -48,7 +48,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         raise ValueError(f"the onednn backend cannot be used: {reason}")
     if backend == "naive":
         return naive.linear(x, weight, bias)
-    if backend == "torch" or x.dtype != weight.dtype or not x.numel():
+    given = (x, weight) if bias is None else (x, weight, bias)
+    if backend == "torch" or x.dtype != weight.dtype or not x.numel() or not len(weight) or not are_plain(given):
         return F.linear(x, weight, bias)
     return onednn.linear(x, weight, bias)
 

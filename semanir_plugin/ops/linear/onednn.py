@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.common.eager import are_plain
 from semanir_plugin.ops.linear import native_backend
 
 __all__ = ["is_there", "linear"]
@@ -35,7 +36,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """The products through oneDNN; differentiable twice, since the backward is made of the same function."""
+    """The products through oneDNN; the backward is PyTorch's where somebody looks on or wants its gradient."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -49,17 +50,20 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        dx = linear(grad, weight.mT, None) if wants_x else None
+        if torch.is_grad_enabled() or not are_plain((grad, x, weight)) or grad.dtype != x.dtype:
+            dx = grad @ weight if wants_x else None
+            return dx, grad.mT @ x if wants_weight else None, grad.sum(0) if wants_bias else None
+        dx = _product(grad, weight.mT) if wants_x else None
         if not wants_weight:
             return dx, None, grad.sum(0) if wants_bias else None
-        if not torch.is_grad_enabled() and native_support.why_not(native_backend.SOURCE, x.device, x.dtype) is None:
-            dweight, dbias = native_backend.parameter_gradients(x, grad)
-            return dx, dweight, dbias if wants_bias else None
-        return dx, _weight_gradient(x, grad), grad.sum(0) if wants_bias else None
+        if native_support.why_not(native_backend.SOURCE, x.device, x.dtype):
+            return dx, _weight_gradient(x, grad), grad.sum(0) if wants_bias else None
+        dweight, dbias = native_backend.parameter_gradients(x, grad)
+        return dx, dweight, dbias if wants_bias else None
 
 
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     # oneDNN's function copies the first factor where it is transposed: let that be the narrower one.
     if grad.shape[1] <= x.shape[1]:
-        return linear(grad.mT, x.mT, None)
-    return linear(x.mT, grad.mT, None).mT
+        return _product(grad.mT, x.mT)
+    return _product(x.mT, grad.mT).mT
