@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import logging
 import os
@@ -25,6 +26,12 @@ from semanir_plugin.ops.common.triton_support import why_not
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = Path(skimage.__file__).parent / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have yapf, which mmengine imports, write its cache before the workers start: they would read each other's halves."""
+    if not hasattr(config, "workerinput") and importlib.util.find_spec("yapf"):
+        importlib.import_module("yapf")
 
 
 @pytest.fixture(scope="module", autouse=True)
