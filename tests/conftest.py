@@ -29,7 +29,7 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have yapf, which mmengine imports, write its cache before the workers start: they would read each other's halves."""
+    """Have yapf, which mmengine imports, write its cache before the workers start and read each other's half."""
     if not hasattr(config, "workerinput") and importlib.util.find_spec("yapf"):
         importlib.import_module("yapf")
 
