@@ -79,7 +79,7 @@ def recipes(wheel):
     return {name.rpartition("/")[2] for name in names if name.startswith("semanir_plugin/recipes/")}
 
 
-def test_a_wheel_and_one_of_the_sdist_hold_the_option_files(tmp_path):
+def test_a_wheel_and_one_of_the_sdist_hold_the_option_files_and_kernels(tmp_path):
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns("*.safetensors", "__pycache__")
     shutil.copytree(ROOT / "semanir_plugin", source / "semanir_plugin", symlinks=True, ignore=ignored)
@@ -90,10 +90,11 @@ def test_a_wheel_and_one_of_the_sdist_hold_the_option_files(tmp_path):
         sdist.extractall(tmp_path / "unpacked", filter="data")
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"setup.py", "CITATION.cff", "options/aliases.yml", "semanir_plugin/py.typed"} <= names
-    assert {"semanir_plugin/ops/common/vectors.h", "semanir_plugin/ops/key_semantics/native.c"} <= names
+    kernels = {path.relative_to(ROOT).as_posix() for path in (ROOT / "semanir_plugin" / "ops").rglob("*.[ch]")}
+    assert "semanir_plugin/ops/key_semantics/native.c" in kernels <= names
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     expected = {path.name for path in (ROOT / "options").iterdir()}
     wheel = build("wheel", source, tmp_path / "wheel")
-    assert "semanir_plugin/py.typed" in zipfile.ZipFile(wheel).namelist()
+    assert {"semanir_plugin/py.typed", *kernels} <= set(zipfile.ZipFile(wheel).namelist())
     assert recipes(wheel) == expected
     assert recipes(build("wheel", unpacked, tmp_path / "wheel_of_sdist")) == expected
