@@ -14,7 +14,7 @@ from semanir_plugin.blocks.row_chunking import map_row_chunks
 from semanir_plugin.ops.gelu import gelu
 from semanir_plugin.ops.linear import linear
 
-__all__ = ["FEED_FORWARDS", "FRFN", "FeedForwardKind", "LeFF", "Mlp", "build_feed_forward", "init_linear"]
+__all__ = ["FEED_FORWARDS", "FRFN", "GELU", "FeedForwardKind", "LeFF", "Mlp", "build_feed_forward", "init_linear"]
 
 
 class GELU(nn.GELU):

@@ -117,6 +117,17 @@ def test_wrong_arguments_are_named(change, message):
         linear(**{"x": torch.zeros(2, 3), "weight": torch.zeros(4, 3), **change})
 
 
+@needs_onednn
+@pytest.mark.parametrize("shapes", [((2, 7), (4, 3), (4,)), ((2, 3), (4, 3), (2,))], ids=["inputs", "bias"])
+def test_what_does_not_fit_is_told_as_pytorch_tells_it(shapes):
+    given = [torch.zeros(shape) for shape in shapes]
+    with pytest.raises(RuntimeError) as expected:
+        F.linear(*given)
+    with pytest.raises(RuntimeError) as told:
+        linear(*given, backend="onednn")
+    assert str(told.value) == str(expected.value)
+
+
 def test_layers_are_pytorchs_to_everyone_else(amd):
     layer = Linear(6, 4)
     assert isinstance(layer, torch.nn.Linear)

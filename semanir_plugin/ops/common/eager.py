@@ -43,9 +43,8 @@ def are_plain(tensors: Sequence[Tensor]) -> bool:
             return False
         if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_neg():
             return False
-        if torch._C._functorch.is_legacy_batchedtensor(
-            tensor
-        ):  # as torch.autograd.grad(is_grads_batched=True) makes them
+        # As torch.autograd.grad(is_grads_batched=True) makes them.
+        if torch._C._functorch.is_legacy_batchedtensor(tensor):
             return False
     return True
 

@@ -34,6 +34,10 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+
+/* So many in whole vectors. */
+INLINE int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
+
 /* Before a loop whose vectors shall stay in registers. */
 #define UNROLL _Pragma("GCC unroll 16")
 

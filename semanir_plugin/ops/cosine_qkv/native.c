@@ -50,11 +50,9 @@ INLINE float unit_gradient(const number *x, const number *grad, float scale, int
 
 static int tasks_per_window(int tokens) { return (tokens + TOKENS_PER_TASK - 1) / TOKENS_PER_TASK; }
 
-static int whole_vectors(int count) { return (count + LANES - 1) / LANES * LANES; }
-
 /* `factors`: of each token, for its queries and keys, what gives them the `lengths` they shall have. */
 static void find_factors(const number *qkv, int tokens, int heads, int width, const float *lengths, float *factors) {
-    int both = whole_vectors(2 * heads);
+    int both = padded(2 * heads);
     for (int n = 0; n < tokens; n++, qkv += 3 * heads * width)
         for (int i = 0; i < 2 * heads; i++) factors[n * both + i] = dot(qkv + i * width, qkv + i * width, width);
     for (int n = 0; n < tokens; n++)
@@ -68,7 +66,7 @@ static void split_task(const void *arguments, int task, void *scratch) {
     const Split *a = arguments;
     int parts = tasks_per_window(a->tokens), b = task / parts, first = task % parts * TOKENS_PER_TASK;
     int last = first + TOKENS_PER_TASK < a->tokens ? first + TOKENS_PER_TASK : a->tokens, width = a->width;
-    int heads = a->heads, both = whole_vectors(2 * heads); /* queries and keys */
+    int heads = a->heads, both = padded(2 * heads); /* queries and keys */
     ptrdiff_t next_head = (ptrdiff_t)a->tokens * width;
     float *lengths = scratch, *factors = lengths + both;
     for (int i = 0; i < both; i++) lengths[i] = i < heads ? a->scale[i] : 1.0f;
@@ -110,7 +108,7 @@ static void join_task(const void *arguments, int task, void *scratch) {
 int task_count(int batch, int tokens) { return batch * tasks_per_window(tokens); }
 
 int split(const Split *a, int threads) {
-    size_t scratch = sizeof(float) * (1 + TOGETHER) * (size_t)whole_vectors(2 * a->heads);
+    size_t scratch = sizeof(float) * (1 + TOGETHER) * (size_t)padded(2 * a->heads);
     return run_tasks(split_task, a, task_count(a->batch, a->tokens), threads, scratch);
 }
 

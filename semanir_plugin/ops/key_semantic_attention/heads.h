@@ -20,8 +20,6 @@ typedef struct {
     int splits;                  /* forward: parts of a window's queries; backward: parts of the batch */
 } Attention;
 
-static int padded(int width) { return up_to(width, LANES); }
-
 static void *take(char **memory, size_t bytes) {
     void *taken = *memory;
     *memory += (bytes + 63) / 64 * 64;

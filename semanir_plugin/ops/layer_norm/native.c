@@ -18,8 +18,6 @@ typedef struct {
     float *sums;  /* (tasks, 2, width): of the gradients of weight and bias */
 } LayerNorm;
 
-static int up_to_vectors(int width) { return (width + LANES - 1) / LANES * LANES; }
-
 /* Rows at a time: what one waits for, the others compute meanwhile. */
 #define TOGETHER 4
 
@@ -113,7 +111,7 @@ static void forward_task(const void *arguments, int task, void *scratch) {
 
 static void backward_task(const void *arguments, int task, void *scratch) {
     const LayerNorm *a = arguments;
-    int i = task * ROWS_PER_TASK, last = last_row(a, task), whole = up_to_vectors(a->width);
+    int i = task * ROWS_PER_TASK, last = last_row(a, task), whole = padded(a->width);
     size_t bytes = sizeof(float) * (size_t)a->width;
     float *sums = scratch, *to = a->sums + (ptrdiff_t)task * 2 * a->width;
     memset(sums, 0, sizeof(float) * 2 * (size_t)whole);
@@ -137,5 +135,5 @@ int normalise(const number *x, const float *weight, const float *bias, const num
 int gradients(const number *grad, const number *x, const float *weight, int rows, int width, float eps, number *dx,
               float *sums, int threads) {
     LayerNorm a = {rows, width, eps, x, NULL, grad, weight, NULL, dx, sums};
-    return run_tasks(backward_task, &a, task_count(rows), threads, sizeof(float) * 2 * (size_t)up_to_vectors(width));
+    return run_tasks(backward_task, &a, task_count(rows), threads, sizeof(float) * 2 * (size_t)padded(width));
 }

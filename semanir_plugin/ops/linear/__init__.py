@@ -48,8 +48,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
         raise ValueError(f"the onednn backend cannot be used: {reason}")
     if backend == "naive":
         return naive.linear(x, weight, bias)
-    given = (x, weight) if bias is None else (x, weight, bias)
-    if backend == "torch" or x.dtype != weight.dtype or not x.numel() or not len(weight) or not are_plain(given):
+    if backend == "torch" or not _onednn_takes(x, weight, bias):
         return F.linear(x, weight, bias)
     return onednn.linear(x, weight, bias)
 
@@ -71,6 +70,15 @@ def _why_not(x: Tensor) -> str | None:
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return "PyTorch gives only fp32 products on CPUs to MKL"
     return None if onednn.is_there() else "this PyTorch was built without oneDNN"
+
+
+def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Tell whether these fit together and hold anything: of what does not, PyTorch has the clearer errors."""
+    if x.dtype != weight.dtype or not x.numel() or not len(weight) or weight.shape[1:] != x.shape[-1:]:
+        return False
+    if bias is None:
+        return are_plain((x, weight))
+    return bias.shape == weight.shape[:1] and are_plain((x, weight, bias))
 
 
 @functools.cache
