@@ -102,5 +102,7 @@ def _judge(mask: Tensor, x: Tensor, keys: int) -> Row:
     most_dropped = similarity.masked_fill(mask, -torch.inf).amax(-1)
     longest = x.norm(dim=-1).amax(-1, keepdim=True)  # of the window
     excess = ((most_dropped - least_kept) / (x.norm(dim=-1) * longest)).max().item()
+    unlike = (most_dropped > least_kept).sum().item()
     whole = bool((mask.sum(-1) == keys).all())
-    return {"excess": excess, "all_have_k_keys": whole, "passed": whole and excess < SIMILARITY_TOLERANCE}
+    told = {"excess": excess, "rows_unlike_float64": unlike, "all_have_k_keys": whole}
+    return {**told, "passed": whole and excess < SIMILARITY_TOLERANCE}

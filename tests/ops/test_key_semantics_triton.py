@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
+from semanir_plugin.evaluation.profiling.network_features import stage_inputs
 from semanir_plugin.ops import build_key_semantics, key_semantics
 from semanir_plugin.ops.key_semantics import choose_backend
 from semanir_plugin.ops.key_semantics.packing import pack
@@ -18,7 +19,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
-from semanir_plugin.ops.key_semantics import triton_backend
+from semanir_plugin.ops.key_semantics import triton_backend, triton_rows
 from semanir_plugin.ops.key_semantics.triton_kernels import in_order
 
 SHAPES = [
@@ -178,6 +179,100 @@ def test_ranks_compare_as_the_similarities_do(kernel_device):
     assert 0 < ranks[0] < ranks[-1] < 1 << 32
 
 
+# Features of fp32 in halves
+
+
+def unlike_float64(mask, x):
+    """Return how many rows of a mask keep other keys than similarities in fp64 would."""
+    s = x.double() @ x.double().mT
+    return (s.masked_fill(mask, -torch.inf).amax(-1) > s.masked_fill(~mask, torch.inf).amin(-1)).sum().item()
+
+
+@pytest.mark.parametrize("k", [16, 64])
+def test_a_trained_network_has_the_keys_of_fp32(kernel_device, k):
+    x = stage_inputs(4, (16, 16), 48, stage=0).to(kernel_device)
+    assert triton_rows._scales(x).all()
+    other = [unlike_float64(build(each, k).mask(), x) for each in (x, x.half())]
+    assert other[0] <= 2  # of 1,024; as naive's: a rounding decides them
+    assert other[1] > 100
+
+
+def test_the_last_bits_count(kernel_device):
+    x = torch.ones(1, 64, 2, device=kernel_device)
+    x[0, :, 1] = 1 + torch.randperm(64, device=kernel_device) * 2.0**-22
+    assert triton_rows._scales(x).all()
+    kept = build(x, 20).mask()[0]
+    assert torch.equal(kept, (x[0, :, 1] > 1 + 43 * 2.0**-22).expand(64, 64))
+
+
+SCALES = {
+    "ones": (torch.ones(2, 3), 2.0**14),
+    "just below two": (torch.tensor([[2 - 2.0**-23, 0.1], [1.0, -0.5]]), 2.0**14),
+    "a token of zeros": (torch.tensor([[0.0, 0.0], [0.0, -8.0]]), 2.0**11),
+    "a token at the end of the span": (torch.tensor([[3e-5, 0.0], [1.9, 0.0]]), 2.0**14),
+    "a token past it": (torch.tensor([[1e-5, 0.0], [1.9, 0.0]]), 0.0),
+    "only zeros": (torch.zeros(2, 3), 0.0),
+    "not a number": (torch.tensor([[1.0, torch.nan], [1.0, 1.0]]), 0.0),
+    "infinite": (torch.tensor([[1.0, 1.0], [-torch.inf, 1.0]]), 0.0),
+    "huge": (torch.full((2, 2), 1e16), 0.0),
+    "tiny": (torch.full((2, 2), 1e-16), 0.0),
+    "large": (torch.full((2, 2), -1e12), 2.0**-25),
+    "small": (torch.full((2, 2), 1e-12), 2.0**54),
+}
+
+
+@pytest.mark.parametrize(("x", "scale"), SCALES.values(), ids=SCALES)
+def test_a_window_is_scaled_where_halves_are_exact(kernel_device, x, scale):
+    found = triton_rows._scales(torch.stack([x, torch.ones_like(x)]).to(kernel_device))
+    assert found.tolist() == [scale, 2.0**14]
+
+
+@pytest.mark.parametrize(("n", "c", "tokens"), [(1, 1, 64), (64, 16, 64), (70, 100, 256)])
+def test_halves_are_features_and_the_rest_is_zeros(kernel_device, n, c, tokens):
+    x = torch.randn(3, n, c, device=kernel_device) * torch.logspace(-3, 0, n, device=kernel_device)[:, None]
+    x[1] *= 1e20  # is left as it is
+    rows = triton_rows.lay_out(x, tokens)
+    scales = rows.scale[:, None, None].double()
+    assert rows.scale.bool().tolist() == [True, False, True]
+    halves = rows.halves.double().sum(1) / scales
+    largest = x.abs().amax(-1)[:, None].double()
+    for i in (0, 2):
+        assert ((halves[i, :c, :n] - x[i].mT).abs() <= 2.0**-23 * largest[i]).all()
+        assert not halves[i, c:].any()
+        assert not halves[i, :, n:].any()
+    assert torch.equal(rows.whole[1, :c, :n], x[1].mT)
+    assert not rows.whole[1, c:].any()
+    assert not rows.whole[1, :, n:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_halves_are_for_fp32_alone(kernel_device, dtype):
+    x = torch.randn(2, 30, 20, device=kernel_device).to(dtype)
+    whole, halves, scale = triton_rows.lay_out(x, 64)
+    assert halves is scale is None
+    assert torch.equal(whole[:, :20, :30], x.mT)
+    assert not whole[:, 20:].any()
+    assert not whole[:, :, 30:].any()
+
+
+@pytest.mark.parametrize("tiles", ["published", "short"])
+def test_windows_of_both_kinds_side_by_side(kernel_device, request, tiles):
+    if tiles == "short":
+        request.getfixturevalue("short_rows")
+    x = integer_features(5, 70, 6, kernel_device)
+    x[1] *= torch.where(torch.arange(70, device=kernel_device) % 2 == 0, 2.0**-40, 1)[:, None]
+    x[3] *= 2.0**60
+    x[4] *= 2.0**-30
+    assert triton_rows._scales(x).bool().tolist() == [True, False, True, False, True]
+    assert_equal(x, 9)
+    assert_equal(x, 9, regions=torch.arange(70, device=kernel_device)[None] // 25)
+
+
+def test_features_of_no_width_are_all_ties(kernel_device):
+    x = torch.zeros(1, 5, 0, device=kernel_device)
+    assert torch.equal(build(x, 2).mask(), build(x, 2, backend="naive").mask())
+
+
 @FEW
 @given(n=st.integers(1, 64), c=st.integers(1, 20), k=st.integers(1, 70), seed=st.integers(0, 10_000))
 def test_every_row_keeps_its_k_largest(kernel_device, n, c, k, seed):
@@ -268,6 +363,9 @@ def test_dispatch_knows_what_the_kernel_takes():
 # Compilation
 
 
+SIZES = ("NP", "BM", "BN", "BC", "BR")
+
+
 class Recorder:
     """Record the arguments of a launch instead of running the kernel."""
 
@@ -277,7 +375,8 @@ class Recorder:
     def __getitem__(self, grid):
         def launch(*, num_warps, num_stages, **arguments):
             assert arguments.keys() == set(self.names)
-            constexprs = {name: arguments.pop(name) for name in self.names if len(name) == 2 and name.isupper()}
+            fixed = [name for name, value in arguments.items() if value is None or name in ("HALVES", *SIZES)]
+            constexprs = {name: arguments.pop(name) for name in fixed}
             kinds = {
                 name: "*" + triton_backend.TYPES.get(value.dtype, "i32") if torch.is_tensor(value) else "i32"
                 for name, value in arguments.items()
@@ -290,16 +389,20 @@ class Recorder:
 @pytest.mark.parametrize("roomy", [True, False])
 def test_whatever_is_launched_is_compiled_ahead_of_time(kernel_device, monkeypatch, roomy):
     recorders = []
-    for name in ("key_semantics_kernel", "key_semantics_long_kernel"):
-        recorders.append(Recorder(getattr(triton_backend, name)))
-        monkeypatch.setattr(triton_backend, name, recorders[-1])
+    for module, name in (
+        (triton_backend, "key_semantics_kernel"),
+        (triton_backend, "key_semantics_long_kernel"),
+        (triton_rows, "key_semantics_rows_kernel"),
+    ):
+        recorders.append(Recorder(getattr(module, name)))
+        monkeypatch.setattr(module, name, recorders[-1])
     monkeypatch.setattr(triton_backend, "_is_roomy", lambda device: roomy)
     dtypes = DTYPES if kernel_device == "cuda" else [torch.float32, torch.float16]  # the interpreter has no bf16
     for n in (1, 64, 65, 256, 257, 1024, 1025, 2048, 2049, 4096):
         for dtype in dtypes:
             triton_backend._run(torch.zeros(1, n, 3, dtype=dtype, device=kernel_device), 1, None)
     launches = [launch for recorder in recorders for launch in recorder.launches]
-    assert len(launches) == 10 * len(dtypes)
+    assert len(launches) == 10 * (2 * len(dtypes) + 1)  # rows and a search for each, for fp32 another search
     compiled = list(triton_backend.compilations())
     assert all(launch in compiled for launch in launches)
 

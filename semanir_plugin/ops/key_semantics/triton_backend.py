@@ -4,6 +4,9 @@ Against a matrix of similarities that is written, searched and compared in devic
 N * N / 8 bytes per window. A block of queries against a window of 1024 keys fills a multiprocessor's registers, so up
 to there nothing else is stored. Longer rows would have to be computed again for each of the up to 32 passes of the
 search; they go to a scratch instead, of one block per program of a grid that just fills the GPU.
+
+All products are of numbers of 16 bits, on tensor cores. Windows of fp32 features whose halves would not be exact (see
+`triton_rows`) have a kernel of their own that multiplies in fp32; its programs end at once where there is none.
 """
 
 from __future__ import annotations
@@ -18,15 +21,15 @@ import triton
 from torch import Tensor
 
 from semanir_plugin.ops.common.triton_support import TYPES
+from semanir_plugin.ops.key_semantics import triton_rows
 from semanir_plugin.ops.key_semantics.packing import WORD
 from semanir_plugin.ops.key_semantics.query_order import order_queries
 from semanir_plugin.ops.key_semantics.triton_kernels import key_semantics_kernel, key_semantics_long_kernel
+from semanir_plugin.ops.key_semantics.triton_rows import CHANNELS, lay_out
 
 __all__ = ["compilations", "select_keys_packed"]
 
-# Channels per step of a product, the fewest that Triton takes.
-CHANNELS = 16
-# Bytes of shared memory per block from which a second tile of fp32 keys can load while the first is used.
+# Bytes of shared memory per block from which a second tile of keys of 32 bits can load while the first is used.
 ROOMY = 136 << 10
 # Programs of a grid in Triton's interpreter, which runs one after the other.
 INTERPRETED_PROGRAMS = 3
@@ -66,16 +69,28 @@ class _Launch:
 
     kernel: Any
     signature: dict[str, str]
-    constexprs: dict[str, int]
+    constexprs: dict[str, Any]
     num_warps: int
     num_stages: int
 
 
-def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool) -> _Launch:
+def _launches(tile: _Tile, dtype: torch.dtype, roomy: bool) -> tuple[_Launch, ...]:
+    """Return what is launched one after the other: for fp32 windows in halves, then those that are whole."""
+    if dtype == torch.float32:
+        return _launch(tile, torch.float16, roomy, halves=True), _launch(tile, dtype, roomy)
+    return (_launch(tile, dtype, roomy),)
+
+
+def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool, halves: bool = False) -> _Launch:
     signature = {"p_x": f"*{TYPES[dtype]}", "p_labels": "*i32", "p_packed": "*i32"}
-    constexprs = {"NP": tile.tokens, "BM": tile.queries, "BC": CHANNELS}
+    constexprs: dict[str, Any] = {"NP": tile.tokens, "BM": tile.queries, "BC": CHANNELS, "HALVES": halves}
     integers = dict.fromkeys(("N", "C", "K", "R"), "i32")
-    stages = 2 if dtype == torch.float32 and not roomy else 3
+    wide = halves or dtype == torch.float32
+    if wide:
+        signature["p_scale"] = "*fp32"
+    else:
+        constexprs["p_scale"] = None
+    stages = 2 if wide and not roomy else 3
     if tile.keys == tile.tokens:
         return _Launch(key_semantics_kernel, signature | integers, constexprs, tile.warps, stages)
     signature |= {"p_scratch": "*i32", **integers, "BLOCKS": "i32"}
@@ -83,13 +98,14 @@ def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool) -> _Launch:
     return _Launch(key_semantics_long_kernel, signature, constexprs, tile.warps, stages)
 
 
-def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, int], int, int]]:
+def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, int]]:
     """Yield every configuration that can be launched: kernel, signature, constexprs, warps and stages."""
+    yield from triton_rows.compilations(tuple(tile.tokens for tile in TILES))
     for dtype in TYPES:
         for tile in TILES:
             for roomy in (True, False) if dtype == torch.float32 else (True,):
-                launch = _launch(tile, dtype, roomy)
-                yield launch.kernel, launch.signature, launch.constexprs, launch.num_warps, launch.num_stages
+                for launch in _launches(tile, dtype, roomy):
+                    yield launch.kernel, launch.signature, launch.constexprs, launch.num_warps, launch.num_stages
 
 
 def _is_roomy(device: torch.device) -> bool:
@@ -117,29 +133,31 @@ def _labels(regions: Tensor | None, tokens: int, tile: _Tile, device: torch.devi
 
 
 def _run(x: Tensor, k: int, regions: Tensor | None) -> Tensor:
-    b, n, c = x.shape
+    b, n, _ = x.shape
     packed = torch.empty(b, n, -(-n // WORD), dtype=torch.int32, device=x.device)
     if not packed.numel():
         return packed
     if x.dtype == torch.bfloat16 and x.device.type == "cpu":
         x = x.float()  # Triton's interpreter multiplies the bits of bf16 as if they were integers
     tile = next(tile for tile in TILES if n <= tile.tokens)
-    launch = _launch(tile, x.dtype, _is_roomy(x.device))
-    # One row per channel, padded with zeros to whole tiles: every load is aligned and needs no mask.
-    rows = x.new_zeros(b, -(-c // CHANNELS) * CHANNELS, tile.tokens)
-    rows[:, :c, :n] = x.mT
+    launches = _launches(tile, x.dtype, _is_roomy(x.device))
     labels = _labels(regions, n, tile, x.device)
     blocks = b * -(-n // tile.queries)
-    arguments: dict[str, Any] = {"p_x": rows, "p_labels": labels, "p_packed": packed}
-    arguments |= {"N": n, "C": rows.shape[1], "K": k, "R": len(labels)}
-    if launch.kernel is key_semantics_long_kernel:
+    arguments: dict[str, Any] = {"p_labels": labels, "p_packed": packed, "N": n, "K": k, "R": len(labels)}
+    if launches[0].kernel is key_semantics_long_kernel:
         arguments["BLOCKS"] = blocks
         blocks = min(blocks, _programs(x.device))
         arguments["p_scratch"] = torch.empty(blocks, tile.queries, tile.tokens, dtype=torch.int32, device=x.device)
     with torch.cuda.device_of(x):
-        launch.kernel[(blocks,)](
-            **arguments, **launch.constexprs, num_warps=launch.num_warps, num_stages=launch.num_stages
-        )
+        rows = lay_out(x, tile.tokens)
+        arguments |= {"C": rows.whole.shape[1], "p_scale": rows.scale}
+        for each in launches:
+            each.kernel[(blocks,)](
+                p_x=rows.halves if each.constexprs["HALVES"] else rows.whole,
+                **arguments | each.constexprs,
+                num_warps=each.num_warps,
+                num_stages=each.num_stages,
+            )
     return packed
 
 
@@ -158,6 +176,8 @@ def select_keys_packed(x: Tensor, k: int, regions: Tensor | None, cosine: bool) 
 
     Arguments as in `build_key_semantics`, x fp32, bf16 or fp16 and k <= N <= 4096; for the results see `KeySemantics`.
     """
+    if not x.shape[2]:
+        x = F.pad(x, (0, 1))  # of no features all are equal, as of a zero
     if cosine:
         x = F.normalize(x.float(), dim=-1)
     return _select_keys_packed(x, k, regions), order_queries(x, regions)

@@ -3,6 +3,9 @@
 Similarities stay in registers: the k-th largest of a query is found by counting how many of them reach a trial value,
 once per bit, so they are read up to 32 times but never sorted nor written. Tiles hold keys along axis 0 and queries
 along axis 1: a thread then has few queries and many keys, and a count takes few shuffles between threads.
+
+Tensor cores multiply numbers of 16 bits. A feature of fp32 goes to them in two halves, fp16 numbers whose sum it is but
+for 2^-23 of the largest of its token: three products of halves, summed in fp32, are as exact as fp32 products are.
 """
 
 from __future__ import annotations
@@ -10,7 +13,38 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["in_order", "key_semantics_kernel", "key_semantics_long_kernel"]
+__all__ = ["in_order", "key_semantics_kernel", "key_semantics_long_kernel", "key_semantics_rows_kernel"]
+
+
+@triton.jit(do_not_specialize=["N", "C", "CP"])
+def key_semantics_rows_kernel(
+    p_x, p_scale, p_rows, p_halves, N, C, CP, NP: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr
+):
+    """Write a row of NP tokens for each of CP channels of (B, N, C) features, past N and C zeros.
+
+    Where `p_scale` is given, of fp32 features: a window with a scale is multiplied by it and written in halves, the
+    rows of what the first halves leave behind those of the first; one with a scale of 0 is written as it is. Both take
+    the same memory, which `p_rows` and `p_halves` share.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    o_n = tl.program_id(1) * BN + tl.arange(0, BN)
+    o_c = tl.program_id(2) * BC + tl.arange(0, BC)
+    m_x = (o_n < N)[:, None] & (o_c < C)[None, :]
+    b_x = tl.trans(tl.load(p_x + (i_b * N + o_n[:, None]) * C + o_c[None, :], mask=m_x, other=0.0))
+    o_to = o_c[:, None] * NP + o_n[None, :]
+    m_to = (o_c < CP)[:, None] & (o_n < NP)[None, :]
+    if p_scale is None:
+        tl.store(p_rows + i_b * CP * NP + o_to, b_x, mask=m_to)
+    else:
+        scale = tl.load(p_scale + i_b)
+        if scale == 0:
+            tl.store(p_rows + i_b * CP * NP + o_to, b_x, mask=m_to)
+        else:
+            b_x *= scale
+            b_first = b_x.to(tl.float16)
+            p_window = p_halves + i_b * 2 * CP * NP
+            tl.store(p_window + o_to, b_first, mask=m_to)
+            tl.store(p_window + CP * NP + o_to, (b_x - b_first.to(tl.float32)).to(tl.float16), mask=m_to)
 
 
 @triton.jit
@@ -22,8 +56,15 @@ def in_order(b_s):
 
 
 @triton.jit
-def _ranks(p_x, p_labels, i_query, i_key, C, NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr):
-    """Return (BN, BM) uint32 in the order of the similarities, 0 (none has it) where a query may not keep a key."""
+def _ranks(
+    p_x, p_labels, i_query, i_key, C,
+    NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, HALVES: tl.constexpr,
+):  # fmt: skip
+    """Return (BN, BM) uint32 in the order of the similarities, 0 (none has it) where a query may not keep a key.
+
+    With HALVES the rows of what first halves leave lie C rows behind those; the product of two of them is too small to
+    be missed.
+    """
     o_i = i_query + tl.arange(0, BM)
     o_j = i_key + tl.arange(0, BN)
     # On tensor cores the queries are the rows: products of 64 rows and more take instructions that keep their results
@@ -36,6 +77,11 @@ def _ranks(p_x, p_labels, i_query, i_key, C, NP: tl.constexpr, BM: tl.constexpr,
         b_q = tl.load(p_c + o_i[None, :])
         if TENSOR_CORES:
             # (BM, BC) @ (BC, BN)
+            if HALVES:
+                b_q_left = tl.load(p_c + C * NP + o_i[None, :])
+                b_s = tl.dot(tl.trans(b_q_left), b_k, b_s)
+                b_k_left = tl.load(p_c + C * NP + o_j[None, :])
+                b_s = tl.dot(tl.trans(b_q), b_k_left, b_s)
             b_s = tl.dot(tl.trans(b_q), b_k, b_s)
         else:
             # (BN, BC) @ (BC, BM)
@@ -97,21 +143,35 @@ def _store_packed(p_packed, m_keep, o_i, N, NP: tl.constexpr, M: tl.constexpr):
     tl.store(p_words, tl.sum(b_bits, 1), mask=(o_i < N)[None, :] & (o_w < words)[:, None])
 
 
+@triton.jit
+def _is_due(p_scale, i_b, HALVES: tl.constexpr):
+    """Tell whether a kernel has to do with a window: its features lie as the kernel reads them."""
+    if p_scale is None:
+        return True
+    else:
+        return (tl.load(p_scale + i_b) != 0) == HALVES
+
+
 @triton.jit(do_not_specialize=["N", "C", "K", "R"])
-def key_semantics_kernel(p_x, p_labels, p_packed, N, C, K, R, NP: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
+def key_semantics_kernel(
+    p_x, p_scale, p_labels, p_packed, N, C, K, R,
+    NP: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, HALVES: tl.constexpr,
+):  # fmt: skip
     """Each program has BM queries of a window of at most NP tokens, and all their ranks in registers."""
     blocks = tl.cdiv(N, BM)
     i_b = (tl.program_id(0) // blocks).to(tl.int64)
     i_query = tl.program_id(0) % blocks * BM
-    b_rank = _ranks(p_x + i_b * C * NP, p_labels + i_b % R * NP, i_query, 0, C, NP, BM, NP, BC)
-    m_keep = _keep(b_rank, K, NP)
-    _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + tl.arange(0, BM), N, NP, BM)
+    if _is_due(p_scale, i_b, HALVES):
+        p_window = p_x + i_b * C * NP * (2 if HALVES else 1)
+        b_rank = _ranks(p_window, p_labels + i_b % R * NP, i_query, 0, C, NP, BM, NP, BC, HALVES)
+        m_keep = _keep(b_rank, K, NP)
+        _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + tl.arange(0, BM), N, NP, BM)
 
 
 @triton.jit(do_not_specialize=["N", "C", "K", "R", "BLOCKS"])
 def key_semantics_long_kernel(
-    p_x, p_labels, p_packed, p_scratch, N, C, K, R, BLOCKS,
-    NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
+    p_x, p_scale, p_labels, p_packed, p_scratch, N, C, K, R, BLOCKS,
+    NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, HALVES: tl.constexpr,
 ):  # fmt: skip
     """As above where the ranks of BM queries are too many for the registers: BN by BN into a scratch, BR rows back.
 
@@ -125,12 +185,14 @@ def key_semantics_long_kernel(
     for i_block in range(tl.program_id(0), BLOCKS, tl.num_programs(0)):
         i_b = (i_block // blocks).to(tl.int64)
         i_query = i_block % blocks * BM
-        for i_key in range(0, N, BN):
-            b_rank = _ranks(p_x + i_b * C * NP, p_labels + i_b % R * NP, i_query, i_key, C, NP, BM, BN, BC)
-            tl.store(own + o_query * NP + i_key + o_key, b_rank.to(tl.int32, bitcast=True))
-        tl.debug_barrier()
-        for i_row in range(0, BM, BR):
-            b_rows = tl.load(own + (i_row + o_r)[None, :] * NP + o_j, mask=o_j < N, other=0)
-            m_keep = _keep(b_rows.to(tl.uint32, bitcast=True), K, NP)
-            _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + i_row + o_r, N, NP, BR)
-        tl.debug_barrier()
+        if _is_due(p_scale, i_b, HALVES):
+            p_window = p_x + i_b * C * NP * (2 if HALVES else 1)
+            for i_key in range(0, N, BN):
+                b_rank = _ranks(p_window, p_labels + i_b % R * NP, i_query, i_key, C, NP, BM, BN, BC, HALVES)
+                tl.store(own + o_query * NP + i_key + o_key, b_rank.to(tl.int32, bitcast=True))
+            tl.debug_barrier()
+            for i_row in range(0, BM, BR):
+                b_rows = tl.load(own + (i_row + o_r)[None, :] * NP + o_j, mask=o_j < N, other=0)
+                m_keep = _keep(b_rows.to(tl.uint32, bitcast=True), K, NP)
+                _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + i_row + o_r, N, NP, BR)
+            tl.debug_barrier()
