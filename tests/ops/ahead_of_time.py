@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "SHARED_LIMIT", "Compiled", "compile_module", "loop_length", "modules_with_kernels"]
+__all__ = ["ARCHITECTURES", "SHARED_LIMIT", "Compiled", "compile_module", "loop_lengths", "modules_with_kernels"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = (80, 90, 100)
@@ -40,6 +40,9 @@ WORKERS = 2
 THREAD_REGISTERS, BLOCK_REGISTERS = 255, 1 << 16
 # Where a jump of the disassembly goes.
 TARGET = re.compile(r"BRA.*`\((\.L_x_\d+)\)")
+# Instructions by which loops over pairs of tokens are known: exponentials of attention; in kernels without, products
+# of 16 channels and comparisons of a search.
+MARKS = (("MUFU.EX2",), ("HMMA|FFMA", "FSET.BF"))
 # ptxas may spill a few words, of registers that it has, to let more blocks run side by side.
 SPARED_BYTES = 32
 
@@ -55,8 +58,8 @@ class Compiled:
         spilled: Bytes per thread that are stored to memory for want of registers.
         shared: Bytes of shared memory per block.
         threads: Of a block.
-        cycles: Warp instructions of the innermost loop that a multiprocessor's four schedulers issue per 64 x 64 pairs
-            of tokens, 0 where there is no such loop: how long it takes where nothing has to be waited for.
+        cycles: Warp instructions of the innermost loops over pairs, see `MARKS`, that a multiprocessor's four
+            schedulers issue per 64 x 64 pairs of tokens: how long they take where nothing has to be waited for.
         error: Why it does not compile, None if it does.
     """
 
@@ -66,7 +69,7 @@ class Compiled:
     spilled: int = 0
     shared: int = 0
     threads: int = 128
-    cycles: int = 0
+    cycles: tuple[int, ...] = ()
     error: str | None = None
 
     def fault(self) -> str | None:
@@ -140,8 +143,11 @@ def _compile_one(module: str, index: int, architecture: int, count: bool) -> Com
     registers = max(map(int, re.findall(r"Used (\d+) registers", log)))
     spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
     rows, columns = (constexprs.get(name, 0) for name in ("BM", "BN"))
+    if constexprs.get("NP") and rows:
+        columns = columns or constexprs["NP"]  # of keys in registers
     pairs = (rows or columns) * (columns or rows)
-    cycles = round(loop_length(_disassemble(cubin)) * num_warps / 4 * 64 * 64 / pairs) if count and pairs else 0
+    loops = loop_lengths(_disassemble(cubin)) if count and pairs else ()
+    cycles = tuple(round(length * num_warps / 4 * 64 * 64 / pairs) for length in loops)
     return Compiled(name, architecture, registers, spilled, shared, 32 * num_warps, cycles)
 
 
@@ -152,10 +158,10 @@ def _disassemble(cubin: Path) -> str:
     return subprocess.run([disassembler, "-c", cubin], capture_output=True, text=True, check=True).stdout
 
 
-def loop_length(listing: str) -> int:
-    """Return the instructions of the first innermost loop with an exponential, 0 if there is none.
+def loop_lengths(listing: str) -> tuple[int, ...]:
+    """Return the instructions of the first innermost loop with each of the `MARKS` that are found first.
 
-    Such a loop goes through pairs of tokens; what comes behind it runs only where a number is not finite.
+    Such loops go through pairs of tokens; what comes behind them runs only where a number is not finite.
     """
     labels: dict[str, int] = {}
     code: list[str] = []
@@ -166,7 +172,14 @@ def loop_length(listing: str) -> int:
             code.append(instruction[1])
     jumps = ((labels.get(target[1]), end) for end, each in enumerate(code, 1) if (target := TARGET.search(each)))
     back = sorted((end, start) for start, end in jumps if start is not None and start < end)
-    return next((end - start for end, start in back if any("MUFU.EX2" in each for each in code[start:end])), 0)
+
+    def length(mark: str) -> int:
+        loops = ((start, end) for end, start in back if any(re.search(mark, each) for each in code[start:end]))
+        start, end = next(loops, (0, 0))
+        return end - start
+
+    lengths = ([length(mark) for mark in marks] for marks in MARKS)
+    return next((tuple(each) for each in lengths if any(each)), ())
 
 
 def _assemble(source: Any, architecture: int, options: dict[str, int]) -> tuple[int, str, Path]:
@@ -233,7 +246,8 @@ def _main() -> int:
         return 0
     for each in results:
         print(f"sm_{each.architecture:<3} {each.registers:3} registers {each.shared:6} B shared", end=" ")
-        print(f"{each.spilled:4} B spilled", f"{each.cycles:5} cycles" if options.count else "", end="  ")
+        cycles = " + ".join(map(str, each.cycles)) or "0"
+        print(f"{each.spilled:4} B spilled", f"{cycles:>9} cycles" if options.count else "", end="  ")
         print(each.name + (f"  {each.error}" if each.error else ""))
     return any(result.fault() for result in results)
 

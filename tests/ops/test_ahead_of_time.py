@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.ops.ahead_of_time import ARCHITECTURES, Compiled, compile_module, loop_length, modules_with_kernels
+from tests.ops.ahead_of_time import ARCHITECTURES, Compiled, compile_module, loop_lengths, modules_with_kernels
 
 EVERYTHING = os.environ.get("SEMANIR_AOT") == "full"
 # The newest has no less than Hopper: it is left to a full run.
@@ -69,14 +69,16 @@ def test_what_ptxas_spares_for_more_blocks_is_no_fault():
     assert "spills 40 bytes" in Compiled("k", 90, registers=128, spilled=40, threads=128).fault()
 
 
-def test_the_first_innermost_loop_with_an_exponential_is_counted():
+def test_the_first_innermost_loops_over_pairs_are_counted():
     jumps = {2: "`(.L_x_0)", 6: "`(.L_x_1)", 8: "`(.L_x_0)", 11: "`(.L_x_2)"}  # the loops begin at 0, 3, 0 and 9
     code = ["MUFU.EX2 R1, R2" if i in (4, 10) else f"@P0 BRA {jumps[i]}" if i in jumps else "FADD" for i in range(13)]
     lines = [f"        /*{16 * i:04x}*/   {each} ;" for i, each in enumerate(code)]
     for label, start in ((2, 9), (1, 3), (0, 0)):
         lines.insert(start, f".L_x_{label}:")
-    assert loop_length("\n".join(lines)) == 4
-    assert loop_length("\n".join(lines).replace("MUFU.EX2", "MUFU.RCP")) == 0
+    listing = "\n".join(lines)
+    assert loop_lengths(listing) == (4,)
+    assert loop_lengths(listing.replace("MUFU.EX2", "MUFU.RCP")) == ()
+    assert loop_lengths(listing.replace("MUFU.EX2", "FSET.BF.GE", 1).replace("MUFU.EX2", "HMMA.16816")) == (3, 4)
 
 
 def test_a_module_that_cannot_be_imported_is_an_error(tmp_path):

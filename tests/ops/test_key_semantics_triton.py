@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from semanir_plugin.ops.key_semantics import triton_backend, triton_rows
-from semanir_plugin.ops.key_semantics.triton_kernels import in_order
+from semanir_plugin.ops.key_semantics.triton_kernels import number_at
 
 SHAPES = [
     pytest.param(2, 1, 10, 1, id="B2-N1-C10-k1"),
@@ -143,9 +143,9 @@ def test_cosine(kernel_device):
 
 
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered in matmul")
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e38])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 2.0**125])
 def test_what_is_not_finite_ends_and_ranks_as_in_naive(kernel_device, value):
-    x = integer_features(3, 30, 4, kernel_device)
+    x = integer_features(3, 30, 4, kernel_device)  # four times 2 times 2^125 is too large, in any order of sums
     x[0, 3, 2] = value
     x[1, :20] = value
     x[2] = value
@@ -163,20 +163,30 @@ def test_nan_ranks_below_all_others_of_the_region(kernel_device):
 
 
 @triton.jit
-def in_order_kernel(x, out, SIZE: tl.constexpr):  # noqa: N803
+def number_at_kernel(places, out, SIZE: tl.constexpr):  # noqa: N803
     i = tl.arange(0, SIZE)
-    tl.store(out + i, in_order(tl.load(x + i)).to(tl.int64))
+    tl.store(out + i, number_at(tl.load(places + i).to(tl.uint32, bitcast=True)))
 
 
-def test_ranks_compare_as_the_similarities_do(kernel_device):
-    values = [-torch.inf, -3e38, -2.0, -1.0, -1e-38, -1e-45, 0.0, 1e-45, 1e-38, 1.0, 2.0, 3e38, torch.inf]
-    x = torch.tensor([*values, torch.nan, -torch.nan, -0.0], device=kernel_device)
-    out = torch.zeros(16, dtype=torch.int64, device=kernel_device)
-    in_order_kernel[(1,)](x, out, SIZE=16)
-    ranks = out.tolist()
-    assert ranks[:13] == sorted(set(ranks[:13]))
-    assert ranks[13:] == [ranks[0], ranks[0], ranks[6]]
-    assert 0 < ranks[0] < ranks[-1] < 1 << 32
+def test_places_are_in_the_order_of_their_numbers(kernel_device):
+    places = torch.tensor(
+        [0x007FFFFF, 0x00800000, 0x3FFFFFFF, 0x7FFFFFFE, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFF800000]
+    )
+    out = torch.zeros(len(places), device=kernel_device)
+    number_at_kernel[(1,)](places.to(torch.uint32).view(torch.int32).to(kernel_device), out, SIZE=len(places))
+    least, most = 2.0**-149, torch.finfo(torch.float32).max
+    assert out.tolist() == [-torch.inf, -most, -2.0, -least, 0.0, 0.0, least, torch.inf]
+    assert out[4].signbit()
+
+
+@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered in matmul")
+def test_similarities_at_the_ends_of_fp32_keep_their_order(kernel_device):
+    numbers = [torch.inf, 3e38, 2.0, 1.0, 1e-38, 1e-45, 0.0, -1e-45, -1e-38, -1.0, -2.0, -3e38, -torch.inf]
+    x = torch.tensor([1.0, *numbers], device=kernel_device).view(1, -1, 1)  # the similarities of query 0
+    for k in range(1, x.shape[1] + 1):
+        kept = build(x, k).mask()[0, 0]
+        assert torch.equal(kept, build(x, k, "naive").mask()[0, 0])
+        assert kept.sum() == k
 
 
 # Features of fp32 in halves

@@ -9,11 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from semanir_plugin.ops.common.triton_support import interpreted
+from semanir_plugin.ops.common.triton_support import has_ptx, interpreted
 
-__all__ = ["dot", "load_rows", "store_rows"]
+__all__ = ["PTX", "dot", "load_rows", "store_rows"]
 
 INTERPRETED = tl.constexpr(interpreted())
+PTX = tl.constexpr(has_ptx())
 
 
 @triton.jit

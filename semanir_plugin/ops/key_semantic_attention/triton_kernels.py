@@ -15,8 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from semanir_plugin.ops.common.triton_kernels import dot, load_rows, store_rows
-from semanir_plugin.ops.common.triton_support import has_ptx
+from semanir_plugin.ops.common.triton_kernels import PTX, dot, load_rows, store_rows
 from semanir_plugin.ops.key_semantic_attention.triton_group_kernels import GROUP
 
 __all__ = [
@@ -30,7 +29,6 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 INFINITY = tl.constexpr(float("inf"))
 # Listed tokens at a time where care is needed: the few registers that this takes are to be had without cost.
 CAREFUL_BN = tl.constexpr(16)
-PTX = tl.constexpr(has_ptx())
 # Sizes that would compile a kernel anew where they are 1 or multiples of 16, for nothing.
 COUNTS = ["H", "N", "T", "B", "W", "SPLITS"]
 

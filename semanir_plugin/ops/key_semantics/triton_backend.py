@@ -83,7 +83,9 @@ def _launches(tile: _Tile, dtype: torch.dtype, roomy: bool) -> tuple[_Launch, ..
 
 def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool, halves: bool = False) -> _Launch:
     signature = {"p_x": f"*{TYPES[dtype]}", "p_labels": "*i32", "p_packed": "*i32"}
-    constexprs: dict[str, Any] = {"NP": tile.tokens, "BM": tile.queries, "BC": CHANNELS, "HALVES": halves}
+    # Without tensor cores the operands of a product take registers too.
+    queries = tile.queries // 2 if dtype == torch.float32 else tile.queries
+    constexprs: dict[str, Any] = {"NP": tile.tokens, "BM": queries, "BC": CHANNELS, "HALVES": halves}
     integers = dict.fromkeys(("N", "C", "K", "R"), "i32")
     wide = halves or dtype == torch.float32
     if wide:
@@ -93,7 +95,7 @@ def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool, halves: bool = False) 
     stages = 2 if wide and not roomy else 3
     if tile.keys == tile.tokens:
         return _Launch(key_semantics_kernel, signature | integers, constexprs, tile.warps, stages)
-    signature |= {"p_scratch": "*i32", **integers, "BLOCKS": "i32"}
+    signature |= {"p_scratch": "*fp32", **integers, "BLOCKS": "i32"}
     constexprs |= {"BN": tile.keys, "BR": tile.rows}
     return _Launch(key_semantics_long_kernel, signature, constexprs, tile.warps, stages)
 
@@ -140,24 +142,21 @@ def _run(x: Tensor, k: int, regions: Tensor | None) -> Tensor:
     if x.dtype == torch.bfloat16 and x.device.type == "cpu":
         x = x.float()  # Triton's interpreter multiplies the bits of bf16 as if they were integers
     tile = next(tile for tile in TILES if n <= tile.tokens)
-    launches = _launches(tile, x.dtype, _is_roomy(x.device))
     labels = _labels(regions, n, tile, x.device)
-    blocks = b * -(-n // tile.queries)
     arguments: dict[str, Any] = {"p_labels": labels, "p_packed": packed, "N": n, "K": k, "R": len(labels)}
-    if launches[0].kernel is key_semantics_long_kernel:
-        arguments["BLOCKS"] = blocks
-        blocks = min(blocks, _programs(x.device))
-        arguments["p_scratch"] = torch.empty(blocks, tile.queries, tile.tokens, dtype=torch.int32, device=x.device)
     with torch.cuda.device_of(x):
         rows = lay_out(x, tile.tokens)
         arguments |= {"C": rows.whole.shape[1], "p_scale": rows.scale}
-        for each in launches:
-            each.kernel[(blocks,)](
-                p_x=rows.halves if each.constexprs["HALVES"] else rows.whole,
-                **arguments | each.constexprs,
-                num_warps=each.num_warps,
-                num_stages=each.num_stages,
-            )
+        for each in _launches(tile, x.dtype, _is_roomy(x.device)):
+            arguments["p_x"] = rows.halves if each.constexprs["HALVES"] else rows.whole
+            blocks = b * triton.cdiv(n, each.constexprs["BM"])
+            if each.kernel is key_semantics_long_kernel:
+                arguments["BLOCKS"] = blocks
+                blocks = min(blocks, _programs(x.device))
+                scratch = (blocks, tile.queries, tile.tokens)
+                arguments["p_scratch"] = torch.empty(scratch, dtype=torch.float32, device=x.device)
+            options = {"num_warps": each.num_warps, "num_stages": each.num_stages}
+            each.kernel[(blocks,)](**{**arguments, **each.constexprs, **options})
     return packed
 
 

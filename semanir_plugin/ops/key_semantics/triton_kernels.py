@@ -1,8 +1,9 @@
 """Kernels that find each token's k most similar tokens and write them at a bit per pair.
 
 Similarities stay in registers: the k-th largest of a query is found by counting how many of them reach a trial value,
-once per bit, so they are read up to 32 times but never sorted nor written. Tiles hold keys along axis 0 and queries
-along axis 1: a thread then has few queries and many keys, and a count takes few shuffles between threads.
+once per bit, so they are read up to 32 times but never sorted nor written. Counts are sums in fp32: one instruction
+compares two such numbers to 1.0 or 0.0, where it takes two for integers. Tiles hold keys along axis 0 and queries along
+axis 1: a thread then has few queries and many keys, and a count takes few shuffles between threads.
 
 Tensor cores multiply numbers of 16 bits. A feature of fp32 goes to them in two halves, fp16 numbers whose sum it is but
 for 2^-23 of the largest of its token: three products of halves, summed in fp32, are as exact as fp32 products are.
@@ -13,7 +14,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["in_order", "key_semantics_kernel", "key_semantics_long_kernel", "key_semantics_rows_kernel"]
+from semanir_plugin.ops.common.triton_kernels import PTX
+
+__all__ = ["key_semantics_kernel", "key_semantics_long_kernel", "key_semantics_rows_kernel", "number_at"]
 
 
 @triton.jit(do_not_specialize=["N", "C", "CP"])
@@ -48,19 +51,18 @@ def key_semantics_rows_kernel(
 
 
 @triton.jit
-def in_order(b_s):
-    """Return uint32 above 0 that compare as the fp32 values do, with NaN as -inf and -0 as 0."""
-    b_bits = tl.where(b_s == b_s, b_s, float("-inf")).to(tl.uint32, bitcast=True)
-    b_bits = tl.where(b_bits == 0x80000000, 0, b_bits)
-    return tl.where(b_bits >> 31 == 0, b_bits | 0x80000000, b_bits ^ 0xFFFFFFFF)
+def number_at(b_place):
+    """Return the fp32 numbers at places of their order, uint32: the order of numbers is that of their places."""
+    b_bits = tl.where(b_place >> 31 == 1, b_place ^ 0x80000000, b_place ^ 0xFFFFFFFF)
+    return b_bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _ranks(
+def _similarities(
     p_x, p_labels, i_query, i_key, C,
     NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, HALVES: tl.constexpr,
 ):  # fmt: skip
-    """Return (BN, BM) uint32 in the order of the similarities, 0 (none has it) where a query may not keep a key.
+    """Return (BN, BM) fp32, NaN where a query may not keep a key; similarities that are NaN as minus infinity.
 
     With HALVES the rows of what first halves leave lie C rows behind those; the product of two of them is too small to
     be missed.
@@ -90,46 +92,66 @@ def _ranks(
         b_s = tl.trans(b_s)
     b_label = tl.load(p_labels + o_i)  # negative past the window's end
     m_pair = (tl.load(p_labels + o_j)[:, None] == b_label[None, :]) & (b_label >= 0)[None, :]
-    return tl.where(m_pair, in_order(b_s), 0)
+    return tl.where(m_pair, tl.where(b_s == b_s, b_s, float("-inf")), float("nan"))
 
 
 @triton.jit
-def _keep(b_rank, K, NP: tl.constexpr):
-    """Return (NP, M) bool: the k largest ranks of each column, of equal ones the first, and no 0.
+def _count(m):
+    """Return (M,) fp32: how many of each column are true."""
+    return tl.sum(tl.where(m, 1.0, 0.0), 0)
 
-    The k-th largest is the largest value that k ranks reach: built from its highest bit down, until the ranks that
+
+@triton.jit
+def _count_from(b_s, b_least):
+    """Return (M,) fp32: how many numbers of each column are `b_least` or more."""
+    if PTX:
+        # ptxas would pack the predicates of a tile into registers, and take them apart again.
+        b_reach = tl.inline_asm_elementwise(
+            "set.ge.f32.f32 $0, $1, $2;", "=f,f,f", [b_s, b_least[None, :]], dtype=tl.float32, is_pure=True, pack=1
+        )
+        return tl.sum(b_reach, 0)
+    else:
+        return _count(b_s >= b_least[None, :])
+
+
+@triton.jit
+def _keep(b_s, K, NP: tl.constexpr):
+    """Return (NP, M) bool: the k largest numbers of each column, of equal ones the first, and no NaN.
+
+    The place of the k-th largest is the largest that k numbers reach: built from its highest bit down, until those that
     reach it are just k. Where they never are, some equal it, and the index below which they are kept is found alike.
+    No number reaches the places of NaN, past both infinities: a place of 0 at the end is that of minus infinity.
     """
-    b_reach = tl.sum((b_rank > 0).to(tl.int32), 0)
-    b_want = tl.minimum(b_reach, K)
-    b_least = tl.zeros_like(b_want).to(tl.uint32)
+    b_reach = _count(b_s == b_s)
+    b_want = tl.minimum(b_reach, tl.cast(K, tl.float32))
+    b_place = tl.zeros(b_want.shape, tl.uint32)
     i_bit = 31
     excess = tl.max(b_reach - b_want, 0)
     while (excess > 0) & (i_bit >= 0):
-        b_trial = b_least | (tl.full(b_least.shape, 1, tl.uint32) << i_bit)
-        b_count = tl.sum((b_rank >= b_trial[None, :]).to(tl.int32), 0)
-        b_least = tl.where(b_count >= b_want, b_trial, b_least)
+        b_trial = b_place | (tl.full(b_want.shape, 1, tl.uint32) << i_bit)
+        b_count = _count_from(b_s, number_at(b_trial))
+        b_place = tl.where(b_count >= b_want, b_trial, b_place)
         b_reach = tl.where(b_count >= b_want, b_count, b_reach)
         excess = tl.max(b_reach - b_want, 0)
         i_bit -= 1
-    b_least = tl.maximum(b_least, 1)
+    b_least = tl.where(b_place == 0, float("-inf"), number_at(b_place))
     o_j = tl.arange(0, NP)[:, None]
     b_end = tl.full(b_want.shape, NP, tl.int32)
     if excess > 0:
-        b_end = _end_of_ties(b_rank, b_least, b_want, NP)
-    return (b_rank > b_least[None, :]) | ((b_rank == b_least[None, :]) & (o_j < b_end[None, :]))
+        b_end = _end_of_ties(b_s, b_least, b_want, NP)
+    return (b_s > b_least[None, :]) | ((b_s == b_least[None, :]) & (o_j < b_end[None, :]))
 
 
 @triton.jit
-def _end_of_ties(b_rank, b_least, b_want, NP: tl.constexpr):
-    """Return (M,) int32: the index below which ranks equal to `b_least` are kept."""
+def _end_of_ties(b_s, b_least, b_want, NP: tl.constexpr):
+    """Return (M,) int32: the index below which numbers equal to `b_least` are kept."""
     o_j = tl.arange(0, NP)[:, None]
-    b_room = b_want - tl.sum((b_rank > b_least[None, :]).to(tl.int32), 0)
-    b_end = tl.zeros_like(b_room)
+    b_room = b_want - _count(b_s > b_least[None, :])
+    b_end = tl.zeros(b_room.shape, tl.int32)
     step = NP
     while step > 0:
-        m_tied = (b_rank == b_least[None, :]) & (o_j < (b_end + step)[None, :])
-        b_end = tl.where(tl.sum(m_tied.to(tl.int32), 0) <= b_room, b_end + step, b_end)
+        b_count = _count((b_s == b_least[None, :]) & (o_j < (b_end + step)[None, :]))
+        b_end = tl.where(b_count <= b_room, b_end + step, b_end)
         step = step // 2
     return b_end
 
@@ -157,14 +179,14 @@ def key_semantics_kernel(
     p_x, p_scale, p_labels, p_packed, N, C, K, R,
     NP: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, HALVES: tl.constexpr,
 ):  # fmt: skip
-    """Each program has BM queries of a window of at most NP tokens, and all their ranks in registers."""
+    """Each program has BM queries of a window of at most NP tokens, and all their similarities in registers."""
     blocks = tl.cdiv(N, BM)
     i_b = (tl.program_id(0) // blocks).to(tl.int64)
     i_query = tl.program_id(0) % blocks * BM
     if _is_due(p_scale, i_b, HALVES):
         p_window = p_x + i_b * C * NP * (2 if HALVES else 1)
-        b_rank = _ranks(p_window, p_labels + i_b % R * NP, i_query, 0, C, NP, BM, NP, BC, HALVES)
-        m_keep = _keep(b_rank, K, NP)
+        b_s = _similarities(p_window, p_labels + i_b % R * NP, i_query, 0, C, NP, BM, NP, BC, HALVES)
+        m_keep = _keep(b_s, K, NP)
         _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + tl.arange(0, BM), N, NP, BM)
 
 
@@ -173,10 +195,10 @@ def key_semantics_long_kernel(
     p_x, p_scale, p_labels, p_packed, p_scratch, N, C, K, R, BLOCKS,
     NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, HALVES: tl.constexpr,
 ):  # fmt: skip
-    """As above where the ranks of BM queries are too many for the registers: BN by BN into a scratch, BR rows back.
+    """As above where the similarities are too many for the registers: BN keys at a time into a scratch, BR rows back.
 
-    A program takes one block after another and has a scratch of BM * NP ranks, which lies in the cache: its size is
-    that of the grid, not of the batch.
+    A program takes one block of BM queries after another and has a scratch of BM * NP similarities, which lies in the
+    cache: its size is that of the grid, not of the batch.
     """
     blocks = tl.cdiv(N, BM)
     o_key, o_query = tl.arange(0, BN)[:, None], tl.arange(0, BM)[None, :]
@@ -188,11 +210,11 @@ def key_semantics_long_kernel(
         if _is_due(p_scale, i_b, HALVES):
             p_window = p_x + i_b * C * NP * (2 if HALVES else 1)
             for i_key in range(0, N, BN):
-                b_rank = _ranks(p_window, p_labels + i_b % R * NP, i_query, i_key, C, NP, BM, BN, BC, HALVES)
-                tl.store(own + o_query * NP + i_key + o_key, b_rank.to(tl.int32, bitcast=True))
+                b_s = _similarities(p_window, p_labels + i_b % R * NP, i_query, i_key, C, NP, BM, BN, BC, HALVES)
+                tl.store(own + o_query * NP + i_key + o_key, b_s)
             tl.debug_barrier()
             for i_row in range(0, BM, BR):
-                b_rows = tl.load(own + (i_row + o_r)[None, :] * NP + o_j, mask=o_j < N, other=0)
-                m_keep = _keep(b_rows.to(tl.uint32, bitcast=True), K, NP)
+                b_rows = tl.load(own + (i_row + o_r)[None, :] * NP + o_j, mask=o_j < N, other=float("nan"))
+                m_keep = _keep(b_rows, K, NP)
                 _store_packed(p_packed + i_b * N * ((N + 31) // 32), m_keep, i_query + i_row + o_r, N, NP, BR)
             tl.debug_barrier()

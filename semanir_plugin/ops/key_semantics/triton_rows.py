@@ -47,7 +47,7 @@ def lay_out(x: Tensor, tokens: int) -> Rows:
     """Return (B, N, C) features as `Rows` of `tokens`, 64 or a multiple of it, so that no load of them needs a mask."""
     b, n, c = x.shape
     channels = -(-c // CHANNELS) * CHANNELS
-    whole = x.new_empty(b, channels, tokens)
+    whole = torch.empty(b, channels, tokens, dtype=x.dtype, device=x.device)
     halves = scale = None
     if x.dtype == torch.float32:
         halves = whole.view(torch.float16).view(b, 2, channels, tokens)
