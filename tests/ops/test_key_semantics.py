@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.util import find_spec
+from itertools import product
 
 import pytest
 import torch
@@ -79,6 +80,30 @@ def test_regions_limit_the_candidates(backend):
 def test_native_blocks_of_similarities(target, n, c):
     x = integer_features(2, n, c)
     assert torch.equal(*(build_key_semantics(x, n // 4, backend=each).mask() for each in ("naive", "native")))
+
+
+# Similarities of the first token, whose only feature is 1: a search may not lie in wait of any of them for long.
+ROWS = {
+    "of all sizes": torch.logspace(-38, 38, 99) * (-1) ** torch.arange(99),
+    "of all sizes, sorted": torch.logspace(38, -44, 99),
+    "one far away": torch.cat([torch.linspace(0, 1, 98), torch.tensor([3e38])]),
+    "many far away": torch.cat([torch.linspace(1, 1 + 1e-5, 39), torch.full((30,), 3e38), torch.full((30,), -3e38)]),
+    "infinite": torch.cat([torch.full((39,), torch.inf), torch.arange(30.0), torch.full((30,), -torch.inf)]),
+    "all equal": torch.full((99,), 0.3),
+    "two numbers": torch.arange(99) % 2 + 5.0,
+    "next to each other": 1 + torch.arange(99) % 20 * 2.0**-23,
+    "zeros": torch.tensor([0.0, -0.0, 1e-45, -1e-45]).repeat(25)[:99],
+    "falling": torch.exp(-torch.arange(99.0) / 3),
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+@pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
+def test_native_finds_the_largest_of_any_row(target, row):
+    x = torch.cat([torch.ones(1), row]).view(1, -1, 1)
+    for k, regions in product((1, 7, 30, 50, 99), (None, torch.arange(100)[None] % 3)):
+        masks = [build_key_semantics(x, k, regions=regions, backend=each).mask() for each in ("naive", "native")]
+        assert torch.equal(*masks), k
 
 
 @pytest.mark.parametrize("backend", ["naive", "threshold", "portable", NATIVE])

@@ -1,8 +1,8 @@
-/* The dictionary on CPUs: half of the symmetric matrix of similarities, then the k largest of each of its rows, by
- * bisection for the k-th largest and one pass that keeps.
+/* The dictionary on CPUs: half of the symmetric matrix of similarities, then the k largest of each of its rows, by a
+ * search for a number that just k reach and one pass that keeps.
  *
- * A row is read as integers that are ordered as its floats are, so that halving the range between its least and its
- * largest ends after at most 32 rounds, and sooner once exactly k lie above. A row stays in the first-level cache. */
+ * The search begins where that of the row before ended, since neighbouring queries are alike, and goes on as if numbers
+ * lay evenly between two whose counts are known; where they do not, by halves. A row stays in the first-level cache. */
 #include "threads.h"
 #include "vectors.h"
 
@@ -93,9 +93,12 @@ static void multiply_blocks(const void *arguments, int task, void *scratch) {
 
 /* --- selection --- */
 
-#define ROWS_PER_TASK 32
-/* Below every number: tokens of another region. */
-#define OUTSIDE INT32_MIN
+/* Rows that are searched side by side, so that a processor counts in one while it waits for the count of another; and
+ * those that follow on each of them. */
+#define SIDE_BY_SIDE 8
+#define FOLLOWING 8
+/* Rounds of a search after which it goes by halves and past ties, in turn. */
+#define QUICK_ROUNDS 16
 
 typedef struct {
     int tokens, k, regions; /* regions: rows of labels, repeated along the windows; 0 where there are none */
@@ -105,71 +108,174 @@ typedef struct {
     int first_window;
 } Selection;
 
-/* Integers in the order of the floats: both zeros alike, NaN as minus infinity. */
-static void order_row(const float *restrict row, int n, int32_t *restrict ordered) {
-    for (int j = 0; j < n; j++) {
-        float x = row[j] == row[j] ? row[j] + 0.0f : -INFINITY;
-        int32_t bits;
-        memcpy(&bits, &x, sizeof bits);
-        ordered[j] = bits ^ ((bits >> 31) & INT32_MAX);
-    }
+/* The search for a row's k-th largest. */
+typedef struct {
+    const float *row;
+    int candidates;    /* its numbers that are not NaN */
+    int32_t low, high; /* places of numbers of which `reach` >= k of the row reach the one, fewer than k the other */
+    int reach;
+    float over, under; /* how far their counts are from k; halved at one end when the other moves again */
+    float next;        /* to be tried; at the end, what just k reach */
+    float density;     /* how many numbers lie in a range of 1, near the k-th */
+    float first;       /* what was tried first, and how many reached it */
+    int first_count;
+    int round, enough; /* rounds so far, and whether k or more reached what the last one tried: -1 before the first */
+    float step;        /* factor of the next step towards an end that is not known */
+} Search;
+
+/* A number's place among all floats in their order, or the number at a place. */
+INLINE int32_t place_of(float x) {
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits ^ ((bits >> 31) & INT32_MAX);
 }
 
-static void exclude(const int64_t *restrict labels, int64_t own, int n, int32_t *restrict ordered) {
-    for (int j = 0; j < n; j++) ordered[j] = labels[j] == own ? ordered[j] : OUTSIDE;
+INLINE float number_at(int32_t place) {
+    float x;
+    place ^= (place >> 31) & INT32_MAX;
+    memcpy(&x, &place, sizeof x);
+    return x;
 }
 
-static int count_from(const int32_t *ordered, int n, int32_t least) {
-    int count = 0;
-    for (int j = 0; j < n; j++) count += ordered[j] >= least;
-    return count;
+/* Vectors of a row that are read at a time, and numbers of a row filled up to these. */
+#define AT_ONCE 4
+static int filled(int n) { return (n + AT_ONCE * LANES - 1) / (AT_ONCE * LANES) * (AT_ONCE * LANES); }
+
+/* Copy a row, NaN as minus infinity, and fill it up with NaN, which no number is below and which reaches none. */
+static void copy_row(const float *restrict row, int n, float *restrict to) {
+    for (int j = 0; j < n; j++) to[j] = row[j] == row[j] ? row[j] : -INFINITY;
+    for (int j = n; j < filled(n); j++) to[j] = NAN;
 }
 
-/* Keep the k largest, of equal ones the first; all that are not OUTSIDE where those are fewer. */
-static void keep_largest(const int32_t *restrict ordered, int n, int k, uint8_t *restrict mask) {
-    /* As unsigned integers less one, OUTSIDE is above all others. */
-    uint32_t nearest = UINT32_MAX;
-    int32_t most = OUTSIDE;
-    for (int j = 0; j < n; j++) {
-        uint32_t above = ((uint32_t)ordered[j] ^ (uint32_t)OUTSIDE) - 1;
-        nearest = above < nearest ? above : nearest;
-        most = ordered[j] > most ? ordered[j] : most;
+/* Make NaN of the tokens of other regions. */
+static void exclude(const int64_t *restrict labels, int64_t own, int n, float *restrict row) {
+    for (int j = 0; j < n; j++) row[j] = labels[j] == own ? row[j] : NAN;
+}
+
+static int count_from(const float *row, int n, float least) {
+    vi count[AT_ONCE];
+    UNROLL for (int i = 0; i < AT_ONCE; i++) count[i] = splat_bits(0);
+    for (int j = 0; j < n; j += AT_ONCE * LANES)
+        UNROLL for (int i = 0; i < AT_ONCE; i++) count[i] -= load(row + j + i * LANES) >= splat(least);
+    return (int)total_of(__builtin_convertvector(count[0] + count[1] + count[2] + count[3], vf));
+}
+
+/* The least number from `least` on. */
+static float next_from(const float *row, int n, float least) {
+    vf next = splat(INFINITY);
+    for (int j = 0; j < n; j += LANES) {
+        vf x = load(row + j);
+        vi reaches = x >= splat(least);
+        next = smaller((vf)(((vi)x & reaches) | ((vi)splat(INFINITY) & ~reaches)), next);
     }
-    int32_t least = (int32_t)((nearest + 1) ^ (uint32_t)OUTSIDE);
-    int kept = count_from(ordered, n, least);
-    /* At least k are `least` or more, or all are kept; fewer than k are `beyond` or more. */
-    int64_t beyond = (int64_t)most + 1;
-    while (kept > k && beyond - least > 1) {
-        int32_t middle = (int32_t)(least + (beyond - least) / 2);
-        int count = count_from(ordered, n, middle);
-        if (count >= k) {
-            least = middle;
-            kept = count;
-        } else {
-            beyond = middle;
-        }
+    return -largest_of(-next);
+}
+
+/* Guess as if the numbers of a row lay evenly. */
+static void guess_evenly(Search *s, int n, int k) {
+    vf most = splat(-INFINITY), least = splat(INFINITY);
+    for (int j = 0; j < n; j += LANES) {
+        vf x = load(s->row + j);
+        most = larger(x, most); /* NaN is passed over */
+        least = smaller(x, least);
     }
-    for (int j = 0; j < n; j++) mask[j] = ordered[j] >= least;
+    float above = largest_of(most), below = -largest_of(-least);
+    s->density = n / (above - below);
+    s->next = above - k / s->density;
+}
+
+INLINE int is_over(const Search *s, int k) { return s->reach <= k || (int64_t)s->high - s->low <= 1; }
+
+/* Begin at `next`, with `density`. */
+static void begin(Search *s) {
+    s->low = place_of(-INFINITY);
+    s->high = place_of(INFINITY) + 1;
+    s->reach = s->candidates;
+    s->over = s->under = 0;
+    s->step = 1;
+    s->round = 0;
+    s->enough = -1;
+}
+
+/* Try `next`, and find what to try then. */
+INLINE void advance(Search *s, int n, int k) {
+    int32_t place = place_of(s->next);
+    place = place <= s->low ? s->low + 1 : place >= s->high ? s->high - 1 : place;
+    float tried = number_at(place);
+    int count = count_from(s->row, n, tried), enough = count >= k;
+    float old_over = s->enough == 0 ? s->over * 0.5f : s->over, old_under = s->enough == 1 ? s->under * 0.5f : s->under;
+    s->low = enough ? place : s->low;
+    s->high = enough ? s->high : place;
+    s->reach = enough ? count : s->reach;
+    s->over = enough ? count - k + 0.5f : old_over;
+    s->under = enough ? old_under : k - count - 0.5f;
+    s->enough = enough;
+    if (s->round == 0) s->first = tried, s->first_count = count;
+    else if (s->round <= 2 && abs(count - s->first_count) >= 4)
+        s->density = (count - s->first_count) / (s->first - tried);
+
+    float below = number_at(s->low), above = number_at(s->high);
+    if (s->round >= QUICK_ROUNDS && s->round % 2)
+        s->next = number_at((int32_t)(s->low + ((int64_t)s->high - s->low) / 2));
+    else if (s->round >= QUICK_ROUNDS)
+        s->next = nextafterf(next_from(s->row, n, below), INFINITY);
+    else if (s->low == place_of(-INFINITY)) /* a third further than where it seems to be, to come to its other side */
+        s->next = above - (1.3f * s->under + 1) / s->density * s->step, s->step *= 2;
+    else if (s->high > place_of(INFINITY))
+        s->next = below + (1.3f * s->over + 1) / s->density * s->step, s->step *= 2;
+    else
+        s->next = below + (above - below) * (s->over / (s->over + s->under));
+    s->round++;
+}
+
+/* Keep the k largest, of equal ones the first; all candidates where those are fewer. */
+static void keep_largest(Search *s, int n, int k, uint8_t *restrict mask) {
+    const float *restrict row = s->row;
+    float least = number_at(s->low);
+    int kept = s->reach;
+    for (int j = 0; j < n; j++) mask[j] = row[j] >= least;
     for (int j = n - 1; kept > k; j--) /* the last of those equal to the k-th largest */
-        if (ordered[j] == least) {
+        if (row[j] == least) {
             mask[j] = 0;
             kept--;
         }
+    s->next = least;
 }
 
 static void select_rows(const void *arguments, int task, void *scratch) {
     const Selection *a = arguments;
-    int n = a->tokens, parts = (n + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
-    int window = task / parts, first = task % parts * ROWS_PER_TASK;
-    int last = first + ROWS_PER_TASK < n ? first + ROWS_PER_TASK : n;
-    for (int i = first; i < last; i++) {
-        ptrdiff_t row = ((ptrdiff_t)window * n + i) * n;
-        order_row(a->similarities + row, n, scratch);
-        if (a->regions) {
-            const int64_t *labels = a->labels + (ptrdiff_t)((a->first_window + window) % a->regions) * n;
-            exclude(labels, labels[i], n, scratch);
+    int n = a->tokens, k = a->k, per_task = SIDE_BY_SIDE * FOLLOWING, parts = (n + per_task - 1) / per_task;
+    int window = task / parts, first = task % parts * per_task;
+    const int64_t *labels = a->labels + (a->regions ? (ptrdiff_t)((a->first_window + window) % a->regions) * n : 0);
+    Search searches[SIDE_BY_SIDE];
+    for (int step = 0; step < FOLLOWING; step++) {
+        int going = 0, last = 0;
+        for (int r = 0; r < SIDE_BY_SIDE; r++) {
+            int i = first + r * FOLLOWING + step;
+            if (i >= n) break;
+            Search *s = &searches[r];
+            float *row = (float *)scratch + (ptrdiff_t)r * filled(n);
+            copy_row(a->similarities + ((ptrdiff_t)window * n + i) * n, n, row);
+            if (a->regions) exclude(labels, labels[i], n, row);
+            s->row = row;
+            s->candidates = a->regions ? count_from(row, n, -INFINITY) : n;
+            if (!step) guess_evenly(s, n, k);
+            begin(s);
+            going |= !is_over(s, k);
+            last = r + 1;
         }
-        keep_largest(scratch, n, a->k, a->mask + row);
+        while (going) {
+            going = 0;
+            for (int r = 0; r < last; r++)
+                if (!is_over(&searches[r], k)) {
+                    advance(&searches[r], n, k);
+                    going = 1;
+                }
+        }
+        for (int r = 0; r < last; r++) {
+            int i = first + r * FOLLOWING + step;
+            keep_largest(&searches[r], n, k, a->mask + ((ptrdiff_t)window * n + i) * n);
+        }
     }
 }
 
@@ -192,6 +298,6 @@ int select_keys(const float *similarities, const int64_t *labels, uint8_t *mask,
                 int regions, int first_window, int threads) {
     Selection selection = {.tokens = tokens, .k = k, .regions = regions, .similarities = similarities,
                            .labels = labels, .mask = mask, .first_window = first_window};
-    int tasks = windows * ((tokens + ROWS_PER_TASK - 1) / ROWS_PER_TASK);
-    return run_tasks(select_rows, &selection, tasks, threads, sizeof(int32_t) * tokens);
+    int per_task = SIDE_BY_SIDE * FOLLOWING, tasks = windows * ((tokens + per_task - 1) / per_task);
+    return run_tasks(select_rows, &selection, tasks, threads, sizeof(float) * SIDE_BY_SIDE * filled(tokens));
 }
