@@ -217,9 +217,12 @@ def _is_common(types: dict[str, str], constants: dict[str, Any]) -> bool:
     """Tell whether our networks launch a configuration, or one that needs no more than theirs.
 
     They have windows up to 32 x 32 and a table of biases, or wider queries and keys instead; heads padded to 32,
-    regions, and exact fp32 or bf16 stand for all.
+    regions, and exact fp32 or bf16 stand for all. The dictionary has fp32 in halves, of fp16.
     """
-    if any("fp16" in kind.replace("bf16", "") for kind in types.values()) or constants.get("PRECISION") == "tf32":
+    halves = constants.get("HALVES") or "p_halves" in types
+    if constants.get("PRECISION") == "tf32":
+        return False
+    if not halves and any("fp16" in kind.replace("bf16", "") for kind in types.values()):
         return False
     if "p_bias" in constants:
         return (constants["BD"], constants.get("BDV")) == (64, 32)

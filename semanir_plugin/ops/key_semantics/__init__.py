@@ -53,7 +53,7 @@ def build_key_semantics(
             its own label (shifted windows), so it has min(k, region size) keys. None: one region.
         similarity: "dot", as published, or "cosine".
         backend: "naive", "threshold" (torch only), "portable" (what exporters know), "native" (C, for CPUs), "triton"
-            (one kernel, for CUDA) or "auto": see `choose_backend`.
+            (for CUDA) or "auto": see `choose_backend`.
 
     Returns:
         The dictionary, of shape (B, N, k).

@@ -1,12 +1,12 @@
-"""The dictionary in one kernel: similarities and selection on the chip, a bit per pair written.
+"""The dictionary in kernels: similarities and selection on the chip, a bit per pair written.
 
 Against a matrix of similarities that is written, searched and compared in device memory, this moves the features and
 N * N / 8 bytes per window. A block of queries against a window of 1024 keys fills a multiprocessor's registers, so up
 to there nothing else is stored. Longer rows would have to be computed again for each of the up to 32 passes of the
 search; they go to a scratch instead, of one block per program of a grid that just fills the GPU.
 
-All products are of numbers of 16 bits, on tensor cores. Windows of fp32 features whose halves would not be exact (see
-`triton_rows`) have a kernel of their own that multiplies in fp32; its programs end at once where there is none.
+Products are of numbers of 16 bits, on tensor cores. Only windows of fp32 features whose halves would not be exact (see
+`triton_kernels`) are multiplied in fp32, by a launch of its own, whose programs end at once where there is none.
 """
 
 from __future__ import annotations

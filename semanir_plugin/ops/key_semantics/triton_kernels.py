@@ -6,7 +6,8 @@ compares two such numbers to 1.0 or 0.0, where it takes two for integers. Tiles 
 axis 1: a thread then has few queries and many keys, and a count takes few shuffles between threads.
 
 Tensor cores multiply numbers of 16 bits. A feature of fp32 goes to them in two halves, fp16 numbers whose sum it is but
-for 2^-23 of the largest of its token: three products of halves, summed in fp32, are as exact as fp32 products are.
+for 2^-23 of the largest of its token: three products of halves, summed in fp32, are as exact as fp32 products are, by
+the measure of the tokens' lengths.
 """
 
 from __future__ import annotations
@@ -18,15 +19,40 @@ from semanir_plugin.ops.common.triton_kernels import PTX
 
 __all__ = ["key_semantics_kernel", "key_semantics_long_kernel", "key_semantics_rows_kernel", "number_at"]
 
+# The largest feature of a window is scaled to 2^14 and less than 2^15, as fp16 ends below 2^16. Its smallest step is
+# 2^-24: tokens whose largest is not less than it by more than SPAN keep what is above 2^-29 of that.
+LARGEST_EXPONENT = tl.constexpr(14)
+SPAN = tl.constexpr(2.0**10)
+# Windows whose largest feature is beyond this or below its inverse stay as they are: products of fp32 may end there.
+RANGE = tl.constexpr(2.0**50)
+
+
+@triton.jit
+def _scale(p_largest, N, NP: tl.constexpr):
+    """Return the power of two that a window is multiplied by to be split into halves, 0 where these would not do.
+
+    `p_largest` has each token's largest feature, without its sign. An order of similarities is that of the features
+    times anything above 0.
+    """
+    o_n = tl.arange(0, NP)
+    # Their bits are in the order of such numbers, infinity and NaN above all.
+    b_largest = tl.load(p_largest + o_n, mask=o_n < N, other=0.0).to(tl.int32, bitcast=True)
+    most = tl.max(b_largest, 0)
+    least = tl.min(tl.where(b_largest == 0, most, b_largest), 0)
+    scale = ((-(most >> 23) + (LARGEST_EXPONENT + 2 * 127)) << 23).to(tl.float32, bitcast=True)
+    most = most.to(tl.float32, bitcast=True)
+    fits = (least.to(tl.float32, bitcast=True) * SPAN >= most) & (most > 1 / RANGE) & (most < RANGE)
+    return tl.where(fits, scale, 0.0)
+
 
 @triton.jit(do_not_specialize=["N", "C", "CP"])
 def key_semantics_rows_kernel(
-    p_x, p_scale, p_rows, p_halves, N, C, CP, NP: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr
+    p_x, p_largest, p_scale, p_rows, p_halves, N, C, CP, NP: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr
 ):
     """Write a row of NP tokens for each of CP channels of (B, N, C) features, past N and C zeros.
 
-    Where `p_scale` is given, of fp32 features: a window with a scale is multiplied by it and written in halves, the
-    rows of what the first halves leave behind those of the first; one with a scale of 0 is written as it is. Both take
+    Where `p_largest` is given, of fp32 features, the scale of each window is written too, see `_scale`: one that has a
+    scale in halves, the rows of what the first halves leave behind those of the first, others as they are. Both take
     the same memory, which `p_rows` and `p_halves` share.
     """
     i_b = tl.program_id(0).to(tl.int64)
@@ -36,10 +62,12 @@ def key_semantics_rows_kernel(
     b_x = tl.trans(tl.load(p_x + (i_b * N + o_n[:, None]) * C + o_c[None, :], mask=m_x, other=0.0))
     o_to = o_c[:, None] * NP + o_n[None, :]
     m_to = (o_c < CP)[:, None] & (o_n < NP)[None, :]
-    if p_scale is None:
+    if p_largest is None:
         tl.store(p_rows + i_b * CP * NP + o_to, b_x, mask=m_to)
     else:
-        scale = tl.load(p_scale + i_b)
+        scale = _scale(p_largest + i_b * N, N, NP)
+        if tl.program_id(1) + tl.program_id(2) == 0:
+            tl.store(p_scale + i_b, scale)
         if scale == 0:
             tl.store(p_rows + i_b * CP * NP + o_to, b_x, mask=m_to)
         else:

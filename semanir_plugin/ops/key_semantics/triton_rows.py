@@ -20,12 +20,6 @@ CHANNELS = 16
 TOKENS_AT_ONCE = 64
 CHANNELS_AT_ONCE = 64
 WARPS, STAGES = 4, 1
-# The largest feature of a window is scaled to 2^14 and less than 2^15, as fp16 ends below 2^16. Its smallest step is
-# 2^-24: halves lose at most 2^-23 of a token's largest feature if that is 1/4 or more.
-HIGHEST = 2.0**15
-SPAN = 2.0**16
-# Windows whose largest feature is beyond this or below its inverse stay as they are: products of fp32 may end there.
-RANGE = 2.0**50
 
 
 class Rows(NamedTuple):
@@ -34,8 +28,8 @@ class Rows(NamedTuple):
     Attributes:
         whole: (B, CP, NP) of the features' dtype.
         halves: (B, 2, CP, NP) fp16 in the same memory, first halves and what they leave. None unless fp32.
-        scale: (B,) fp32: windows by whose factor, a power of two, `halves` were multiplied, 0 for windows that lie in
-            `whole`. None unless fp32: then all do.
+        scale: (B,) fp32, the power of two by which a window in `halves` was multiplied, 0 for windows that lie in
+            `whole`. None unless fp32: all lie there.
     """
 
     whole: Tensor
@@ -48,13 +42,14 @@ def lay_out(x: Tensor, tokens: int) -> Rows:
     b, n, c = x.shape
     channels = -(-c // CHANNELS) * CHANNELS
     whole = torch.empty(b, channels, tokens, dtype=x.dtype, device=x.device)
-    halves = scale = None
+    largest = halves = scale = None
     if x.dtype == torch.float32:
+        largest = torch.linalg.vector_norm(x, torch.inf, dim=-1)  # (B, N); NaN of tokens that have one
         halves = whole.view(torch.float16).view(b, 2, channels, tokens)
-        scale = _scales(x)
-    arguments = {"p_x": x.contiguous(), "p_scale": scale, "p_rows": whole, "p_halves": halves}
+        scale = torch.empty(b, dtype=torch.float32, device=x.device)
     key_semantics_rows_kernel[(b, tokens // TOKENS_AT_ONCE, triton.cdiv(channels, CHANNELS_AT_ONCE))](
-        **arguments, N=n, C=c, CP=channels, **_constexprs(tokens), num_warps=WARPS, num_stages=STAGES
+        **{"p_x": x.contiguous(), "p_largest": largest, "p_scale": scale, "p_rows": whole, "p_halves": halves},
+        **{"N": n, "C": c, "CP": channels, **_constexprs(tokens), "num_warps": WARPS, "num_stages": STAGES},
     )
     return Rows(whole, halves, scale)
 
@@ -66,25 +61,12 @@ def compilations(tokens: tuple[int, ...]) -> Iterator[tuple[Any, dict[str, str],
         signature = {"p_x": f"*{name}", "p_rows": f"*{name}", **integers}
         absent: dict[str, Any] = {}
         if dtype == torch.float32:
-            signature |= {"p_scale": "*fp32", "p_halves": "*fp16"}
+            signature |= {"p_largest": "*fp32", "p_scale": "*fp32", "p_halves": "*fp16"}
         else:
-            absent = {"p_scale": None, "p_halves": None}
+            absent = {"p_largest": None, "p_scale": None, "p_halves": None}
         for each in tokens:
             yield key_semantics_rows_kernel, signature, {**_constexprs(each), **absent}, WARPS, STAGES
 
 
 def _constexprs(tokens: int) -> dict[str, int]:
     return {"NP": tokens, "BN": TOKENS_AT_ONCE, "BC": CHANNELS_AT_ONCE}
-
-
-def _scales(x: Tensor) -> Tensor:
-    """Return each window's scale, (B,), see `Rows`: 0 where a feature is not finite or a token far below the longest.
-
-    An order of similarities is that of the features times anything above 0.
-    """
-    largest = torch.linalg.vector_norm(x, torch.inf, dim=-1)  # (B, N), of each token
-    most = largest.amax(-1)
-    least = largest.masked_fill(largest == 0, torch.inf).amin(-1)
-    fits = (least * SPAN >= most) & (most > 1 / RANGE) & (most < RANGE)
-    mantissa, _ = torch.frexp(most)
-    return torch.where(fits, HIGHEST * mantissa / most, 0.0)  # a power of two by another: exact
