@@ -37,6 +37,7 @@ def cases(sizes: Sizes, _: argparse.Namespace) -> Iterator[Case]:
     for backend, keys in product(sizes.others, sizes.timed_keys):
         yield _attention_case(sizes, first, keys, backend)
     yield from _dictionary_cases(sizes, first)
+    yield Case("kernels of a dictionary", partial(_tell_dictionary_kernels, sizes, first))
     yield from _other_cases(sizes)
     for shape in rest:
         torch._dynamo.reset()  # else FlexAttention, compiled for a few sizes, would run uncompiled from the next one on
@@ -111,6 +112,13 @@ def _tell_kernels(sizes: Sizes, shape: Shape) -> Iterator[Row]:
 def _dictionary_cases(sizes: Sizes, shape: Shape) -> Iterator[Case]:
     for dtype, keys in product(dict.fromkeys(("float32", sizes.dtypes[0])), sizes.timed_keys):
         yield Case(f"dictionary {dtype} k={keys}", partial(_time_dictionary, sizes, shape, keys, getattr(torch, dtype)))
+
+
+def _tell_dictionary_kernels(sizes: Sizes, shape: Shape) -> Iterator[Row]:
+    x, keys = problems.features(sizes, shape, _windows(sizes, shape)), sizes.timed_keys[0]
+    build = partial(build_key_semantics, x, keys, backend="triton")
+    build()
+    yield {"k": keys, "dtype": "float32", "kernels": top_kernels(build, sizes)}
 
 
 def _time_dictionary(sizes: Sizes, shape: Shape, keys: int, dtype: torch.dtype) -> Iterator[Row]:
