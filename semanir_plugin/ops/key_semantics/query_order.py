@@ -16,7 +16,7 @@ def order_queries(x: Tensor, regions: Tensor | None) -> Tensor:
     """Return (B, N) int32, a permutation of each window's tokens: by region, then along the first principal component.
 
     Args:
-        x: (B, N, C) features; NaN counts as 0 and infinity as a large number.
+        x: (B, N, C) features; where some are not finite, or too large to be squared, any permutation may come out.
         regions: (R, N) integer labels as in `build_key_semantics`.
     """
     with torch.autocast(x.device.type, enabled=False):
@@ -29,14 +29,18 @@ def order_queries(x: Tensor, regions: Tensor | None) -> Tensor:
 
 
 def _first_component(x: Tensor) -> Tensor:
-    """Return (B, N), each token's coordinate along its window's direction of largest variance, up to a factor."""
-    x = x.nan_to_num(nan=0.0)
-    x = x / x.abs().amax((1, 2), keepdim=True).clamp_min(1e-30)  # squares neither overflow nor vanish
-    x = x - x.mean(1, keepdim=True)
-    covariance = x.mT @ x  # (B, C, C)
-    # The column of the channel that varies most: a mixture of the components in which the first has the most say.
-    widest = covariance.diagonal(dim1=1, dim2=2).argmax(-1)
-    direction = covariance.gather(2, widest.view(-1, 1, 1).expand(-1, x.shape[2], 1))
+    """Return (B, N), each token's coordinate along its window's direction of largest variance, up to a factor.
+
+    In few passes over x, and few calls: on a GPU each takes as long as a kernel of this size.
+    """
+    b, n, c = x.shape
+    mean = x.mean(1, keepdim=True)
+    covariance = torch.baddbmm(x.mT @ x, mean.mT, mean, alpha=-n)  # (B, C, C), times N
+    widest, channel = covariance.diagonal(dim1=1, dim2=2).max(-1, keepdim=True)
+    covariance = covariance / widest.unsqueeze(-1).clamp_min(1e-30)
+    # The column of the channel that varies most: a mixture of the components in which the first has the most say. Each
+    # step makes it longer by C at most.
+    direction = covariance.gather(2, channel.unsqueeze(-1).expand(b, c, 1))
     for _ in range(STEPS):
-        direction = covariance @ torch.nn.functional.normalize(direction, dim=1)
+        direction = covariance @ direction
     return (x @ direction).squeeze(-1)
