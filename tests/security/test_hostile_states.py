@@ -49,6 +49,8 @@ WRONG = [
     ("optimizers:0:param_groups", {}, "optimizers:0:param_groups must be a list"),
     ("optimizers:0:param_groups:0:params", ["x"], "optimizers:0:param_groups:0:params:0 must be"),
     ("optimizers:0:param_groups:0:lr", "x", "param_groups:0:lr must be a number, not a str"),
+    ("optimizers:0:param_groups:0:foreach", torch.ones(2), "foreach must be null or a single value, not a Tensor"),
+    ("optimizers:0:param_groups:0:foreach", [True], "foreach must be null or a single value, not a list"),
     ("optimizers:0:param_groups:0:betas", [0.9], "param_groups:0:betas must have 2 elements, not 1"),
     ("schedulers", None, "schedulers must be a list, not ~"),
     ("schedulers", ["x"], "schedulers:0 must be a section, not 'x'"),

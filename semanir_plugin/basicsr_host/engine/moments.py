@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from semanir_plugin.schema.values import describe_hint
 
 __all__ = ["check_moments", "kind_problems"]
 
+# What may stand for an option that is not set: `foreach` of optimisers, say, is None, True or False.
+NOT_SET = (NoneType, bool, int, float, str)
+
 
 def kind_problems(fresh: Any, given: Any, name: str) -> Iterator[str]:
     """Yield, by their keys, the values that are of another kind than there were, or lack parts of theirs."""
@@ -27,6 +31,8 @@ def kind_problems(fresh: Any, given: Any, name: str) -> Iterator[str]:
             yield f"{name} must have {len(fresh)} elements, not {len(given)}"
         for index, (value, another) in enumerate(zip(fresh, given, strict=False)):
             yield from kind_problems(value, another, f"{name}:{index}")
+    elif fresh is None and not isinstance(given, NOT_SET):
+        yield f"{name} must be null or a single value, not a {type(given).__name__}"
     elif fresh is not None and given is not None and _kind(fresh) is not _kind(given):
         yield f"{name} must be {describe_hint(_kind(fresh))}, not a {type(given).__name__}"
 
