@@ -11,6 +11,7 @@ import similarity_rounding
 
 
 def test_halves_change_no_more_keys_than_fp32_does(monkeypatch, capsys):
+    monkeypatch.setattr(similarity_rounding, "run_in_venv", lambda: None)
     monkeypatch.setattr(sys, "argv", ["similarity_rounding.py", "--windows", "1", "--channels", "48", "--keys", "64"])
     assert similarity_rounding.main() == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
