@@ -144,12 +144,14 @@ class Life:
             )
 
     def run_to_the_end(self) -> float:
-        """Start it, or go on, and wait for its end; return the seconds that took."""
+        """Start it, or go on, and wait for its end; return the seconds until it trained."""
         began = time.monotonic()
         self.start()
+        wait_until(self, lambda: self.iterations() >= 0)
+        seconds = time.monotonic() - began
         if self.process.wait() != 0:
             raise SystemExit(f"the training failed: {self.said()}")
-        return time.monotonic() - began
+        return seconds
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -197,7 +199,7 @@ def wait_until(life: Life, condition: Callable[[], bool]) -> bool:
 
 def while_starting(life: Life, moments: random.Random, seconds: float) -> bool:
     """Wait for any moment before the first iteration, more or less."""
-    time.sleep(moments.uniform(0, min(seconds / 2, 8)))
+    time.sleep(moments.uniform(0, 1.2 * seconds))
     return life.process.poll() is None
 
 
