@@ -7,6 +7,8 @@ them; those of tensor cores are cut to 24 bits after each 16 channels.
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bootstrap import run_in_venv
@@ -14,6 +16,8 @@ from bootstrap import run_in_venv
 if TYPE_CHECKING:
     from torch import Tensor
 
+SIDE, TOKENS = 32, 32**2
+FEWEST_CHANNELS = 48  # those of the network
 CHANNELS_AT_ONCE = 16
 BITS_OF_SUMS = 24
 
@@ -25,20 +29,33 @@ def main() -> int:
     parser.add_argument("--channels", type=int, default=180, help="48 or more (180)")
     parser.add_argument("--keys", type=int, nargs="+", default=[64, 512], help="of 1,024 (64 512)")
     args = parser.parse_args()
+    if args.windows < 1 or args.channels < FEWEST_CHANNELS or not all(1 <= k <= TOKENS for k in args.keys):
+        parser.error(f"at least 1 window and {FEWEST_CHANNELS} channels, and 1 to {TOKENS} keys")
     run_in_venv()
+    from semanir_plugin.errors import UserError
+
+    try:
+        print_table(args.windows, args.channels, args.keys)
+    except UserError as error:
+        print(f"similarity_rounding: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def print_table(windows: int, channels: int, keys: Sequence[int]) -> None:
+    """Print what each format changes in both stages."""
     from semanir_plugin.evaluation.profiling.network_features import stage_inputs
 
-    print("| stage | similarities | " + "".join(f"k = {k}: queries with other keys | " for k in args.keys), end="")
-    print("largest error / product of lengths |\n" + "|---" * (3 + len(args.keys)) + "|")
+    print("| stage | similarities | " + "".join(f"k = {k}: queries with other keys | " for k in keys), end="")
+    print("largest error / product of lengths |\n" + "|---" * (3 + len(keys)) + "|")
     for stage in (0, 1):
-        x = stage_inputs(args.windows, (32, 32), args.channels, stage=stage)
+        x = stage_inputs(windows, (SIDE, SIDE), channels, stage=stage)
         truth = x.double() @ x.double().mT
         lengths = x.double().norm(dim=-1)
         for name, similarities in in_formats(x).items():
-            changed = [str(count_changed(truth, similarities, k)) for k in args.keys]
+            changed = [str(count_changed(truth, similarities, k)) for k in keys]
             error = ((similarities - truth).abs() / (lengths[:, :, None] * lengths[:, None])).max().item()
             print(f"| {stage} | {name} | {' | '.join(changed)} | {error:.1e} |", flush=True)
-    return 0
 
 
 def in_formats(x: Tensor) -> dict[str, Tensor]:
@@ -80,4 +97,4 @@ def count_changed(truth: Tensor, similarities: Tensor, k: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

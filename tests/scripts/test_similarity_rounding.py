@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 import torch
 
 from tests.conftest import ROOT
@@ -32,3 +33,17 @@ def test_queries_with_other_keys_are_counted():
     other = torch.tensor([[[3.0, 1, 2], [0, 1, 0], [0, 1, 2]]])
     assert similarity_rounding.count_changed(truth, other, 2) == 1
     assert similarity_rounding.count_changed(truth, other, 1) == 0
+
+
+@pytest.mark.parametrize(
+    "asked", [["--windows", "0"], ["--channels", "47"], ["--keys", "64", "1025"], ["--windows", "999"]]
+)
+def test_what_cannot_be_asked_for_is_one_line(monkeypatch, capsys, asked):
+    monkeypatch.setattr(similarity_rounding, "run_in_venv", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["similarity_rounding.py", *asked])
+    try:
+        code = similarity_rounding.main()
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert "similarity_rounding" in capsys.readouterr().err.splitlines()[-1]

@@ -157,7 +157,8 @@ static int count_from(const float *row, int n, float least) {
     UNROLL for (int i = 0; i < AT_ONCE; i++) count[i] = splat_bits(0);
     for (int j = 0; j < n; j += AT_ONCE * LANES)
         UNROLL for (int i = 0; i < AT_ONCE; i++) count[i] -= load(row + j + i * LANES) >= splat(least);
-    return (int)total_of(__builtin_convertvector(count[0] + count[1] + count[2] + count[3], vf));
+    UNROLL for (int i = 1; i < AT_ONCE; i++) count[0] += count[i];
+    return (int)total_of(__builtin_convertvector(count[0], vf));
 }
 
 /* The least number from `least` on. */
