@@ -31,6 +31,8 @@ __all__ = ["compilations", "select_keys_packed"]
 
 # Bytes of shared memory per block from which a second tile of keys of 32 bits can load while the first is used.
 ROOMY = 136 << 10
+# Tokens of windows whose similarities fill the registers of a multiprocessor.
+ALONE = 1024
 # Programs of a grid in Triton's interpreter, which runs one after the other.
 INTERPRETED_PROGRAMS = 3
 
@@ -92,7 +94,8 @@ def _launch(tile: _Tile, dtype: torch.dtype, roomy: bool, halves: bool = False) 
         signature["p_scale"] = "*fp32"
     else:
         constexprs["p_scale"] = None
-    stages = 2 if wide and not roomy else 3
+    # A third tile of 32 bits where a program has a multiprocessor to itself; beside others it only takes registers.
+    stages = 3 if not wide or (roomy and tile.tokens == ALONE) else 2
     if tile.keys == tile.tokens:
         return _Launch(key_semantics_kernel, signature | integers, constexprs, tile.warps, stages)
     signature |= {"p_scratch": "*fp32", **integers, "BLOCKS": "i32"}
@@ -105,7 +108,7 @@ def compilations() -> Iterator[tuple[Any, dict[str, str], dict[str, Any], int, i
     yield from triton_rows.compilations(tuple(tile.tokens for tile in TILES))
     for dtype in TYPES:
         for tile in TILES:
-            for roomy in (True, False) if dtype == torch.float32 else (True,):
+            for roomy in (True, False) if dtype == torch.float32 and tile.tokens == ALONE else (True,):
                 for launch in _launches(tile, dtype, roomy):
                     yield launch.kernel, launch.signature, launch.constexprs, launch.num_warps, launch.num_stages
 
