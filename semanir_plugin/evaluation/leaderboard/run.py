@@ -14,7 +14,7 @@ from basicsr.utils.dist_util import get_dist_info
 from tqdm import tqdm
 
 from semanir_plugin.basicsr_host.data.sharing import share
-from semanir_plugin.basicsr_host.engine.distributed import init_distributed
+from semanir_plugin.basicsr_host.engine.distributed import detecting_lost_processes, init_distributed
 from semanir_plugin.basicsr_host.engine.log import log_to_file, start_logging
 from semanir_plugin.basicsr_host.engine.run import RunArguments
 from semanir_plugin.errors import UserError, one_line
@@ -43,6 +43,7 @@ __all__ = ["run_leaderboard"]
 TIMEOUT = datetime.timedelta(hours=6)
 
 
+@detecting_lost_processes("start again, which goes on with what is computed")
 def run_leaderboard(args: RunArguments) -> dict[str, Any]:
     """Compute a leaderboard as an option file says; `results.html`, `.json`, `.md`, `.csv` and images go to its folder.
 
@@ -64,9 +65,6 @@ def run_leaderboard(args: RunArguments) -> dict[str, Any]:
         return _Computation(board, logger).run()
     except OSError as error:
         raise UserError(f"cannot write to {error.filename}: {error.strerror}; choose path.results_root") from error
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 Cell = tuple[str, str]  # row and test set

@@ -289,6 +289,37 @@ def test_a_process_waits_for_the_others_as_long_as_the_options_say(monkeypatch, 
     assert waits == [timedelta(minutes=minutes)] * 3
 
 
+LEAVING = """
+import atexit
+from pathlib import Path
+
+def count_threads():
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return sum("gloo_runloop" in name for name in names)
+
+counts = []
+atexit.register(lambda: print(*counts, count_threads()))
+from semanir_plugin.basicsr_host.engine.distributed import init_distributed
+from semanir_plugin.basicsr_host.engine.stopping import StopSignals
+init_distributed("pytorch")
+signals = [StopSignals(distributed=True)]
+signals[0].cycle = signals
+counts.append(count_threads())
+del signals
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_no_thread_of_gloo_outlives_python(tmp_path):
+    """A thread that lets go of a tensor when Python has ended aborts the process."""
+    names = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **names}
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, env=environment, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before >= 2
+    assert after == 0
+
+
 @pytest.fixture
 def error_file(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))

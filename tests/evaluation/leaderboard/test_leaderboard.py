@@ -294,6 +294,18 @@ def test_two_processes_give_the_table_of_one(board):
     assert error.count("ERROR: MSRResNet: nowhere.pth: cannot be opened") == 1
 
 
+def test_a_process_that_is_lost_is_told(board, monkeypatch, capsys):
+    def gather(self):
+        monkeypatch.setattr(leaderboard.dist, "is_initialized", lambda: True)
+        raise RuntimeError("[pair.cc:537] Read error [127.0.0.1]:4534: Connection reset by peer. GLHF!")
+
+    monkeypatch.setattr(leaderboard._Computation, "run", gather)
+    assert board() == 1
+    assert "another process of the run has failed" in (line := capsys.readouterr().err)
+    assert "start again, which goes on with what is computed" in line
+    assert line.count("\n") == 1
+
+
 def test_cells_that_fail_are_told_and_do_not_end_the_run(board, computed, capsys):
     Path("SwinIR.pth").write_bytes(Path("SwinIR.pth").read_bytes()[:500])
     Path("elsewhere", "B", "1_sr.png").unlink()
