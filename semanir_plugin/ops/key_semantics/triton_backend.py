@@ -20,7 +20,7 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from semanir_plugin.ops.common.triton_support import TYPES
+from semanir_plugin.ops.common.triton_support import TYPES, interpreted
 from semanir_plugin.ops.key_semantics import triton_rows
 from semanir_plugin.ops.key_semantics.packing import WORD
 from semanir_plugin.ops.key_semantics.query_order import order_queries
@@ -142,8 +142,8 @@ def _run(x: Tensor, k: int, regions: Tensor | None) -> Tensor:
     packed = torch.empty(b, n, -(-n // WORD), dtype=torch.int32, device=x.device)
     if not packed.numel():
         return packed
-    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
-        x = x.float()  # Triton's interpreter multiplies the bits of bf16 as if they were integers
+    if x.dtype == torch.bfloat16 and interpreted():
+        x = x.float()  # the interpreter multiplies the bits of bf16 as if they were integers
     tile = next(tile for tile in TILES if n <= tile.tokens)
     labels = _labels(regions, n, tile, x.device)
     arguments: dict[str, Any] = {"p_labels": labels, "p_packed": packed, "N": n, "K": k, "R": len(labels)}

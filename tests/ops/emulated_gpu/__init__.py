@@ -1,4 +1,4 @@
-"""A GPU on paper: runs the PTX that Triton compiles, thread by thread, on CPU tensors, and watches what a GPU would not.
+"""A GPU on paper: runs the PTX that Triton compiles on CPU tensors, and watches what a GPU would not.
 
 Triton's interpreter runs the Python of a kernel; what the compiler makes of it (layouts, pipelines, inline assembly) it
 never sees. Here the compiled kernel runs: all threads of a program in step, with NumPy, and each access to memory is
@@ -11,5 +11,6 @@ checked to be inside what the kernel was given, aligned, and ordered by a barrie
     machine       programs: control flow, barriers, and the launch
     driver        in place of Triton's driver for CUDA
 
-How a GPU rounds inside of tensor cores, and how long anything takes, is not told. Facts: PTX ISA 8.7.
+Products on tensor cores are rounded once, and those of `wgmma` are there at once; how long anything takes is not told.
+Facts: PTX ISA 8.7.
 """

@@ -23,8 +23,8 @@ HALF = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def dictionary(dtype: str, tokens: int, channels: int, k: int, kind: str = "") -> Iterator[float]:
-    """Keys that differ from those of the definition, of features rounded to whole numbers: sums are exact, with ties."""
-    from semanir_plugin.ops.key_semantics import build_key_semantics
+    """Number of keys that differ, of features that are whole numbers: sums are exact, with many ties."""
+    from semanir_plugin.ops.key_semantics import build_key_semantics, triton_backend
 
     x = torch.randn(2, tokens, channels).mul(2).round().to(HALF[dtype])
     regions = torch.arange(2 * tokens).reshape(2, tokens) // (tokens // 3) if kind == "regions" else None
@@ -33,7 +33,9 @@ def dictionary(dtype: str, tokens: int, channels: int, k: int, kind: str = "") -
         x[1, 5] = torch.nan
     similarity = "cosine" if kind == "cosine" else "dot"
     if kind == "cosine":
-        x = torch.sign(x)  # of one length, but for zeros
+        x = torch.where(x > 0, 1.0, -1.0)  # of one length
+    if kind == "small":
+        triton_backend._is_roomy = lambda device: False
     found, expected = (
         build_key_semantics(each, k, regions=regions, similarity=similarity, backend=name).mask()
         for each, name in ((x, "triton"), (x.double(), "naive"))
@@ -122,16 +124,32 @@ CASES: dict[str, Callable[[], Iterator[float]]] = {
     "cosine_qkv bf16": lambda: cosine("bf16", 64, 16),
 }
 NAMES = tuple(CASES)
+# At sizes of networks: some take a minute each.
+LARGE: dict[str, Callable[[], Iterator[float]]] = {
+    "dictionary fp32, 1024 tokens": lambda: dictionary("fp32", 1024, 60, 512),
+    "dictionary bf16, 1024 tokens": lambda: dictionary("bf16", 1024, 180, 512),
+    "dictionary fp32, 1024 tokens, not finite": lambda: dictionary("fp32", 1024, 60, 64, "infinite"),
+    "dictionary fp32, 1024 tokens, regions": lambda: dictionary("fp32", 1024, 60, 512, "regions"),
+    "dictionary fp32, 4096 tokens": lambda: dictionary("fp32", 4096, 16, 64),
+    "attention bf16, 1024 tokens": lambda: attention("bf16", 32, 30, 512),
+    "attention bf16, 1024 tokens, few keys": lambda: attention("bf16", 32, 30, 64),
+    "attention fp32, 1024 tokens": lambda: attention("fp32", 32, 30, 512),
+    "attention fp16, 1024 tokens, wide": lambda: attention("fp16", 32, 64, 128, "dense"),
+    "attention bf16, 256 tokens, widest": lambda: attention("bf16", 16, 128, 64),
+    "sparse attention bf16, 256 tokens": lambda: sparse_attention("bf16", 256, 32),
+    # The last: the others would run so too.
+    "dictionary fp32, 1024 tokens, little shared memory": lambda: dictionary("fp32", 1024, 60, 512, "small"),
+}
 
 
 def _main() -> int:
     driver.install(int(sys.argv[1]))
-    for name in sys.argv[2:] or NAMES:
+    for name in sys.argv[2:] or (*NAMES, *LARGE):
         torch.manual_seed(0)
         driver.LAUNCHED.clear()
         start, told = time.perf_counter(), {}
         try:
-            told["error"] = max(CASES[name]())
+            told["error"] = max((CASES | LARGE)[name]())
         except Exception:
             told["failure"] = traceback.format_exc()
         seconds = round(time.perf_counter() - start, 1)

@@ -47,8 +47,7 @@ class _Launcher:
         self.kernel: Kernel | None = None
 
     def __call__(self, x: int, y: int, z: int, stream: Any, function: Any, *more: Any) -> None:
-        *_, enter, leave = more[:4]
-        given = more[4:]
+        given = more[4:]  # behind metadata and hooks
         values = [each for each, kind in zip(given, self.types, strict=True) if kind != "constexpr"]
         types = [kind for kind in self.types if kind != "constexpr"]
         self.kernel = self.kernel or parse(self.ptx)

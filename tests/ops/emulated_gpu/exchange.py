@@ -32,9 +32,12 @@ SWIZZLES = (0, 128, 64, 32)
 
 
 def shuffle(kind: str, values: Array, argument: Array) -> Array:
-    """Return the value of another lane of the warp: `bfly` of lane ^ argument, `idx` of lane argument, `up` of lower ones.
+    """Return the value of another lane of the warp.
 
-    Lanes that have none `up` there keep their own.
+    Args:
+        kind: "bfly" for lane ^ argument, "idx" for lane argument, "up" for lane - argument, or its own below 0.
+        values: One for each thread.
+        argument: The same.
     """
     lanes = np.tile(LANES, len(values) // WARP)
     argument = argument.astype(np.int64)
@@ -90,7 +93,7 @@ def read_matrices(memory: SharedMemory, addresses: Array, count: int, warps: Arr
 
     Lane 8 i + r of a warp has the address of row r of matrix i.
     """
-    given = np.tile(LANES < 8 * count, len(addresses) // WARP)
+    given = np.tile(np.arange(WARP) < 8 * count, len(addresses) // WARP)
     rows = memory.load(addresses[given], np.dtype("u2"), 8, warps[given])
     matrices = rows.reshape(-1, count, 8, 8)
     if transposed:
@@ -107,7 +110,7 @@ def write_matrices(memory: SharedMemory, addresses: Array, registers: Array, war
     matrices[:, :, ROW, COLUMN], matrices[:, :, ROW, COLUMN + 1] = pairs[..., 0], pairs[..., 1]
     if transposed:
         matrices = matrices.transpose(0, 1, 3, 2)
-    given = np.tile(LANES < 8 * count, len(addresses) // WARP)
+    given = np.tile(np.arange(WARP) < 8 * count, len(addresses) // WARP)
     memory.store(addresses[given], np.ascontiguousarray(matrices).reshape(-1, 8), warps[given])
 
 

@@ -81,7 +81,10 @@ class SharedMemory:
         self.check_overwriting(addresses, values, warps)
         cells, per = _cells(addresses.astype(np.int64), values.itemsize * values.shape[1])
         self._order.write(cells, np.repeat(warps, per), self.epoch)
-        self.bytes.view(values.dtype)[places] = values
+        memory = self.bytes.view(values.dtype)
+        memory[places] = values
+        if (memory[places] != values).any():
+            raise AccessError("shared memory: threads write different values to one place at once")
 
     def check_overwriting(self, addresses: Array, values: Array, warps: Array) -> None:
         """Raise if another warp may still read what a write replaces, or writes something else there."""
@@ -140,8 +143,11 @@ class GlobalMemory:
             at = (addresses[chosen] - np.uint64(start)).astype(np.int64)
             cells = self._check(start, at, width, program)
             self._order[start].written_by[cells] = program
-            places = at[:, None] + np.arange(width)
-            self._bytes[start][places] = np.ascontiguousarray(values[chosen]).view(np.uint8).reshape(places.shape)
+            places, written = at[:, None] + np.arange(width), np.ascontiguousarray(values[chosen]).view(np.uint8)
+            written = written.reshape(places.shape)
+            self._bytes[start][places] = written
+            if (self._bytes[start][places] != written).any():
+                raise AccessError("global memory: threads write different values to one place at once")
 
     def _check(self, start: int, at: Array, width: int, program: int) -> Array:
         cells, _ = _cells(at, width)
@@ -160,9 +166,13 @@ class GlobalMemory:
             address = int(addresses[rest.argmax()])
             index = bisect.bisect_right(self._starts, address) - 1
             start = self._starts[max(index, 0)]
-            inside = (addresses >= np.uint64(start)) & (addresses + np.uint64(width) <= np.uint64(start + len(self._bytes[start])))
+            inside = (addresses >= np.uint64(start)) & (
+                addresses + np.uint64(width) <= np.uint64(start + len(self._bytes[start]))
+            )
             if not inside[rest.argmax()]:
-                raise AccessError(f"global memory: {width} bytes at {address - start} of a storage of {len(self._bytes[start])}")
+                raise AccessError(
+                    f"global memory: {width} bytes at {address - start} of a storage of {len(self._bytes[start])}"
+                )
             found.append((start, inside & rest))
             rest &= ~inside
         return found
