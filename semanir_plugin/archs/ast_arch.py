@@ -19,6 +19,7 @@ from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, Feed
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
 from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
+from semanir_plugin.ops.common.eager import in_torch_func
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
 from semanir_plugin.schema.values import Count, Positive, Range
@@ -151,8 +152,10 @@ class AST(StagedNetwork):
         height, width = x.shape[-2:]
         topk = self.sample_topk(topk)
         image = pad_to_multiple(x, self.descriptor.size.multiple_of)
-        # Channels last throughout: maps and tokens are views of each other.
-        features = self.conv_first(image.contiguous(memory_format=torch.channels_last))
+        if not in_torch_func():  # in which tensors are of PyTorch's own order
+            # Channels last throughout: maps and tokens are views of each other.
+            image = image.contiguous(memory_format=torch.channels_last)
+        features = self.conv_first(image)
         features, skips = F.leaky_relu(features, NEGATIVE_SLOPE), []
         for stage, down in zip(self.encoder, self.downs, strict=True):
             features = _apply(stage, features, topk)

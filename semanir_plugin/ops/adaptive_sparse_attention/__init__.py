@@ -10,7 +10,8 @@ from torch import Tensor
 from semanir_plugin.ops.adaptive_sparse_attention import blockwise, naive, portable
 from semanir_plugin.ops.common import triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
-from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
+from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform
+from semanir_plugin.ops.common.portable import why_standard_operators
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 
 __all__ = ["adaptive_sparse_attention", "choose_backend"]
@@ -66,8 +67,8 @@ def adaptive_sparse_attention(
 
 def choose_backend(q: Tensor) -> tuple[str, str]:
     """Return the backend that "auto" takes for `q`, and why it takes that one."""
-    if only_standard_operators():
-        return "portable", PORTABLE_REASON
+    if reason := why_standard_operators():
+        return "portable", reason
     if q.device.type == "cpu":
         return "torch", "q is on a CPU"
     if reason := triton_support.why_not_heads(q):
@@ -76,6 +77,8 @@ def choose_backend(q: Tensor) -> tuple[str, str]:
 
 
 def _why_not(backend: str, q: Tensor) -> str | None:
+    if backend in ("torch", "triton") and differentiated_by_transform():
+        return TRANSFORM_REASON
     return triton_support.why_not_heads(q) if backend == "triton" else None
 
 

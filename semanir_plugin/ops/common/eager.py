@@ -11,7 +11,16 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["are_plain", "run_op", "values_may_decide"]
+__all__ = [
+    "TRANSFORM_REASON",
+    "are_plain",
+    "differentiated_by_transform",
+    "in_torch_func",
+    "run_op",
+    "values_may_decide",
+]
+
+TRANSFORM_REASON = "torch.func and forward-mode derivatives know PyTorch's own operators alone"
 
 
 def values_may_decide(tensors: Sequence[Tensor]) -> bool:
@@ -28,6 +37,24 @@ def values_may_decide(tensors: Sequence[Tensor]) -> bool:
         if not tensor.is_cpu:
             return False
     return True
+
+
+def in_torch_func() -> bool:
+    """Tell whether a transform of `torch.func` looks on: `vmap`, `grad` and the like."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def differentiated_by_transform() -> bool:
+    """Tell whether `torch.func` (grad, vjp, jvp) or `torch.autograd.forward_ad` takes derivatives here.
+
+    Registered ops raise errors there, or give derivatives of 0.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if forward_ad._current_level >= 0:
+        return True
+    derivatives = (torch._C._functorch.TransformType.Grad, torch._C._functorch.TransformType.Jvp)
+    return any(each.key() in derivatives for each in torch._C._functorch.get_interpreter_stack() or ())
 
 
 def are_plain(tensors: Sequence[Tensor]) -> bool:

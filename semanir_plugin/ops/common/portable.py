@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform
+
 __all__ = [
     "PORTABLE_REASON",
     "is_known",
@@ -22,6 +24,7 @@ __all__ = [
     "remainder",
     "surely_equal",
     "undecided",
+    "why_standard_operators",
     "without_autocast",
 ]
 
@@ -44,6 +47,13 @@ def only_standard_operators() -> bool:
     """Tell whether this runs within `portable_ops`."""
     # In this order: torch.compile, which no exporter goes through, cannot trace the later question.
     return not torch.compiler.is_dynamo_compiling() and _exporting.get()
+
+
+def why_standard_operators() -> str | None:
+    """Return why "auto" stands for the backend that is made of PyTorch's own operators, None if it need not."""
+    if only_standard_operators():
+        return PORTABLE_REASON
+    return TRANSFORM_REASON if differentiated_by_transform() else None
 
 
 def is_known(size: Any) -> bool:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
-from semanir_plugin.ops.common.eager import run_op
-from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
+from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform, run_op
+from semanir_plugin.ops.common.portable import why_standard_operators
 from semanir_plugin.ops.cosine_qkv import naive, native_backend
 from semanir_plugin.ops.cosine_qkv.fused import split_op
 
@@ -47,8 +47,8 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
 
 def choose_backend(qkv: Tensor, scale: Tensor) -> tuple[str, str]:
     """Return which backend `cosine_qkv` takes for these arguments, and why."""
-    if only_standard_operators():
-        return "naive", PORTABLE_REASON
+    if reason := why_standard_operators():
+        return "naive", reason
     fast = "native" if qkv.device.type == "cpu" else "triton"
     if reason := _why_not(fast, qkv, scale):
         return "naive", reason
@@ -61,6 +61,8 @@ def _read_by_native(dtype: torch.dtype) -> torch.dtype:
 
 
 def _why_not(backend: str, qkv: Tensor, scale: Tensor) -> str | None:
+    if backend != "naive" and differentiated_by_transform():
+        return TRANSFORM_REASON
     if backend == "native":
         return native_support.why_not(native_backend.SOURCE, qkv.device, qkv.dtype)
     width = qkv.shape[2] // (3 * len(scale))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
-from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators, without_autocast
+from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform
+from semanir_plugin.ops.common.portable import only_standard_operators, why_standard_operators, without_autocast
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import (
     blockwise,
@@ -47,6 +48,8 @@ BACKENDS = {
 TABLE_BACKENDS = {"flex", "native", "triton"}
 # The kernels of these never combine a query with a key that it did not choose; PyTorch's operators do.
 KERNEL_BACKENDS = {"native", "triton"}
+# These are made of registered ops.
+REGISTERED_BACKENDS = {"blockwise", "native", "triton"}
 # Scores of all windows and heads up to which SDPA is the quickest on a CPU with a bias, in inference and in training.
 LARGEST_SUM = 12 << 20
 LARGEST_TRAINED_SUM = 2 << 20
@@ -115,8 +118,8 @@ def choose_backend(q: Tensor, keys: int | None = None, *, biased: bool = True) -
         keys: Of each query's dictionary, if that is known.
         biased: Whether a bias is added to the scores.
     """
-    if only_standard_operators():
-        return "portable", PORTABLE_REASON
+    if reason := why_standard_operators():
+        return "portable", reason
     fast = "native" if q.device.type == "cpu" else "triton"
     reason = _why_not(fast, q)
     if fast == "native":
@@ -147,6 +150,8 @@ def _why_triton(tokens: int, keys: int | None) -> str:
 
 
 def _why_not(backend: str, q: Tensor) -> str | None:
+    if backend in REGISTERED_BACKENDS and differentiated_by_transform():
+        return TRANSFORM_REASON
     if backend == "native":
         return native_support.why_not(native_backend.SOURCE, q.device, q.dtype)
     return triton_support.why_not_heads(q) if backend == "triton" else None
