@@ -103,6 +103,28 @@ def test_numbers_whose_sign_is_yet_to_be_changed(pair):
     close(*found)
 
 
+def test_zeros_without_memory(pair):
+    ours, pytorchs = pair
+    zeros, (_, weight, bias) = torch._efficientzerotensor((7, 12)), inputs((False, False, False))
+    close(ours(zeros, weight, bias), pytorchs(torch.zeros(7, 12), weight, bias))
+
+
+LAYOUTS = {
+    "every other": lambda x: x.repeat_interleave(2)[::2],
+    "expanded": lambda x: x[:1].expand_as(x),
+    "diagonal": lambda x: x.diag().diagonal(),
+    "backwards in memory": lambda x: torch.stack([x, x], 1)[:, 1],
+    "shifted": lambda x: torch.cat([x[:1], x])[1:],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_numbers_that_lie_apart(pair, layout):
+    ours, pytorchs = pair
+    x, weight, bias = (layout(each.detach()) if each.ndim == 1 else each.detach() for each in inputs())
+    close(ours(x, weight, bias), pytorchs(x, weight, bias))
+
+
 def test_saved_tensors_may_come_back_in_another_layout(pair):
     def turn(x):
         return x.t().contiguous() if x.ndim == 2 else x

@@ -136,3 +136,36 @@ def test_threads_change_nothing():
     for result in results[1:]:
         for actual, expected in zip(result, results[0], strict=True):
             assert torch.equal(actual, expected)
+
+
+def test_rows_whose_keys_a_bias_forbids_are_not_numbers(target):
+    """As the softmax of nothing but -infinity is."""
+    q, k, v = torch.randn(3, 1, 2, 64, 8)
+    semantics = build_key_semantics(torch.randn(1, 64, 8), 9)
+    bias = torch.zeros(2, 64, 64)
+    bias[:, 5] = -torch.inf
+    found, expected = (
+        key_semantic_attention(q, k, v, semantics, bias=bias, backend=each) for each in ("native", "naive")
+    )
+    assert found[:, :, 5].isnan().all()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def test_a_dictionary_that_served_in_inference_mode_serves_in_training():
+    q = torch.randn(1, 1, 16, 4)
+    semantics = build_key_semantics(torch.randn(1, 16, 4), 4)
+    with torch.inference_mode():
+        expected = key_semantic_attention(q, q, q, semantics, backend="native")
+    own = q.clone().requires_grad_()
+    found = key_semantic_attention(own, q, q, semantics, backend="native")
+    assert torch.equal(found, expected)
+    found.sum().backward()
+    assert own.grad is not None
+
+
+def test_autocast_leaves_float64_alone():
+    q = torch.randn(1, 1, 16, 4, dtype=torch.float64)
+    semantics = build_key_semantics(torch.randn(1, 16, 4), 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = key_semantic_attention(q, q, q, semantics)
+    assert torch.equal(found, key_semantic_attention(q, q, q, semantics))

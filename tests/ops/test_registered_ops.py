@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from semanir_plugin.ops import (
     key_semantic_attention,
 )
 from semanir_plugin.ops.common import native_support
+from semanir_plugin.ops.gelu import gelu
 from semanir_plugin.ops.key_semantic_attention import native_backend
+from semanir_plugin.ops.layer_norm import layer_norm
+from semanir_plugin.ops.linear import linear
 
 B, SIDE, D, K = 2, 4, 4, 5
 N = SIDE * SIDE
@@ -122,3 +126,23 @@ def test_a_training_step_compiled_by_inductor_equals_one_that_is_not(backend):
     gradients = torch.autograd.grad(torch.compile(step, backend="inductor")(*leaves), leaves)
     for gradient, truth in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient, truth, rtol=1e-4, atol=1e-6)
+
+
+def test_the_first_use_may_be_compiled_for_sizes_that_change(monkeypatch):
+    """A path keeps its string once it was asked for it, which a trace that begins again must not meet."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("semanir_plugin.ops.") and isinstance(vars(module).get("SOURCE"), Path):
+            monkeypatch.setattr(module, "SOURCE", Path(*module.SOURCE.parts))
+
+    def run(x, w):
+        semantics = build_key_semantics(x, 7)
+        heads = cosine_qkv(torch.cat([x, x, x], -1), torch.ones(2))
+        tokens = key_semantic_attention(*heads, semantics).transpose(1, 2).flatten(2)
+        return layer_norm(gelu(linear(tokens, w, w[0])), w[0], w[0], residual=x)
+
+    torch.compiler.reset()
+    compiled = torch.compile(run, dynamic=True, fullgraph=True, backend="aot_eager")
+    w = torch.randn(12, 12)
+    for windows in (2, 3):
+        x = torch.randn(windows, 16, 12)
+        torch.testing.assert_close(compiled(x, w), run(x, w), rtol=1e-4, atol=1e-4)

@@ -60,8 +60,8 @@ def differentiated_by_transform() -> bool:
 def are_plain(tensors: Sequence[Tensor]) -> bool:
     """Tell whether code outside PyTorch may read these: numbers in the memory of a CPU, and nobody looks on.
 
-    Not so are tensors of a class of their own, others than strided ones, those whose sign is yet to be changed, and all
-    of them while derivatives are carried forward (`torch.autograd.forward_ad`).
+    Not so are tensors of a class of their own, others than strided ones, those whose sign is yet to be changed, zeros
+    without memory, and all of them while derivatives are carried forward (`torch.autograd.forward_ad`).
     """
     if forward_ad._current_level >= 0 or not values_may_decide(tensors):
         return False
@@ -69,6 +69,8 @@ def are_plain(tensors: Sequence[Tensor]) -> bool:
         if type(tensor) is not Tensor and type(tensor) is not Parameter:
             return False
         if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_neg():
+            return False
+        if tensor._is_zerotensor():
             return False
         # As torch.autograd.grad(is_grads_batched=True) makes them.
         if torch._C._functorch.is_legacy_batchedtensor(tensor):

@@ -48,7 +48,7 @@ def why_not(source: Path, device: torch.device, dtype: torch.dtype) -> str | Non
         return f"native kernels are for CPU tensors, not {device.type} ones"
     if dtype not in DTYPES:
         return f"native kernels compute with no more digits than fp32, and {dtype} has more"
-    return _objection(str(source))
+    return _objection(source)
 
 
 def why_not_directly(tensors: Sequence[Tensor], source: Path, bf16_source: Path) -> str | None:
@@ -79,8 +79,9 @@ def constant(function: Function) -> Function:
 
 
 @constant
-def _objection(source: str) -> str | None:
-    library, reason = _compiled(source)
+def _objection(source: Path) -> str | None:
+    # Not traced: a path keeps its string, by which PyTorch's compiler would find another trace the second time.
+    library, reason = _compiled(str(source))
     if library is None and not _switched_off():
         warn_of_slow_path(str(reason))
     return reason

@@ -67,7 +67,8 @@ def key_semantic_attention(
 ) -> Tensor:
     """Attend from each query to the keys its window's dictionary holds for it, and to no others.
 
-    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype.
+    Equal to dense attention with -inf on all other keys. Under autocast, q, k and v are cast to its dtype, but
+    not float64.
     SemanIR (NeurIPS 2024), section 3.3.
 
     A NaN in a query stays in its row. NaN and infinity in keys and values reach the queries that chose them, whose
@@ -94,7 +95,7 @@ def key_semantic_attention(
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
     _check(q, k, v, semantics, bias)
-    if torch.is_autocast_enabled(q.device.type):
+    if torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     biased = bias is not None

@@ -80,6 +80,8 @@ static void attend_online(const Attention *a, const Group *group, Softmax *s) {
         weigh_chunk(a, group->bits + at, count, s);
         add_values(group, a->value_width, at, count, s->scores, s->sums);
     }
+    /* A softmax of nothing but -infinity is NaN, and so is what is taken from itself here. */
+    for (int j = 0; j < VECTORS; j++) s->total[j] = s->total[j] + (s->base[j] - s->base[j]);
 }
 
 static size_t forward_scratch(const Attention *a) {

@@ -59,14 +59,15 @@ class KeySemantics:
     def mask(self) -> Tensor:
         """Return the (B, N, N) bool mask, True where a query keeps a key."""
         if self._mask is None:
-            assert self._packed is not None
-            self._mask = unpack(self._packed, self._tokens)
+            packed = self._packed
+            assert packed is not None
+            self._mask = self._derive(lambda: unpack(packed, self._tokens))
         return self._mask
 
     def packed(self) -> Tensor:
         """Return the mask at a bit per pair, (B, N, ceil(N / 32)) int32."""
         if self._packed is None:
-            self._packed = pack(self.mask())
+            self._packed = self._derive(lambda: pack(self.mask()))
         return self._packed
 
     def additive_mask(self, dtype: torch.dtype) -> Tensor:
@@ -98,8 +99,17 @@ class KeySemantics:
     def shared(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """Return the value cached under `name`, made by `make` on first use: derived once for all layers."""
         if name not in self._shared:
-            self._shared[name] = make()
+            self._shared[name] = self._derive(make)
         return self._shared[name]
+
+    def _derive(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` does: tensors that can be trained with, if the dictionary's own can."""
+        given = self._packed if self._mask is None else self._mask
+        assert given is not None
+        if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled() or given.is_inference():
+            return make()
+        with torch.inference_mode(False):
+            return make()
 
     def __repr__(self) -> str:
         return f"KeySemantics(B={self.shape[0]}, N={self.shape[1]}, k={self.k}, device={self.device})"

@@ -78,7 +78,9 @@ def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         return False
     if bias is None:
         return are_plain((x, weight))
-    return bias.shape == weight.shape[:1] and are_plain((x, weight, bias))
+    # oneDNN reads the numbers behind the first one, whatever the stride.
+    fits = bias.shape == weight.shape[:1] and bias.dtype == x.dtype and bias.is_contiguous()
+    return fits and are_plain((x, weight, bias))
 
 
 @functools.cache
