@@ -16,6 +16,8 @@ TYPES = {
     **{"f16x2": np.dtype("u4"), "bf16x2": np.dtype("u4")},
     "f32x2": np.dtype("f4"),  # two for each thread, one after the other
 }
+# Modifiers that stand between a name and the type; `setp`, `set` and `cvt` have others.
+MODIFIERS = {"approx", "ftz", "full", "hi", "lo", "NaN", "rn", "wide"}
 TINIEST = np.float32(2.0**-126)
 
 
@@ -35,6 +37,8 @@ def rule(opcode: tuple[str, ...]) -> Rule:
     """
     name, *modifiers = opcode
     kind = modifiers[-1]
+    if name not in ("setp", "set", "cvt") and not MODIFIERS.issuperset(modifiers[:-1]):
+        raise NotImplementedError(".".join(opcode))  # as of two types
     if name in ("add", "sub", "and", "or", "xor", "max", "min"):
         return Rule((kind, kind), kind, _choose_minimum(name, modifiers) if name[0] == "m" else _BINARY[name])
     if name in _UNARY:

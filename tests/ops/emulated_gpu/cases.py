@@ -1,11 +1,13 @@
 """Cases that run compiled kernels: each op against its definition in float64, forward and backward.
 
 `python -m tests.ops.emulated_gpu.cases 90` runs all on compute capability 9.0, and tells one JSON line for each: its
-name, seconds, the kernels that ran, and the largest relative error of a result, or what went wrong.
+name, seconds, the kernels that ran, and the largest relative error of a result, or what went wrong. Of dictionaries the
+error is the number of keys that differ.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -143,8 +145,16 @@ LARGE: dict[str, Callable[[], Iterator[float]]] = {
 
 
 def _main() -> int:
-    driver.install(int(sys.argv[1]))
-    for name in sys.argv[2:] or (*NAMES, *LARGE):
+    parser = argparse.ArgumentParser(description="Run compiled kernels instruction by instruction on a CPU.")
+    parser.add_argument("architecture", type=int, choices=driver.MOST_SHARED, help="compute capability times ten")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="cases; default: all, which takes a quarter of an hour"
+    )
+    options = parser.parse_args()
+    if unknown := set(options.names) - (CASES | LARGE).keys():
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES | LARGE)}")
+    driver.install(options.architecture)
+    for name in options.names or (CASES | LARGE):
         torch.manual_seed(0)
         driver.LAUNCHED.clear()
         start, told = time.perf_counter(), {}

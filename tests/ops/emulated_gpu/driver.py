@@ -1,11 +1,12 @@
 """In place of Triton's driver for CUDA: compiles for a GPU that is not here, and runs the result on CPU tensors.
 
-Kernels must be imported without TRITON_INTERPRET=1, and after `install`; Triton's cache must be a folder of its own, by
-TRITON_CACHE_DIR, since what is compiled here lacks the machine code.
+Kernels must be imported without TRITON_INTERPRET=1, and after `install`. What is compiled here lacks the machine code,
+so it goes to a cache of its own: TRITON_CACHE_DIR, or a folder beside Triton's.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["LAUNCHED", "install"]
 
 # Names of the kernels that ran, as often as they did.
 LAUNCHED: list[str] = []
+# Of architectures whose instructions are known.
 MOST_SHARED = {80: 163 << 10, 90: 227 << 10}
 FORMATS = {"fp32": "<f", "i1": "<B", "i32": "<i", "u32": "<I", "i64": "<q", "u64": "<Q"}
 
@@ -91,7 +93,7 @@ class _Driver:
 
 def install(architecture: int) -> None:
     """Let the kernels of all ops be compiled for an architecture, and run here on CPU tensors."""
-    from triton import runtime
+    from triton import knobs, runtime
     from triton.backends.nvidia.compiler import CUDABackend
     from triton.compiler.compiler import CompiledKernel
 
@@ -103,6 +105,7 @@ def install(architecture: int) -> None:
         prepare(self)
         self._run.ptx = self.asm["ptx"]
 
+    knobs.cache.dir = os.environ.get("TRITON_CACHE_DIR") or f"{knobs.cache.dir}_emulated"
     CUDABackend.make_cubin = lambda *arguments: b"none"  # machine code takes as long as all stages before
     CompiledKernel._init_handles = prepare_with_code
     runtime.driver.set_active(_Driver(architecture))

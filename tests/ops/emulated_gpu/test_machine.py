@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 
 import numpy as np
@@ -139,9 +140,10 @@ def test_names_of_an_inner_scope_are_its_own(x):
     assert run(body, x)[:4] == [1, 1, 1, 2]
 
 
-def test_an_instruction_that_is_not_known_is_refused(x):
-    with pytest.raises(NotImplementedError, match="prmt"):
-        run("prmt.b32 %r4, %r1, %r2, 7; ret;", x)
+@pytest.mark.parametrize("text", ["prmt.b32 %r4, %r1, %r2, 7;", "fma.rn.f32.bf16 %r4, %rs1, %rs2, %r1;"])
+def test_an_instruction_that_is_not_known_is_refused(x, text):
+    with pytest.raises(NotImplementedError, match=re.escape(text.split()[0])):
+        run(f"{text} ret;", x)
 
 
 @pytest.mark.parametrize(
