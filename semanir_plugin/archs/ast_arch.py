@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.archs.ast_checkpoints import from_authors_layout, is_authors_layout
 from semanir_plugin.archs.descriptor import NetworkDescriptor
-from semanir_plugin.archs.staged_network import Depth, StagedNetwork, Topk, check_depths, check_positive
+from semanir_plugin.archs.staged_network import Depth, StagedNetwork, Topk, check_arguments
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
@@ -88,12 +88,11 @@ class AST(StagedNetwork):
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
+        check_arguments(AST, locals())
         super().__init__(attn, topk)
         feed_forward = _one_of_two_names(ffn, token_mlp)
         dd_in = in_chans if dd_in is None else dd_in
-        check_positive(in_chans=in_chans, dd_in=dd_in, embed_dim=embed_dim, win_size=win_size, mlp_ratio=mlp_ratio)
-        _check(img_size, depths, num_heads, drop_path_rate)
-        check_depths(*depths)
+        _check(img_size, depths, num_heads)
         levels = len(depths) // 2
         self.img_size = img_size
         self.dd_in = dd_in
@@ -216,17 +215,15 @@ def _one_of_two_names(ffn: str | None, token_mlp: str | None) -> str:
     return ffn or token_mlp or "frfn"
 
 
-def _check(img_size: int, depths: Sequence[int], num_heads: Sequence[int], drop_path_rate: float) -> None:
+def _check(img_size: int, depths: Sequence[int], num_heads: Sequence[int]) -> None:
     if len(depths) != len(num_heads) or len(depths) % 2 == 0 or len(depths) < 3:
         raise ValueError(
             "depths and num_heads need one entry per stage: encoder, bottleneck and as many in the decoder as in the "
             f"encoder, got {len(depths)} and {len(num_heads)}"
         )
     smallest = 2 ** (len(depths) // 2)
-    if img_size < 1 or img_size % smallest:
+    if img_size % smallest:
         raise ValueError(f"img_size must be a multiple of {smallest}, got {img_size}")
-    if not 0 <= drop_path_rate < 1:
-        raise ValueError(f"drop_path_rate must be at least 0 and below 1, got {drop_path_rate}")
 
 
 def _drop_path_rates(depths: Sequence[int], largest: float) -> list[list[float]]:

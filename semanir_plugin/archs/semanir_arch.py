@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,7 @@ from semanir_plugin.archs.staged_network import (
     Shift,
     StagedNetwork,
     Topk,
-    check_depths,
-    check_positive,
+    check_arguments,
     shift_pattern,
 )
 from semanir_plugin.blocks import KeySemanticStage, PixelShuffleDirectHead, PixelShuffleHead, SizeRequirements
@@ -30,7 +29,7 @@ from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.stage import ResidualConvKind, residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
-from semanir_plugin.schema.values import Count, Positive
+from semanir_plugin.schema.values import Count, Positive, Range
 
 __all__ = ["SemanIR"]
 
@@ -108,15 +107,13 @@ class SemanIR(StagedNetwork):
         position_bias: PositionBias = "table",
         ffn: FeedForwardKind = "mlp",
         interpolating_init: bool = False,
-        unshuffle: Literal[1, 2, 3, 4] = 1,
+        unshuffle: Annotated[int, Range(least=1, most=4)] = 1,
         keep_flat: bool = False,
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
+        check_arguments(SemanIR, locals())
         super().__init__(attn, topk)
-        check_depths(*depths)
-        check_positive(in_chans=in_chans, embed_dim=embed_dim, window_size=window_size, unshuffle=unshuffle)
-        check_positive(mlp_ratio=mlp_ratio, img_range=img_range)
         if len(depths) != len(num_heads):
             raise ValueError(f"depths and num_heads must be of equal length, got {len(depths)} and {len(num_heads)}")
         if upsampler not in HEADS:

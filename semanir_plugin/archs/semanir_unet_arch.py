@@ -16,8 +16,7 @@ from semanir_plugin.archs.staged_network import (
     Shift,
     StagedNetwork,
     Topk,
-    check_depths,
-    check_positive,
+    check_arguments,
     shift_pattern,
 )
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
@@ -89,16 +88,13 @@ class SemanIRUNet(StagedNetwork):
         use_checkpoint: bool = False,
         compile_backend: str | None = None,
     ) -> None:
+        check_arguments(SemanIRUNet, locals())
         super().__init__(attn, topk)
-        check_depths(*depths, refinement_depth)
-        check_positive(in_chans=in_chans, embed_dim=embed_dim, head_dim=head_dim, mlp_ratio=mlp_ratio)
         if len(depths) != len(window_sizes) or len(depths) < 2:
             raise ValueError(
                 f"depths and window_sizes need one entry per level, two levels or more, got {len(depths)} and "
                 f"{len(window_sizes)}"
             )
-        if prompts < 0:
-            raise ValueError(f"prompts must be at least 0, got {prompts}")
         if embed_dim % head_dim:
             raise ValueError(f"embed_dim {embed_dim} is not a multiple of head_dim {head_dim}")
         levels, multiple = len(depths), _common_multiple(window_sizes)

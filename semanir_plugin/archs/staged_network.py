@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from types import FunctionType, MethodType
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from types import FunctionType, MethodType, NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -14,9 +15,9 @@ from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.blocks.attention import get_attention
 from semanir_plugin.blocks.feed_forward import init_linear
-from semanir_plugin.schema.values import Count, Range
+from semanir_plugin.schema.values import Count, Range, describe_hint
 
-__all__ = ["MOST_LAYERS", "Depth", "Shift", "StagedNetwork", "Topk", "check_depths", "check_positive", "shift_pattern"]
+__all__ = ["MOST_LAYERS", "Depth", "Shift", "StagedNetwork", "Topk", "check_arguments", "shift_pattern"]
 
 Shift = Literal["stage", "layer", "none"]
 MOST_LAYERS = 1_000
@@ -88,14 +89,29 @@ def shift_pattern(shift: Shift, depths: Sequence[int]) -> list[list[bool]]:
     raise ValueError(f"shift must be 'stage', 'layer' or 'none', got {shift!r}")
 
 
-def check_depths(*depths: int) -> None:
-    """Raise a ValueError if a stage has more layers than `MOST_LAYERS`: lists of as many would fill the memory."""
-    if max(depths, default=0) > MOST_LAYERS:
-        raise ValueError(f"a stage may have {MOST_LAYERS:,} layers at most, got {max(depths):,}")
+def check_arguments(network: type, given: Mapping[str, Any]) -> None:
+    """Check numbers against the ranges in a constructor's annotations, by which option files are checked too.
+
+    Args:
+        network: The class with the constructor.
+        given: Its arguments by name; others are passed over.
+
+    Raises:
+        ValueError: One is out of its range; it is named.
+    """
+    for name, hint in get_type_hints(network.__init__, include_extras=True).items():  # type: ignore[misc]
+        if name in given and not _in_range(given[name], hint):
+            raise ValueError(f"{name} must be {describe_hint(hint)}, got {given[name]!r}")
 
 
-def check_positive(**sizes: float) -> None:
-    """Raise a ValueError that names the first size which is not positive."""
-    for name, value in sizes.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+def _in_range(value: Any, hint: Any) -> bool:
+    """Tell whether a number, or all of a sequence, are in the range of an annotation; what has none is."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        number = isinstance(value, Real)
+        return number and all(value in mark for mark in arguments[1:] if isinstance(mark, Range))
+    if origin in (Union, UnionType):
+        return any(_in_range(value, each) for each in arguments)
+    if origin is Sequence:
+        return not isinstance(value, Real) and all(_in_range(item, arguments[0]) for item in value)
+    return hint is not NoneType or value is None

@@ -106,10 +106,11 @@ def test_prompts_follow_the_image():
         ({"depths": [1], "window_sizes": [8]}, "two levels or more"),
         ({"embed_dim": 10}, "not a multiple of head_dim"),
         ({"window_sizes": [8, 6, 4]}, "do not fit into each other: 6 pixels at level 1 are 12 of the image"),
-        ({"window_sizes": [8, 8, 0]}, "0 pixels at level 2"),
-        ({"mlp_ratio": 0}, "mlp_ratio must be positive"),
+        ({"window_sizes": [8, 8, 0]}, "window_sizes must be a list of whole numbers of at least 1"),
+        ({"mlp_ratio": 0}, "mlp_ratio must be a number above 0"),
         ({"shift": "diagonal"}, "shift must be"),
-        ({"prompts": -1}, "prompts must be at least 0"),
+        ({"prompts": -1}, "prompts must be a whole number of at least 0"),
+        ({"refinement_depth": -1}, "refinement_depth must be a whole number of at least 0 and at most 1000, got -1"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
