@@ -22,10 +22,7 @@ FRAMES = 7
 LARGEST_SCORED = 512
 """Side of the largest image that metrics are tried on; none needs a larger one."""
 
-_CRITERIA = {
-    **{"pixel_opt": "cri_pix", "perceptual_opt": "cri_perceptual"},
-    **{"fft_opt": "cri_fft", "ssim_opt": "cri_ssim", "distill_opt": "cri_distill"},  # of SemanIRModel alone
-}
+_HOST_LOSSES = {"pixel_opt": "cri_pix", "perceptual_opt": "cri_perceptual"}
 
 _CHANNEL_CURES = {  # by what the dataset gives
     1: "set num_channels: 3 or remove color: y in the dataset, or make network_g a gray one",
@@ -167,8 +164,9 @@ def _truth_of_crop(model: Any, sample: Mapping[str, Any], lq: torch.Tensor) -> t
 
 def _try_losses(model: Any, truth: torch.Tensor) -> None:
     """Compute each loss of a pair of images, and its gradient."""
-    for option, name in _CRITERIA.items():
-        criterion = getattr(model, name, None)
+    losses_by_option = {option: getattr(model, name, None) for option, name in _HOST_LOSSES.items()}
+    losses_by_option |= getattr(model, "extra_losses", {})  # those of SemanIRModel
+    for option, criterion in losses_by_option.items():
         if criterion is None:
             continue
         try:

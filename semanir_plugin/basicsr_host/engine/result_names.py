@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
+from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation, result_path
 from semanir_plugin.errors import UserError
 from semanir_plugin.path_safety import check_fits
 
@@ -42,14 +42,13 @@ def check_result_names(opt: Mapping[str, Any], model: Any, datasets: Iterable[An
 
 def _check_length(opt: Mapping[str, Any], name: str, path: str) -> None:
     """Refuse an image whose result would have too long a name: with the iteration in training, else with the suffix."""
-    several = opt["is_train"] and len([phase for phase in opt["datasets"] if phase.startswith("val")]) > 1
-    end = opt["train"]["total_iter"] if opt["is_train"] else opt["val"].get("suffix") or opt["name"]
-    result = "_".join([Path(path).stem, *([name] if several and name else []), str(end)])
+    last = opt["train"]["total_iter"] if opt["is_train"] else ""
+    result = result_path(opt, name, Path(path).stem, last).name
     folder = Path(opt["path"]["visualization"])
     check_fits(
         folder, "choose another path.experiments_root" if opt["is_train"] else "choose another path.results_root"
     )
-    check_fits(folder / f"{result}.png", f"rename {path}, or set val.save_img: false")
+    check_fits(folder / result, f"rename {path}, or set val.save_img: false")
 
 
 def _describe(first: tuple[str, str], second: tuple[str, str]) -> str:

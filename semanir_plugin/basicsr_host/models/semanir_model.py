@@ -23,7 +23,11 @@ from semanir_plugin.archs.descriptor import topk_choices
 from semanir_plugin.basicsr_host.compat.repairs.resuming import plain_results
 from semanir_plugin.basicsr_host.data.seeding import derive_seed, get_rng_state, set_rng_state
 from semanir_plugin.basicsr_host.models.finite_steps import FiniteSteps
-from semanir_plugin.basicsr_host.models.semanir_options import SemanIRTrainingOptions, SemanIRValidationOptions
+from semanir_plugin.basicsr_host.models.semanir_options import (
+    EXTRA_LOSSES,
+    SemanIRTrainingOptions,
+    SemanIRValidationOptions,
+)
 from semanir_plugin.basicsr_host.models.shared_validation import SharedValidation
 from semanir_plugin.basicsr_host.models.teacher import load_teacher
 from semanir_plugin.basicsr_host.models.zero_redundancy import build_sharded_optimizer, gather_states
@@ -71,9 +75,8 @@ class SemanIRModel(SharedValidation):
             super().init_training_settings()
         if hasattr(self, "net_g_ema"):
             self._set_memory_format(self.net_g_ema)  # averages of tensors that lie alike take one kernel
-        self.cri_fft = build_loss(options.fft_opt).to(self.device) if options.fft_opt else None
-        self.cri_ssim = build_loss(options.ssim_opt).to(self.device) if options.ssim_opt else None
-        self.cri_distill = build_loss(options.distill_opt).to(self.device) if options.distill_opt else None
+        given = {option: getattr(options, option) for option in EXTRA_LOSSES}
+        self.extra_losses = {option: build_loss(each).to(self.device) for option, each in given.items() if each}
         self.teacher = self._build_teacher()
         self.accumulation_steps = options.accumulation_steps
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
@@ -99,16 +102,19 @@ class SemanIRModel(SharedValidation):
     @contextmanager
     def _any_loss(self) -> Iterator[None]:
         """Have the host begin without one of its own two losses where there is another."""
-        train, options = self.opt["train"], self.training_options
+        train = self.opt["train"]
+        others = (getattr(self.training_options, option) for option in EXTRA_LOSSES)
         if train.get("pixel_opt") or train.get("perceptual_opt"):
             yield
-        elif another := options.fft_opt or options.ssim_opt or options.distill_opt:
+        elif another := next(filter(None, others), None):
             train["pixel_opt"] = another
-            yield
-            train["pixel_opt"] = self.cri_pix = None
+            try:
+                yield
+            finally:
+                train["pixel_opt"] = self.cri_pix = None
         else:
-            losses = "pixel_opt, perceptual_opt, fft_opt, ssim_opt or distill_opt"
-            raise UserError(f"there is no loss: add {losses} to train")
+            *all_but_last, last = ("pixel_opt", "perceptual_opt", *EXTRA_LOSSES)
+            raise UserError(f"there is no loss: add {', '.join(all_but_last)} or {last} to train")
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         """Return an optimiser as the host does; one whose state is divided where that is asked for."""
@@ -213,12 +219,8 @@ class SemanIRModel(SharedValidation):
             parts["l_pix"] = self.cri_pix(output, gt)
         if self.cri_perceptual:
             parts["l_percep"], parts["l_style"] = self.cri_perceptual(output, gt)
-        if self.cri_fft:
-            parts["l_fft"] = self.cri_fft(output, gt)
-        if self.cri_ssim:
-            parts["l_ssim"] = self.cri_ssim(output, gt)
-        if self.cri_distill:
-            parts["l_distill"] = self.cri_distill(output, taught)
+        for option, criterion in self.extra_losses.items():
+            parts[EXTRA_LOSSES[option]] = criterion(output, taught if option == "distill_opt" else gt)
         parts = {name: loss * weight for name, loss in parts.items() if loss is not None}
         for name, loss in parts.items():
             self.losses[name] = self.losses.get(name, 0) + loss.detach()

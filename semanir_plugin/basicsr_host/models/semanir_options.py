@@ -10,7 +10,10 @@ from semanir_plugin.basicsr_host.data.dataset_options import Problem
 from semanir_plugin.inference.restoration import RestorationOptions
 from semanir_plugin.schema.values import Count, Positive
 
-__all__ = ["SemanIRTrainingOptions", "SemanIRValidationOptions"]
+__all__ = ["EXTRA_LOSSES", "SemanIRTrainingOptions", "SemanIRValidationOptions"]
+
+EXTRA_LOSSES = {"fft_opt": "l_fft", "ssim_opt": "l_ssim", "distill_opt": "l_distill"}
+"""Options of losses that the host does not have, and their names in logs."""
 
 
 @dataclass(frozen=True, kw_only=True)

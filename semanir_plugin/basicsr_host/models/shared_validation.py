@@ -16,7 +16,24 @@ from tqdm import tqdm
 from semanir_plugin.basicsr_host.data.sharing import gather_in_order, share_of_loader
 from semanir_plugin.basicsr_host.scoring.scorer import Scorer
 
-__all__ = ["SharedValidation"]
+__all__ = ["SharedValidation", "result_path"]
+
+
+def result_path(opt: Mapping[str, Any], dataset_name: str, image_name: str, iteration: int | str) -> Path:
+    """Return where the result of an image goes.
+
+    Args:
+        opt: The run's options.
+        dataset_name: Of its set; "" where the host's own validation saves it, which tells no sets apart in training.
+        image_name: Its name without its ending.
+        iteration: After which it is made; of a test it does not matter.
+    """
+    folder = Path(opt["path"]["visualization"])
+    if not opt["is_train"]:
+        return folder / dataset_name / f"{image_name}_{opt['val'].get('suffix') or opt['name']}.png"
+    several = len([phase for phase in opt["datasets"] if phase.startswith("val")]) > 1
+    named = f"{image_name}_{dataset_name}" if several and dataset_name else image_name
+    return folder / image_name / f"{named}_{iteration}.png"
 
 
 class SharedValidation(SRModel):
@@ -58,8 +75,8 @@ class SharedValidation(SRModel):
         output, truth = self.output.detach().cpu(), self.gt.detach().cpu() if "gt" in sample else None
         self._forget_images()
         if saved_as is not None:
-            path = self._image_path(Path(sample["lq_path"][0]).stem, dataset_name, saved_as)
-            imwrite(tensor2img([output]), path)
+            path = result_path(self.opt, dataset_name, Path(sample["lq_path"][0]).stem, saved_as)
+            imwrite(tensor2img([output]), str(path))
         return self.scorer.score(output, truth)
 
     def _forget_images(self) -> None:
@@ -67,14 +84,6 @@ class SharedValidation(SRModel):
         if hasattr(self, "gt"):
             del self.gt
         torch.cuda.empty_cache()
-
-    def _image_path(self, image_name: str, dataset_name: str, current_iter: int | str) -> str:
-        folder = Path(self.opt["path"]["visualization"])
-        if self.is_train:
-            several = len([phase for phase in self.opt["datasets"] if phase.startswith("val")]) > 1
-            named = f"{image_name}_{dataset_name}" if several else image_name
-            return str(folder / image_name / f"{named}_{current_iter}.png")
-        return str(folder / dataset_name / f"{image_name}_{self.opt['val']['suffix'] or self.opt['name']}.png")
 
     def _take_scores(
         self, values: Sequence[Mapping[str, Any]], dataset_name: str, current_iter: int | str, tb_logger: Any
