@@ -306,6 +306,14 @@ def test_a_process_that_is_lost_is_told(board, monkeypatch, capsys):
     assert line.count("\n") == 1
 
 
+def test_two_results_of_one_image_are_refused(board, computed):
+    cv2.imwrite("elsewhere/B/1_sr.jpg", cv2.imread("elsewhere/B/1_sr.png"))
+    assert board() == 1
+    found = cells()["elsewhere"]
+    told = "elsewhere/B/1_sr.jpg and elsewhere/B/1_sr.png would both be the result of 1; take one away"
+    assert (found["A"]["error"], found["B"]["error"]) == (None, told)
+
+
 def test_cells_that_fail_are_told_and_do_not_end_the_run(board, computed, capsys):
     Path("SwinIR.pth").write_bytes(Path("SwinIR.pth").read_bytes()[:500])
     Path("elsewhere", "B", "1_sr.png").unlink()
