@@ -320,7 +320,9 @@ RECORDS = [
 @pytest.mark.parametrize(("record", "told"), RECORDS)
 def test_a_record_that_is_none(tmp_path, record, told):
     save_file({**network().state_dict(), RECORD: record}, tmp_path / "net.safetensors")
-    with pytest.raises(UserError, match=rf"net\.safetensors: its {RECORD} is {told}.*; name the option file: -opt"):
+    with pytest.raises(
+        UserError, match=rf"net\.safetensors: its {RECORD} is {told}.*; name the option file it was trained with: -opt"
+    ):
         load(tmp_path / "net.safetensors")
 
 
@@ -349,7 +351,9 @@ def test_modules_pass_over_a_record():
 
 
 def test_an_option_file_counts_more_than_the_checkpoint(trained):
-    with pytest.raises(UserError, match=r"does not fit SemanIR.*; name another option file or checkpoint"):
+    with pytest.raises(
+        UserError, match=r"does not fit SemanIR.*; name other options .*another option file\) or another checkpoint"
+    ):
         load(trained[0], options={**OPTIONS, "embed_dim": 4})
 
 
