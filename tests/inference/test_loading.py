@@ -13,6 +13,7 @@ from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import semanir_plugin
 from semanir_plugin.archs import AST, SemanIR
@@ -340,6 +341,28 @@ def test_networks_of_others_have_no_record(model, tmp_path):
     save_weights(tmp_path / "net_g_1.safetensors", build_network(options, ""), options)
     for path in (tmp_path / "net_g_1.pth", tmp_path / "net_g_1.safetensors"):
         assert RECORD not in read_checkpoint(path)["params"]
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel, lambda net: {"epoch": 3, "model": net}])
+def test_a_network_saved_as_a_whole_is_read_of_whom_one_trusts(tmp_path, monkeypatch, wrap):
+    net, path = network(), tmp_path / "whole.pth"
+    torch.save(wrap(net), path)
+    with pytest.raises(UserError, match=r"would execute code; .*, set SEMANIR_UNPICKLE=.*whole\.pth$"):
+        load(path)
+    monkeypatch.setenv("SEMANIR_UNPICKLE", str(path))
+    loaded = load(path, device="cpu")
+    assert loaded.options == net.options
+    assert same(loaded.module, net)
+
+
+def test_of_others_networks_saved_as_a_whole_the_weights_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "whole.pth"
+    net = nn.Conv2d(3, 3, 1)
+    torch.save({"params": net}, path)
+    monkeypatch.setenv("SEMANIR_UNPICKLE", str(path))
+    assert read_checkpoint(path)["params"].keys() == {"weight", "bias"}
+    with pytest.raises(UserError, match="does not say what network it is of"):
+        load(path)
 
 
 def test_modules_pass_over_a_record():
