@@ -24,6 +24,8 @@ from semanir_plugin.evaluation.leaderboard import contestants
 from semanir_plugin.evaluation.leaderboard import run as leaderboard
 from semanir_plugin.evaluation.leaderboard.columns import NO_COST
 from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.loading import describe_weights
+from semanir_plugin.inference.shipped_weights import find_weights
 from tests.conftest import ROOT
 
 SEMANIR = {"type": "SemanIR", "upscale": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8}
@@ -138,6 +140,14 @@ def test_weights_that_say_what_network_they_are_of(board):
     scores = [{name: cell["scores"] for name, cell in row["cells"].items()} for row in rows]
     assert scores[0] == scores[1]
     assert [row["kind"] for row in rows] == ["measured", "measured"]
+
+
+def test_a_checkpoint_may_be_shipped_weights(board):
+    shipped, _, _ = describe_weights(find_weights("semanir-mini-x4"))
+    named = {"checkpoint": {"network_g": shipped, "checkpoint": "semanir-mini-x4"}}
+    assert board(models={**named, "weights": {"weights": "semanir-mini-x4"}}) == 0
+    scores = [[cell["scores"] for cell in row["cells"].values()] for row in read_results()["rows"]]
+    assert scores[0] == scores[1]
 
 
 def test_networks_are_scored_as_by_basicsr_test(board):
