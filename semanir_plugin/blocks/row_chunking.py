@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from semanir_plugin.ops.common.portable import is_autocast
+
 __all__ = ["map_row_chunks"]
 
 # Elements of a chunk where it is widest: 4 MiB of fp32 for a CPU's cache; elsewhere so many that few kernels start.
@@ -36,7 +38,7 @@ def map_row_chunks(function: Callable[..., Tensor], x: Tensor, *parameters: Tens
         (B, H, W, C).
     """
     device = x.device.type
-    if torch.is_autocast_enabled(device):
+    if is_autocast(device):
         x = x.to(torch.get_autocast_dtype(device))
     learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
     if torch.compiler.is_compiling() or (learning and device != "cpu") or len(list(_row_chunks(x, width))) == 1:

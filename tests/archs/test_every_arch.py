@@ -12,6 +12,7 @@ from semanir_plugin.archs.staged_network import StagedNetwork
 from semanir_plugin.blocks import FactorisedPositionBias
 from semanir_plugin.blocks.attention import ATTENTIONS
 from semanir_plugin.blocks.feed_forward import FEED_FORWARDS
+from semanir_plugin.losses import PSNRLoss
 
 TINY = {
     # Without chance: outputs are compared.
@@ -65,6 +66,25 @@ def test_sizes_are_kept_for_any_image(make):
         scale = getattr(net, "upscale", 1)
         assert out.shape == (2, 3, scale * height, scale * width)
         assert out.is_contiguous(), "discriminators and losses view it"
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("attn", ATTENTIONS)
+def test_shapes_are_told_on_the_device_meta(make, attn, training):
+    for ffn in FEED_FORWARDS:
+        net = make(attn=attn, ffn=ffn).train(training)
+        expected = net(torch.rand(1, 3, 20, 25)).shape
+        with torch.set_grad_enabled(training):
+            out = net.to("meta")(torch.rand(1, 3, 20, 25, device="meta"))
+        assert (out.shape, out.device.type) == (expected, "meta")
+        if training:
+            PSNRLoss()(out, torch.empty_like(out)).backward()
+            assert all(each.grad.shape == each.shape for each in net.parameters())
+
+
+def test_factorised_biases_have_shapes_on_the_device_meta():
+    net = ours()["SemanIR"](**TINY["SemanIR"], position_bias="factorised").to("meta")
+    assert net(torch.rand(1, 3, 20, 25, device="meta")).shape == (1, 3, 40, 50)
 
 
 def test_checkpointing_and_compiling_change_nothing(make):

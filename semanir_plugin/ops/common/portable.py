@@ -16,6 +16,7 @@ from torch import Tensor
 
 __all__ = [
     "PORTABLE_REASON",
+    "is_autocast",
     "is_known",
     "only_standard_operators",
     "portable_ops",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 PORTABLE_REASON = "the network is being exported, to programs that know standard operators alone"
+
+_SHAPES = "meta"
+"""The device whose tensors have shapes and no values."""
 
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
@@ -78,5 +82,14 @@ def undecided(x: Tensor, size: int) -> Tensor:
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Return a context in which nothing is cast; none while a network is exported, for graphs know no contexts."""
-    return nullcontext() if only_standard_operators() else torch.autocast(device, enabled=False)
+    """Return a context in which nothing is cast; none while a network is exported, for graphs know no contexts.
+
+    Nor on the device meta, which has shapes alone: PyTorch knows no autocast of it.
+    """
+    plain = device == _SHAPES or only_standard_operators()
+    return nullcontext() if plain else torch.autocast(device, enabled=False)
+
+
+def is_autocast(device: str) -> bool:
+    """Tell whether autocast is on for a device."""
+    return device != _SHAPES and torch.is_autocast_enabled(device)

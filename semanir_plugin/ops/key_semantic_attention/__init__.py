@@ -7,7 +7,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
-from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators, without_autocast
+from semanir_plugin.ops.common.portable import PORTABLE_REASON, is_autocast, only_standard_operators, without_autocast
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import (
     blockwise,
@@ -91,7 +91,7 @@ def key_semantic_attention(
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
     _check(q, k, v, semantics, bias)
-    if torch.is_autocast_enabled(q.device.type):
+    if is_autocast(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     biased = bias is not None
