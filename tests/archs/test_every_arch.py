@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from semanir_plugin.blocks import FactorisedPositionBias
 from semanir_plugin.blocks.attention import ATTENTIONS
 from semanir_plugin.blocks.feed_forward import FEED_FORWARDS
 from semanir_plugin.losses import PSNRLoss
+from semanir_plugin.ops.common.portable import portable_ops
 
 TINY = {
     # Without chance: outputs are compared.
@@ -85,6 +87,17 @@ def test_shapes_are_told_on_the_device_meta(make, attn, training):
 def test_factorised_biases_have_shapes_on_the_device_meta():
     net = ours()["SemanIR"](**TINY["SemanIR"], position_bias="factorised").to("meta")
     assert net(torch.rand(1, 3, 20, 25, device="meta")).shape == (1, 3, 40, 50)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit's, of its age and of what a trace keeps
+@pytest.mark.parametrize("context", [nullcontext, portable_ops])
+def test_torch_jit_traces_it_for_images_of_a_size(make, context):
+    net = make().eval()
+    with torch.no_grad(), context():
+        traced = torch.jit.trace(net, torch.rand(1, 3, 20, 25), check_trace=False)
+    x = torch.rand(1, 3, 20, 25)
+    with torch.no_grad():
+        torch.testing.assert_close(traced(x), net(x))
 
 
 def test_checkpointing_and_compiling_change_nothing(make):

@@ -51,14 +51,17 @@ def only_standard_operators() -> bool:
 
 
 def is_known(size: Any) -> bool:
-    """Tell whether a size is a number, which code may branch on, and not a symbol of an exporter."""
-    return isinstance(size, int)  # of torch.SymInt it is not
+    """Tell whether a size is a number, which code may branch on, and not a symbol of an exporter.
+
+    `torch.jit.trace` gives sizes as tensors, which are those of the image it traces with.
+    """
+    return isinstance(size, int | Tensor)  # of torch.SymInt it is neither
 
 
 def surely_equal(size: int, other: int) -> bool:
     """Tell whether two sizes are equal; of symbols, whether they are whatever these stand for."""
     if is_known(size) and is_known(other):
-        return size == other
+        return bool(size == other)
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
     return statically_known_true(size == other)
