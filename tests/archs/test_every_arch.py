@@ -124,6 +124,16 @@ def test_checkpointing_computes_layers_twice(make):
         assert len(seen) == runs
 
 
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 20, 25), (3, 20, 25), (1, 4, 20, 25), (2, 20, 25), (1, 1, 3, 20, 25), (20, 25)]
+)
+def test_images_of_other_dimensions_and_channels_are_refused(make, shape):
+    for net in (make(), make().eval()):
+        with pytest.raises(ValueError, match=r"^images must be \(B, 3, H, W\) for this network, got \(") as told:
+            net(torch.rand(shape))
+        assert str(shape) in str(told.value)
+
+
 def test_state_dict_round_trip(make):
     net, other = make().eval(), make().eval()
     other.load_state_dict(net.state_dict())
