@@ -74,7 +74,7 @@ class PretrainedNetwork(nn.Module):
             The address of the commit, where it was pushed.
 
         Raises:
-            UserError: The folder cannot be made; or as `push_to_hub`.
+            UserError: The folder cannot be made, or `config` has no `type`; or as `push_to_hub`.
             OSError: A file cannot be written.
         """
         save = _from_above("hub:save_folder")

@@ -145,6 +145,13 @@ def test_weights_may_be_missing_or_too_many_where_it_is_not_strict(tmp_path):
         SemanIR.from_pretrained(tmp_path / "net", strict=False)
 
 
+@pytest.mark.parametrize("config", [{}, {"a": 1}, {"type": 3}])
+def test_options_without_a_type_are_told(tmp_path, config):
+    with pytest.raises(UserError, match=r"^config has no 'type' of a network beside its options; add it, or leave"):
+        build().save_pretrained(tmp_path / "net", config=config)
+    assert not (tmp_path / "net").exists()
+
+
 def test_a_card_that_is_there_stays(tmp_path):
     (tmp_path / "README.md").write_text("mine")
     build().save_pretrained(tmp_path)

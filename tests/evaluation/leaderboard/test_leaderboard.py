@@ -316,6 +316,14 @@ def test_a_process_that_is_lost_is_told(board, monkeypatch, capsys):
     assert line.count("\n") == 1
 
 
+def test_results_of_another_depth_are_told_the_ones_that_are_read(board):
+    Path("elsewhere/B/1_sr.png").unlink()
+    cv2.imwrite("elsewhere/B/1_sr.tif", np.zeros((52, 68, 3), np.float32))
+    assert board(models={"elsewhere": MODELS["elsewhere"]}) == 1
+    told = "elsewhere/B/1_sr.tif: the image has float32 pixels; 8 and 16 bit are read, so convert it"
+    assert cells()["elsewhere"]["B"]["error"] == told
+
+
 def test_two_results_of_one_image_are_refused(board, computed):
     cv2.imwrite("elsewhere/B/1_sr.jpg", cv2.imread("elsewhere/B/1_sr.png"))
     assert board() == 1
