@@ -18,7 +18,7 @@ from semanir_plugin.archs.staged_network import Depth, StagedNetwork, Topk, chec
 from semanir_plugin.blocks import AdaptiveSparseLayer, AdaptiveSparseStage, FeedForwardLayer, SizeRequirements
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
-from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
+from semanir_plugin.blocks.padding import check_images, crop_to, pad_to_multiple
 from semanir_plugin.ops.common.eager import in_torch_func
 from semanir_plugin.ops.key_semantics import Similarity
 from semanir_plugin.registry import ARCHS
@@ -142,12 +142,9 @@ class AST(StagedNetwork):
             (B, in_chans, H, W), in about [0, 1].
 
         Raises:
-            ValueError: The images have another number of channels.
+            ValueError: `x` has other dimensions or channels.
         """
-        if x.shape[1] != self.dd_in:
-            raise ValueError(
-                f"the network takes images of {self.dd_in} channels, got {x.shape[1]}; set in_chans and dd_in"
-            )
+        check_images(x, self.dd_in)
         height, width = x.shape[-2:]
         topk = self.sample_topk(topk)
         image = pad_to_multiple(x, self.descriptor.size.multiple_of)

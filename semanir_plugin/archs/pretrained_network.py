@@ -7,14 +7,17 @@ repository is asked for.
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from semanir_plugin.archs.network_record import RECORD
+from semanir_plugin.errors import describe_unknown
 
 __all__ = ["PretrainedNetwork"]
 
@@ -71,7 +74,7 @@ class PretrainedNetwork(nn.Module):
             The address of the commit, where it was pushed.
 
         Raises:
-            UserError: The folder cannot be made; or as `push_to_hub`.
+            UserError: The folder cannot be made, or `config` has no `type`; or as `push_to_hub`.
             OSError: A file cannot be written.
         """
         save = _from_above("hub:save_folder")
@@ -115,9 +118,11 @@ class PretrainedNetwork(nn.Module):
         cache_dir: str | Path | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        map_location: torch.device | str = "cpu",
+        strict: bool = True,
         **options: Any,
     ) -> Network:
-        """Return a network from a folder or a repository of the Hugging Face hub, on the CPU and in evaluation mode.
+        """Return a network from a folder or a repository of the Hugging Face hub, in evaluation mode.
 
         Args:
             pretrained_model_name_or_path: A folder, "org/name", or whatever else `semanir_plugin.load` takes.
@@ -126,11 +131,16 @@ class PretrainedNetwork(nn.Module):
             cache_dir: Where downloads are kept; None: where the hub's library does.
             force_download: Whether to download what is there.
             local_files_only: Whether to take only what was downloaded before.
+            map_location: The device that it goes to.
+            strict: Whether it must have every weight, and no other; else one is enough, and those that are missing
+                stay as they begin. Weights of other shapes are refused always.
             **options: Instead of those that it has, such as `topk`.
 
         Raises:
+            TypeError: A keyword is neither one of these nor an option of the class.
             UserError: There is none, it cannot be read, or it is of another class; see `inference.hub.fetch`.
         """
+        _check_keywords(cls, options)
         settings = {
             "revision": revision,
             "token": token,
@@ -138,8 +148,23 @@ class PretrainedNetwork(nn.Module):
             "force_download": force_download,
             "local_files_only": local_files_only,
         }
-        network: Network = _from_above("loading:load_class")(cls, pretrained_model_name_or_path, options, settings)
+        load_class = _from_above("loading:load_class")
+        network: Network = load_class(
+            cls, pretrained_model_name_or_path, options, settings, device=map_location, strict=strict
+        )
         return network
+
+
+def _check_keywords(cls: type[PretrainedNetwork], options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that a class does not have, with the name most like it."""
+    accepted = inspect.signature(cls.__init__).parameters  # not the class's own, which is that of its `__new__`
+    if any(each.kind is each.VAR_KEYWORD for each in accepted.values()):
+        return
+    own = inspect.signature(cls.from_pretrained).parameters
+    known = {*list(accepted)[1:], *(name for name, each in own.items() if each.kind is each.KEYWORD_ONLY)}
+    for name in options:
+        if name not in known:
+            raise TypeError(describe_unknown("keyword", name, known, f"{cls.__name__}.from_pretrained"))
 
 
 def _from_above(name: str) -> Any:

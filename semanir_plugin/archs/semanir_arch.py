@@ -24,7 +24,7 @@ from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
 from semanir_plugin.blocks.flat_ground import keep_flat_ground
 from semanir_plugin.blocks.layer_norm import LayerNorm
-from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
+from semanir_plugin.blocks.padding import check_images, crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.stage import ResidualConvKind, residual_conv
 from semanir_plugin.ops.key_semantics import Similarity
@@ -169,8 +169,9 @@ class SemanIR(StagedNetwork):
             (B, in_chans, upscale * H, upscale * W), in about [0, 1].
 
         Raises:
-            ValueError: The image is smaller than 8 x 8.
+            ValueError: `x` has other dimensions or channels, or is smaller than 8 x 8.
         """
+        check_images(x, self.descriptor.in_channels)
         self.descriptor.size.check(x)
         height, width = x.shape[-2:]
         topk = self.sample_topk(topk)

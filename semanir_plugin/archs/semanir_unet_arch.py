@@ -22,7 +22,7 @@ from semanir_plugin.archs.staged_network import (
 from semanir_plugin.blocks import KeySemanticStage, SizeRequirements
 from semanir_plugin.blocks.attention import AttentionKind
 from semanir_plugin.blocks.feed_forward import FeedForwardKind
-from semanir_plugin.blocks.padding import crop_to, pad_to_multiple
+from semanir_plugin.blocks.padding import check_images, crop_to, pad_to_multiple
 from semanir_plugin.blocks.position_bias import PositionBias
 from semanir_plugin.blocks.prompts import DegradationPrompts, modulate
 from semanir_plugin.blocks.resampling import Downsample, Upsample
@@ -151,7 +151,11 @@ class SemanIRUNet(StagedNetwork):
 
         Returns:
             (B, in_chans, H, W), in about [0, 1].
+
+        Raises:
+            ValueError: `x` has other dimensions or channels.
         """
+        check_images(x, self.descriptor.in_channels)
         height, width = x.shape[-2:]
         topk = self.sample_topk(topk)
         image = pad_to_multiple(x, self.descriptor.size.multiple_of)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.common.portable import remainder, surely_equal
 
-__all__ = ["SizeRequirements", "crop_to", "pad_to_multiple", "reflect_indices"]
+__all__ = ["SizeRequirements", "check_images", "crop_to", "pad_to_multiple", "reflect_indices"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class SizeRequirements:
         least, padded = (_round_up(each, self.multiple_of) for each in (self.minimum, size))
         # Any multiple will do for most networks: no branch on what may be a symbol of an exporter.
         return padded if least <= self.multiple_of else max(padded, least)
+
+
+def check_images(x: Tensor, channels: int) -> None:
+    """Raise ValueError unless `x` is (B, channels, H, W): others could be broadcast to what looks like images."""
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"images must be (B, {channels}, H, W) for this network, got {tuple(x.shape)}")
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks.inference_cache import InferenceCache
 from semanir_plugin.blocks.linear import Linear
+from semanir_plugin.ops.common.portable import without_autocast
 from semanir_plugin.ops.common.position_table import dense_bias
 
 __all__ = [
@@ -47,7 +48,7 @@ class ContinuousPositionBias(nn.Module):
 
     def table(self) -> Tensor:
         """Return (heads, 2w - 1, 2w - 1): the bias of every relative position, in (0, 16); fp32 also under autocast."""
-        with torch.autocast(self.coordinates.device.type, enabled=False):
+        with without_autocast(self.coordinates.device.type):
             return self.MAXIMUM * torch.sigmoid(self.mlp(self.coordinates)).permute(2, 0, 1)
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -98,7 +99,7 @@ class FactorisedPositionBias(nn.Module):
 
     def values(self) -> Tensor:
         """Return (2, heads, N, rank), the features of queries and of keys; fp32 also under autocast."""
-        with torch.autocast(self.encoding.device.type, enabled=False):
+        with without_autocast(self.encoding.device.type):
             return torch.stack((F.gelu(self.encoding @ self.inner) @ self.outer).chunk(2, dim=-1))
 
     def apply_to(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

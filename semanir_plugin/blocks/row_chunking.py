@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from semanir_plugin.ops.common.eager import differentiated_by_transform
+from semanir_plugin.ops.common.portable import is_autocast
 
 __all__ = ["map_row_chunks"]
 
@@ -38,7 +39,7 @@ def map_row_chunks(function: Callable[..., Tensor], x: Tensor, *parameters: Tens
         (B, H, W, C).
     """
     device = x.device.type
-    if torch.is_autocast_enabled(device):
+    if is_autocast(device):
         x = x.to(torch.get_autocast_dtype(device))
     learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
     whole = torch.compiler.is_compiling() or differentiated_by_transform() or (learning and device != "cpu")

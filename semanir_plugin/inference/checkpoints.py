@@ -70,10 +70,27 @@ def read_checkpoint(path: str | Path) -> Any:
     Raises:
         UserError: It is not there, cannot be read, would run code, or is of a later format or does not tell it.
     """
-    content = _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_checkpoint(path)
+    content = _read_safetensors(path) if Path(path).suffix == ".safetensors" else _states(load_checkpoint(path))
     if isinstance(content, Mapping) and OWNER in content:
         _check_format(content[OWNER], path)
     return content
+
+
+def _states(content: Any) -> Any:
+    """Return a checkpoint with the weights of modules in their place, which only trusted files hold."""
+    if isinstance(content, nn.Module):
+        return _state(content)
+    if isinstance(content, Mapping) and any(isinstance(each, nn.Module) for each in content.values()):
+        return {key: _state(each) if isinstance(each, nn.Module) else each for key, each in content.items()}
+    return content
+
+
+def _state(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights of a module, with the record of what it was built from if it is one of ours."""
+    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        network = network.module
+    options = network.options if isinstance(network, PretrainedNetwork) else None
+    return record_options(network.state_dict(), network, options)
 
 
 def _check_format(about: Any, path: str | Path) -> None:

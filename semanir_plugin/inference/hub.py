@@ -95,6 +95,8 @@ def save_folder(
         if not isinstance(network, PretrainedNetwork):
             raise UserError(f"a {type(network).__name__} does not know what it was built from; give its config")
         options = network.options
+    if not isinstance(options.get("type"), str):
+        raise UserError("config has no 'type' of a network beside its options; add it, or leave config out")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -46,13 +46,13 @@ def to_photograph(image: str | Path | Image.Image | NDArray[Any]) -> Photograph:
 def to_kind_of(photograph: PhotographInBands, like: object) -> Any:
     """Return a photograph as an image of the kind of another.
 
-    Of a file it is a PIL image, or an array where the file has 16 bit, which PIL images lack.
+    Of a file it is a PIL image, or an array where the file has 16 bit, which colours of PIL images lack.
     """
     pixels = photograph.gather()
     flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
     if isinstance(like, np.ndarray):
         return flat if like.ndim == 2 else pixels
-    if pixels.dtype != np.uint8:
+    if pixels.dtype != np.uint8 and not (isinstance(like, Image.Image) and like.mode == "I;16"):
         return flat
     image = Image.fromarray(flat)
     told = photograph.metadata

@@ -32,6 +32,8 @@ __all__ = ["build_network", "describe_weights", "load", "load_class", "load_stat
 
 Network = TypeVar("Network", bound=nn.Module)
 
+_NAME_OPTIONS = "name the option file it was trained with: -opt, or in Python semanir_plugin.load(..., options=)"
+
 
 def load(
     name: str | Path,
@@ -61,7 +63,7 @@ def load(
         UserError: There is no such file or repository, it cannot be read, says nothing of its network, or does not fit
             it; or the architecture is unknown or refuses the options.
     """
-    place = choose_device(None if device is None else str(device))
+    place = choose_device(None if device is None else str(device), asked="device")
     path = _locate(name, revision=revision)
     chosen, file, _, weights = _read(path, options)
     if chosen is not None:
@@ -70,23 +72,35 @@ def load(
 
 
 def load_class(
-    cls: type[Network], name: str | Path, options: Mapping[str, Any], settings: Mapping[str, Any]
+    cls: type[Network],
+    name: str | Path,
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    device: torch.device | str = "cpu",
+    strict: bool = True,
 ) -> Network:
-    """Return a network of a class on the CPU, as `load` does.
+    """Return a network of a class, as `load` does.
 
     Args:
         cls: The class that it must be of.
         name: As of `load`.
         options: Instead of those that the file has.
         settings: Of `hub.fetch`.
+        device: Where the network goes.
+        strict: As of `fit_weights`.
 
     Raises:
         UserError: As `load`; or it is of another class.
     """
+    place = choose_device(str(device), asked="map_location")
     chosen, file, _, weights = _read(_locate(name, **settings), None)
     if chosen is None:
         raise _unknown(file)
-    network = _restorer({**chosen, **options}, weights, file, torch.device("cpu"), given=False).module
+    cure = f"correct what you gave: {', '.join(options)}" if options else None
+    network = _restorer(
+        {**chosen, **options}, weights, file, place, given=False, strict=strict, options_cure=cure
+    ).module
     if not isinstance(network, cls):
         raise UserError(f"{name}: is of {type(network).__name__}, not of {cls.__name__}; take semanir_plugin.load")
     return network
@@ -116,16 +130,35 @@ def load_state(state: Mapping[str, Any], told: str, *, device: torch.device | st
 
 
 def _restorer(
-    options: dict[str, Any], weights: Mapping[str, Any], path: str | Path, place: torch.device, *, given: bool
+    options: dict[str, Any],
+    weights: Mapping[str, Any],
+    path: str | Path,
+    place: torch.device,
+    *,
+    given: bool,
+    strict: bool = True,
+    options_cure: str | None = None,
 ) -> Restorer:
-    """Return a network with its weights; `given` says whether its options are the user's own, and not of a file."""
+    """Return a network with its weights.
+
+    Args:
+        options: Of the network.
+        weights: By name.
+        path: The file that they are of, for messages.
+        place: Where the network goes.
+        given: Whether the options are the user's own, and not of a file.
+        strict: As of `fit_weights`.
+        options_cure: Advice where the network refuses its options, or does not fit; None: of `given`.
+    """
     with contextlib.nullcontext() if given else no_larger_than(weights):
-        net = build_network(options, path)
+        net = build_network(options, path, cure=options_cure or ("correct them" if given else "correct its network_g"))
     translate = getattr(net, "translate_state", None)
     if translate is not None:
         weights = translate(weights)
-    cure = "name another option file or checkpoint" if given else "name the option file it was trained with: -opt"
-    fit_weights(net, weights, path, cure=cure)
+    cure = options_cure or (
+        "name other options (of the command: another option file) or another checkpoint" if given else _NAME_OPTIONS
+    )
+    fit_weights(net, weights, path, strict=strict, cure=cure)
     net = net.eval().to(place)
     try:
         return Restorer(net, options, describe(net, options), place)
@@ -148,8 +181,8 @@ def describe_weights(path: Path) -> tuple[dict[str, Any], Path, str]:
     return options, file, entry
 
 
-def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
-    """Return the network of a `network_g` without weights, uncompiled; messages name `path`.
+def build_network(options: Mapping[str, Any], path: str | Path, *, cure: str = "correct its network_g") -> nn.Module:
+    """Return the network of a `network_g` without weights, uncompiled; messages name `path`, and end in `cure`.
 
     Raises:
         UserError: The architecture is unknown or refuses the options.
@@ -163,7 +196,7 @@ def build_network(options: Mapping[str, Any], path: str | Path) -> nn.Module:
     try:
         network: nn.Module = architecture(**arguments)
     except Exception as error:  # whatever a constructor raises, its options are what the user can mend
-        raise UserError(f"{path}: {name} refuses its options: {one_line(error)}; correct its network_g") from error
+        raise UserError(f"{path}: {name} refuses its options: {one_line(error)}; {cure}") from error
     return network
 
 
@@ -192,9 +225,7 @@ def _load_recognized(weights: Mapping[str, Any], path: Path, place: torch.device
 
 def _unknown(path: str | Path) -> UserError:
     more = "" if is_spandrel_there() else "; or install what knows more: pip install 'semanir_plugin[spandrel]'"
-    return UserError(
-        f"{path}: does not say what network it is of; name the option file it was trained with: -opt{more}"
-    )
+    return UserError(f"{path}: does not say what network it is of; {_NAME_OPTIONS}{more}")
 
 
 def _read(path: Path, options: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, Path, str, Mapping[str, Any]]:
@@ -244,7 +275,7 @@ def _recorded(record: torch.Tensor, path: str | Path) -> dict[str, Any]:
     try:
         return options_of_record(record)
     except ValueError as error:
-        raise UserError(f"{path}: its {RECORD} is {one_line(error)}; name the option file: -opt") from error
+        raise UserError(f"{path}: its {RECORD} is {one_line(error)}; {_NAME_OPTIONS}") from error
 
 
 def _trusted(options: Mapping[Any, Any], path: str | Path) -> dict[str, Any]:

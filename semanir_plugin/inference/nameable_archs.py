@@ -10,6 +10,8 @@ from semanir_plugin.registry import ARCHS
 
 __all__ = ["IMAGE_TO_IMAGE", "check_network"]
 
+_CURE = "give an option file you trust: -opt, or in Python options="
+
 IMAGE_TO_IMAGE = frozenset({"ECBSR", "EDSR", "MSRResNet", "RCAN", "RIDNet", "RRDBNet", "SRVGGNetCompact", "SwinIR"})
 """Classes of BasicSR's. Others download weights (VGGFeatureExtractor), open files that their options name (SpyNet,
 BasicVSR, DFDNet), or take clips, faces or noise."""
@@ -33,13 +35,11 @@ def check_network(options: Mapping[str, Any], path: object) -> None:
             known = ", ".join(sorted(IMAGE_TO_IMAGE))
             raise UserError(
                 f"{path}: asks for {name}; of BasicSR's networks a checkpoint may only name those from image to image "
-                f"({known}); give an option file you trust: -opt"
+                f"({known}); {_CURE}"
             )
         for key, value in each.items():
             if key.endswith("path") and isinstance(value, str):
-                raise UserError(
-                    f"{path}: its network_g would open a file ({key}: {value}); give an option file you trust: -opt"
-                )
+                raise UserError(f"{path}: its network_g would open a file ({key}: {value}); {_CURE}")
 
 
 def _sections(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -28,7 +28,7 @@ __all__ = ["PhotographRestoration", "is_out_of_memory", "restore_photograph"]
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # what torch's allocators say
 
-FULL_PRECISION = "give --precision fp32"
+FULL_PRECISION = "restore it in full precision, of the command: --precision fp32"
 OTHER_WEIGHTS = "take other weights, those of a training that went well"
 
 LARGE = 1 << 20

@@ -19,6 +19,8 @@ __all__ = ["read_tiff_samples"]
 
 _NO_COMPRESSION = 1
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_WHOLE_BITS = (8, 16, 32, 64)
+_PLANES = 2  # of a PlanarConfiguration: each sample's in a row of their own
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
 
@@ -68,8 +70,15 @@ class _ShortError(ValueError):
 
 def _check_data(page: Any) -> None:
     expected, present = math.prod(page.chunked), sum(page.databytecounts)
-    if len(page.dataoffsets) < expected or (page.compression == _NO_COMPRESSION and present < page.nbytes):
+    if len(page.dataoffsets) < expected or (page.compression == _NO_COMPRESSION and present < _packed_bytes(page)):
         raise _ShortError("is damaged: it has fewer pixels than its header says")
+
+
+def _packed_bytes(page: Any) -> int:
+    """Return the bytes of a page's pixels without compression: bits side by side, each row in whole bytes."""
+    bits = page.bitspersample if isinstance(page.bitspersample, tuple) else (page.bitspersample,) * page.samplesperpixel
+    rows = bits if page.planarconfig == _PLANES else (sum(bits),)
+    return int(page.imagedepth * page.imagelength * sum(-(-page.imagewidth * each // 8) for each in rows))
 
 
 def _read_page(page: Any, content: bytes) -> NDArray[Any]:
@@ -98,6 +107,8 @@ def _read_page(page: Any, content: bytes) -> NDArray[Any]:
 
 def _decode(page: Any) -> NDArray[Any] | None:
     """Return (H, W, samples) as they are stored; None where tifffile alone does not know the compression."""
+    if page.bitspersample not in _WHOLE_BITS:  # which it reads as small numbers, where it reads them
+        return None
     try:
         stored = page.asarray()
     except Exception:
@@ -114,7 +125,11 @@ def _decode_with_opencv(page: Any, content: bytes) -> NDArray[Any]:
     """Return (H, W, samples), upright."""
     samples = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype != page.dtype or page.planarconfig != 1:  # it mixes up planes
+        if page.bitspersample not in _WHOLE_BITS:
+            raise ValueError(f"has samples of {page.bitspersample} bits; convert it to 8 or 16 bit")
         raise ValueError("cannot be decoded; save it without compression, or with that of zlib")
+    if page.bitspersample not in _WHOLE_BITS:  # OpenCV leaves the lowest bits 0, so that white is none
+        samples = np.bitwise_or(samples, np.right_shift(samples, page.bitspersample))
     samples = samples.reshape(*samples.shape[:2], -1)
     return samples[..., [2, 1, 0, 3][: samples.shape[2]]] if samples.shape[2] > 1 else samples
 

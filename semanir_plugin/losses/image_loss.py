@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from semanir_plugin.ops.common.portable import without_autocast
+
 __all__ = ["ImageLoss", "Reduction"]
 
 Reduction = Literal["none", "mean", "sum"]
@@ -43,7 +45,7 @@ class ImageLoss(nn.Module, ABC):
         if pred.shape != target.shape:
             raise ValueError(f"pred {tuple(pred.shape)} and target {tuple(target.shape)} differ in shape")
         precision = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
-        with torch.autocast(pred.device.type, enabled=False):
+        with without_autocast(pred.device.type):
             values = self.compare(pred.to(precision), target.to(precision))
             return self.loss_weight * _REDUCE[self.reduction](values)
 

@@ -308,7 +308,7 @@ def test_wrong_arguments_are_named(change, message):
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_images_of_other_channels_are_refused(channels):
-    with pytest.raises(ValueError, match=f"takes images of 3 channels, got {channels}; set in_chans"):
+    with pytest.raises(ValueError, match=rf"must be \(B, 3, H, W\) for this network, got \(1, {channels}, "):
         AST(**TINY)(torch.rand(1, channels, 128, 128))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -12,6 +13,8 @@ from semanir_plugin.archs.staged_network import StagedNetwork
 from semanir_plugin.blocks import FactorisedPositionBias
 from semanir_plugin.blocks.attention import ATTENTIONS
 from semanir_plugin.blocks.feed_forward import FEED_FORWARDS
+from semanir_plugin.losses import PSNRLoss
+from semanir_plugin.ops.common.portable import portable_ops
 
 TINY = {
     # Without chance: outputs are compared.
@@ -67,6 +70,36 @@ def test_sizes_are_kept_for_any_image(make):
         assert out.is_contiguous(), "discriminators and losses view it"
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("attn", ATTENTIONS)
+def test_shapes_are_told_on_the_device_meta(make, attn, training):
+    for ffn in FEED_FORWARDS:
+        net = make(attn=attn, ffn=ffn).train(training)
+        expected = net(torch.rand(1, 3, 20, 25)).shape
+        with torch.set_grad_enabled(training):
+            out = net.to("meta")(torch.rand(1, 3, 20, 25, device="meta"))
+        assert (out.shape, out.device.type) == (expected, "meta")
+        if training:
+            PSNRLoss()(out, torch.empty_like(out)).backward()
+            assert all(each.grad.shape == each.shape for each in net.parameters())
+
+
+def test_factorised_biases_have_shapes_on_the_device_meta():
+    net = ours()["SemanIR"](**TINY["SemanIR"], position_bias="factorised").to("meta")
+    assert net(torch.rand(1, 3, 20, 25, device="meta")).shape == (1, 3, 40, 50)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit's, of its age and of what a trace keeps
+@pytest.mark.parametrize("context", [nullcontext, portable_ops])
+def test_torch_jit_traces_it_for_images_of_a_size(make, context):
+    net = make().eval()
+    with torch.no_grad(), context():
+        traced = torch.jit.trace(net, torch.rand(1, 3, 20, 25), check_trace=False)
+    x = torch.rand(1, 3, 20, 25)
+    with torch.no_grad():
+        torch.testing.assert_close(traced(x), net(x))
+
+
 def test_checkpointing_and_compiling_change_nothing(make):
     plain, x = make(), torch.rand(1, 3, 20, 25)
     expected = plain(x)
@@ -89,6 +122,16 @@ def test_checkpointing_computes_layers_twice(make):
         layer.mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
         net(torch.rand(1, 3, 16, 16)).mean().backward()
         assert len(seen) == runs
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 20, 25), (3, 20, 25), (1, 4, 20, 25), (2, 20, 25), (1, 1, 3, 20, 25), (20, 25)]
+)
+def test_images_of_other_dimensions_and_channels_are_refused(make, shape):
+    for net in (make(), make().eval()):
+        with pytest.raises(ValueError, match=r"^images must be \(B, 3, H, W\) for this network, got \(") as told:
+            net(torch.rand(shape))
+        assert str(shape) in str(told.value)
 
 
 def test_state_dict_round_trip(make):

@@ -344,7 +344,7 @@ def test_values_that_are_no_numbers_are_told(models, monkeypatch, capsys):
     put("photo.png", noise(7, 5, 3))
     replace_forward(monkeypatch, lambda self, x: x * torch.nan)
     assert run(models, "--precision", "fp16") == 1
-    assert "infinite values of it; give --precision fp32" in capsys.readouterr().err
+    assert "infinite values of it; restore it in full precision" in capsys.readouterr().err
     assert run(models) == 1
     assert "infinite values of it; take other weights" in capsys.readouterr().err
 
@@ -368,7 +368,7 @@ def test_a_failing_network_is_one_line_and_with_debug_a_traceback(models, monkey
             ["--tile", "32", "--tile-overlap", "32"],
             "a tile of 32 leaves no room beside an overlap of 32; use 33, better 66, or a smaller tile_overlap",
         ),
-        (["--device", "tpu9"], "--device tpu9: "),
+        (["--device", "tpu9"], "device tpu9: "),
         (["-opt", "absent.yml"], "absent.yml: cannot read the option file"),
     ],
 )

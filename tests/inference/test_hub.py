@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard, constants
-from huggingface_hub.hub_mixin import ModelHubMixin
+from huggingface_hub.hub_mixin import ModelHubMixin, PyTorchModelHubMixin
 from PIL import Image
 
 import semanir_plugin
@@ -17,7 +17,7 @@ from semanir_plugin.archs import AST, MixedArch, SemanIR, SemanIRUNet
 from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.cli import main
 from semanir_plugin.errors import UserError
-from semanir_plugin.inference import hub
+from semanir_plugin.inference import checkpoints, hub
 from semanir_plugin.inference.model_card import model_card, shipped_card
 from semanir_plugin.inference.shipped_weights import shipped_weights
 from tests.conftest import TINY_NETWORK
@@ -105,6 +105,51 @@ def test_options_may_be_others(tmp_path):
     assert SemanIR.from_pretrained(tmp_path / "net", topk=5).descriptor.topk == (5,)
     with pytest.raises(UserError, match=r"is of SemanIR, not of AST; take semanir_plugin.load"):
         AST.from_pretrained(tmp_path / "net")
+
+
+def test_keywords_are_those_of_the_mixin_of_torch_and_of_the_class(tmp_path):
+    net = build()
+    net.save_pretrained(tmp_path / "net")
+    of_weights = inspect.signature(PyTorchModelHubMixin._from_pretrained).parameters.keys() & {"map_location", "strict"}
+    assert len(of_weights) == 2
+    assert same(SemanIR.from_pretrained(tmp_path / "net", map_location="cpu", strict=True), net)
+    placed = SemanIR.from_pretrained(tmp_path / "net", map_location=torch.device("cpu"))
+    assert next(placed.parameters()).device == torch.device("cpu")
+    with pytest.raises(UserError, match=r"^map_location tpu9: .*; 'cpu' is always there$"):
+        SemanIR.from_pretrained(tmp_path / "net", map_location="tpu9")
+    for cls in NETWORKS:
+        build(cls).save_pretrained(tmp_path / cls.__name__)
+        with pytest.raises(TypeError, match=rf"unknown keyword 'strictt' of {cls.__name__}\.from_.*mean 'strict'\?"):
+            cls.from_pretrained(tmp_path / cls.__name__, strictt=True)
+    with pytest.raises(TypeError, match=r"unknown keyword 'toppk' of SemanIR\.from_.* did you mean 'topk'\? known: "):
+        SemanIR.from_pretrained(tmp_path / "net", toppk=3)
+    with pytest.raises(UserError, match=r"SemanIR refuses its options: .*; correct what you gave: window_size$"):
+        SemanIR.from_pretrained(tmp_path / "net", window_size=-3)
+
+
+def test_weights_may_be_missing_or_too_many_where_it_is_not_strict(tmp_path):
+    net = build()
+    net.save_pretrained(tmp_path / "net")
+    state = dict(net.state_dict())
+    dropped = sorted(state)[0]
+    del state[dropped]
+    checkpoints.write_safetensors(tmp_path / "net" / hub.WEIGHTS, {**state, "more": torch.ones(1)}, {})
+    with pytest.raises(UserError, match=rf"1 missing \({dropped}\), 1 unexpected \(more\)"):
+        SemanIR.from_pretrained(tmp_path / "net")
+    loaded = SemanIR.from_pretrained(tmp_path / "net", strict=False).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    name = next(name for name, value in state.items() if value.dim() == 4)
+    state[name] = state[name][:1, :1]
+    checkpoints.write_safetensors(tmp_path / "net" / hub.WEIGHTS, state, {})
+    with pytest.raises(UserError, match=rf"1 mis-shaped \({name}\)"):
+        SemanIR.from_pretrained(tmp_path / "net", strict=False)
+
+
+@pytest.mark.parametrize("config", [{}, {"a": 1}, {"type": 3}])
+def test_options_without_a_type_are_told(tmp_path, config):
+    with pytest.raises(UserError, match=r"^config has no 'type' of a network beside its options; add it, or leave"):
+        build().save_pretrained(tmp_path / "net", config=config)
+    assert not (tmp_path / "net").exists()
 
 
 def test_a_card_that_is_there_stays(tmp_path):

@@ -13,6 +13,7 @@ from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import semanir_plugin
 from semanir_plugin.archs import AST, SemanIR
@@ -320,7 +321,9 @@ RECORDS = [
 @pytest.mark.parametrize(("record", "told"), RECORDS)
 def test_a_record_that_is_none(tmp_path, record, told):
     save_file({**network().state_dict(), RECORD: record}, tmp_path / "net.safetensors")
-    with pytest.raises(UserError, match=rf"net\.safetensors: its {RECORD} is {told}.*; name the option file: -opt"):
+    with pytest.raises(
+        UserError, match=rf"net\.safetensors: its {RECORD} is {told}.*; name the option file it was trained with: -opt"
+    ):
         load(tmp_path / "net.safetensors")
 
 
@@ -340,6 +343,28 @@ def test_networks_of_others_have_no_record(model, tmp_path):
         assert RECORD not in read_checkpoint(path)["params"]
 
 
+@pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel, lambda net: {"epoch": 3, "model": net}])
+def test_a_network_saved_as_a_whole_is_read_of_whom_one_trusts(tmp_path, monkeypatch, wrap):
+    net, path = network(), tmp_path / "whole.pth"
+    torch.save(wrap(net), path)
+    with pytest.raises(UserError, match=r"would execute code; .*, set SEMANIR_UNPICKLE=.*whole\.pth$"):
+        load(path)
+    monkeypatch.setenv("SEMANIR_UNPICKLE", str(path))
+    loaded = load(path, device="cpu")
+    assert loaded.options == net.options
+    assert same(loaded.module, net)
+
+
+def test_of_others_networks_saved_as_a_whole_the_weights_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "whole.pth"
+    net = nn.Conv2d(3, 3, 1)
+    torch.save({"params": net}, path)
+    monkeypatch.setenv("SEMANIR_UNPICKLE", str(path))
+    assert read_checkpoint(path)["params"].keys() == {"weight", "bias"}
+    with pytest.raises(UserError, match="does not say what network it is of"):
+        load(path)
+
+
 def test_modules_pass_over_a_record():
     net = network()
     state = {**net.state_dict(), RECORD: to_record(OPTIONS)}
@@ -349,7 +374,9 @@ def test_modules_pass_over_a_record():
 
 
 def test_an_option_file_counts_more_than_the_checkpoint(trained):
-    with pytest.raises(UserError, match=r"does not fit SemanIR.*; name another option file or checkpoint"):
+    with pytest.raises(
+        UserError, match=r"does not fit SemanIR.*; name other options .*another option file\) or another checkpoint"
+    ):
         load(trained[0], options={**OPTIONS, "embed_dim": 4})
 
 

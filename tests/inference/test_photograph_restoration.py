@@ -64,7 +64,7 @@ def test_transparency_is_enlarged_in_bands_as_a_whole(scale):
 def test_what_is_no_number_is_told_wherever_it_lies():
     restored = torch.zeros(1, 3, 4, 4)
     restored[..., 3, 3] = torch.inf
-    with pytest.raises(ValueError, match="infinite values of it; give --precision fp32"):
+    with pytest.raises(ValueError, match="infinite values of it; restore it in full precision"):
         whole(restore_photograph(Photograph(noise(4, 4, 3)), in_bands(restored, 2, 2), 3))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 
 import cv2
@@ -575,3 +576,64 @@ def test_a_tiff_of_fewer_pixels_than_it_says_is_damaged(dtype, options):
         decode_photograph(bytes(content))
     with pytest.raises(ValueError, match="the image is damaged: it has fewer pixels than its header says; replace it"):
         decode_pixels(bytes(content))
+
+
+def packed_tiff(samples, bits, *, apart=False):
+    """Return a TIFF without compression of (H, W, C) samples of any number of bits, each row in whole bytes."""
+    height, width, colours = samples.shape
+    rows = np.moveaxis(samples, 2, 0) if apart else samples.reshape(1, height, -1)  # (planes, H, row)
+    planes = [np.packbits((rows_[..., None] >> np.arange(bits)[::-1] & 1).reshape(height, -1), 1) for rows_ in rows]
+    strips = [plane.astype(np.uint8).tobytes() for plane in planes]
+    tags = {256: [width], 257: [height], 258: [bits] * colours, 259: [1], 262: [2 if colours == 3 else 1]}
+    tags |= {273: [0] * len(strips), 277: [colours], 278: [height]}
+    tags |= {279: [len(strip) for strip in strips], 284: [2 if apart else 1]}
+    where = 8 + 2 + 12 * len(tags) + 4 + sum(4 * len(each) for each in tags.values() if len(each) > 1)
+    tags[273] = [where + sum(map(len, strips[:index])) for index in range(len(strips))]
+    head, longer, place = b"II*\0" + struct.pack("<IH", 8, len(tags)), b"", 8 + 2 + 12 * len(tags) + 4
+    for tag, values in tags.items():
+        head += struct.pack("<HHII", tag, 4, len(values), place + len(longer) if len(values) > 1 else values[0])
+        longer += struct.pack(f"<{len(values)}I", *values) if len(values) > 1 else b""
+    return head + bytes(4) + longer + b"".join(strips)
+
+
+@pytest.mark.parametrize("width", [48, 50])
+def test_black_and_white_tiffs_of_a_bit_for_a_pixel_are_read(width):
+    drawing = np.random.default_rng(0).random((20, width)) < 0.5
+    contents = [with_pillow(drawing, "TIFF"), with_pillow(drawing, "TIFF", compression="raw")]
+    contents += [with_tifffile(drawing, photometric="minisblack", **more) for more in ({}, {"tile": (16, 16)})]
+    contents += [packed_tiff(drawing[..., None], 1)]
+    for content in contents:
+        np.testing.assert_array_equal(decode_photograph(content).pixels[..., 0], drawing * np.uint8(255))
+
+
+@pytest.mark.parametrize("width", [48, 51])
+@pytest.mark.parametrize("bits", [2, 4, 10, 12, 14])
+def test_tiffs_whose_bits_are_packed_are_read_from_black_to_white(bits, width):
+    drawn = np.random.default_rng(0).integers(0, 2**bits, (20, width, 1))
+    drawn[0, :2, 0] = 0, 2**bits - 1
+    pixels = decode_photograph(packed_tiff(drawn, bits)).pixels
+    most = np.iinfo(pixels.dtype).max
+    assert pixels.dtype == (np.uint8 if bits < 8 else np.uint16)
+    assert pixels[0, :2, 0].tolist() == [0, most]
+    np.testing.assert_allclose(pixels / most, drawn / (2**bits - 1), atol=1 / most)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("bits", [1, 4, 12])
+def test_colours_of_packed_bits_are_read_or_refused_for_what_they_are(bits, apart):
+    drawn = np.random.default_rng(0).integers(0, 2**bits, (20, 51, 3))
+    content = packed_tiff(drawn, bits, apart=apart)
+    if bits == 12 and not apart:
+        pixels = decode_photograph(content).pixels
+        np.testing.assert_allclose(pixels / 65535, drawn / 4095, atol=1 / 65535)
+        return
+    with pytest.raises(ValueError, match=r"has (bool pixels|samples of \d+ bits); convert it to 8 or 16 bit"):
+        decode_photograph(content)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 12])
+def test_a_tiff_of_packed_bits_with_a_row_too_few_is_damaged(bits):
+    content = bytearray(packed_tiff(np.zeros((20, 51, 1), int), bits))
+    content[8 + 2 + 12 + 8 : 8 + 2 + 12 + 12] = (21).to_bytes(4, "little")  # the height
+    with pytest.raises(ValueError, match="damaged: it has fewer pixels than its header says"):
+        decode_photograph(bytes(content))

@@ -71,9 +71,14 @@ def test_pil_images_come_back_as_pil_images(mode, colours):
     np.testing.assert_array_equal(small, expected)
 
 
-def test_pil_images_of_16_bit_come_back_as_arrays():
+def test_pil_images_of_16_bit_come_back_as_such():
     gray = noise(9, 13, dtype=np.uint16)
-    np.testing.assert_array_equal(doubling().restore(Image.fromarray(gray))[::2, ::2], gray)
+    image = Image.fromarray(gray)
+    image.info["icc_profile"] = b"a profile"
+    restored = doubling().restore(image)
+    assert (image.mode, restored.mode, restored.size) == ("I;16", "I;16", (26, 18))
+    assert restored.info["icc_profile"] == b"a profile"
+    np.testing.assert_array_equal(np.asarray(restored)[::2, ::2], gray)
 
 
 def test_files_come_back_as_pil_images_or_of_16_bit_as_arrays(tmp_path):

@@ -225,6 +225,8 @@ class Folder(Contestant):
         found = [path for path in find_images(folder) if path.stem == stem]
         if not found:
             raise UserError(f"{folder}: no result of {name}, {stem}.png; add it, or correct filename_tmpl")
+        if len(found) > 1:
+            raise UserError(f"{found[0]} and {found[1]} would both be the result of {name}; take one away")
         return found[0]
 
 

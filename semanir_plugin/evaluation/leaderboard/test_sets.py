@@ -183,8 +183,9 @@ def read_image(path: Path, channels: Channels) -> FloatImage:
     try:
         return decode_image(path.read_bytes(), channels)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
-        raise UserError(f"{path}: {reason}; replace it") from error
+        reason, _, cure = (getattr(error, "strerror", None) or str(error)).partition("; ")
+        kept = cure if "8 and 16 bit" in cure else "replace it"  # the others speak of data sets
+        raise UserError(f"{path}: {reason}; {kept}") from error
 
 
 def hash_files(paths: list[Path], head: str = "") -> str:

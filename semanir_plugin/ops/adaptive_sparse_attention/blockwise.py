@@ -15,6 +15,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.common.layout import empty_heads
+from semanir_plugin.ops.common.portable import without_autocast
 
 __all__ = ["attend"]
 
@@ -103,7 +104,7 @@ def _forward(
 ) -> Tensor:
     out = empty_heads(v)
     dense_share, sparse_share = weights.tolist()
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         for block in _blocks(q, k, v, bias, regions, buffers=2):
             scores = block.scores(scale)
             mixed = torch.softmax(scores, -1, out=block.buffers[1]).mul_(dense_share)
@@ -139,7 +140,7 @@ def _backward(
     dweights = torch.zeros_like(weights, dtype=torch.float64)
     dbias = q.new_zeros(0) if bias is None else torch.zeros_like(bias)
     dense_share, sparse_share = weights.tolist()
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         for block in _blocks(q, k, v, bias, regions, buffers=4):
             g = grad[block.at].to(block.value.dtype)
             _, dense, dmixed, mixed = block.buffers

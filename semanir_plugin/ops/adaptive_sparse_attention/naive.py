@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.portable import without_autocast
+
 __all__ = ["attend"]
 
 
@@ -13,7 +15,7 @@ def attend(
 ) -> Tensor:
     """Return (B, H, N, D); arguments as in `adaptive_sparse_attention`, the bias dense; computed in fp32 at least."""
     dtype = torch.promote_types(q.dtype, torch.float32)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         scores = torch.einsum("bhid,bhjd->bhij", q.to(dtype), k.to(dtype)) * scale
         if bias is not None:
             scores = scores + bias.to(dtype)

@@ -18,6 +18,7 @@ from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_
 
 __all__ = [
     "PORTABLE_REASON",
+    "is_autocast",
     "is_known",
     "only_standard_operators",
     "portable_ops",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 PORTABLE_REASON = "the network is being exported, to programs that know standard operators alone"
+
+_SHAPES = "meta"
+"""The device whose tensors have shapes and no values."""
 
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
@@ -57,14 +61,17 @@ def why_standard_operators() -> str | None:
 
 
 def is_known(size: Any) -> bool:
-    """Tell whether a size is a number, which code may branch on, and not a symbol of an exporter."""
-    return isinstance(size, int)  # of torch.SymInt it is not
+    """Tell whether a size is a number, which code may branch on, and not a symbol of an exporter.
+
+    `torch.jit.trace` gives sizes as tensors, which are those of the image it traces with.
+    """
+    return isinstance(size, int | Tensor)  # of torch.SymInt it is neither
 
 
 def surely_equal(size: int, other: int) -> bool:
     """Tell whether two sizes are equal; of symbols, whether they are whatever these stand for."""
     if is_known(size) and is_known(other):
-        return size == other
+        return bool(size == other)
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
     return statically_known_true(size == other)
@@ -88,5 +95,14 @@ def undecided(x: Tensor, size: int) -> Tensor:
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Return a context in which nothing is cast; none while a network is exported, for graphs know no contexts."""
-    return nullcontext() if only_standard_operators() else torch.autocast(device, enabled=False)
+    """Return a context in which nothing is cast; none while a network is exported, for graphs know no contexts.
+
+    Nor on the device meta, which has shapes alone: PyTorch knows no autocast of it.
+    """
+    plain = device == _SHAPES or only_standard_operators()
+    return nullcontext() if plain else torch.autocast(device, enabled=False)
+
+
+def is_autocast(device: str) -> bool:
+    """Tell whether autocast is on for a device."""
+    return device != _SHAPES and torch.is_autocast_enabled(device)

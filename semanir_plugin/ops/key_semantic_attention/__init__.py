@@ -8,7 +8,12 @@ from torch import Tensor
 from semanir_plugin.ops.common import native_support, triton_support
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform
-from semanir_plugin.ops.common.portable import only_standard_operators, why_standard_operators, without_autocast
+from semanir_plugin.ops.common.portable import (
+    is_autocast,
+    only_standard_operators,
+    why_standard_operators,
+    without_autocast,
+)
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import (
     blockwise,
@@ -95,7 +100,7 @@ def key_semantic_attention(
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
     _check(q, k, v, semantics, bias)
-    if torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
+    if is_autocast(q.device.type) and q.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     biased = bias is not None

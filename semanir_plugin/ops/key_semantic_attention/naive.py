@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.portable import without_autocast
 from semanir_plugin.ops.key_semantics import KeySemantics
 
 __all__ = ["attend"]
@@ -13,7 +14,7 @@ __all__ = ["attend"]
 def attend(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None, scale: float) -> Tensor:
     """Return (B, H, N, E); arguments as in `key_semantic_attention`, computed in fp32 at least."""
     dtype = torch.promote_types(q.dtype, torch.float32)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         scores = torch.einsum("bhid,bhjd->bhij", q.to(dtype), k.to(dtype)) * scale
         if bias is not None:
             scores = scores + bias.to(dtype)

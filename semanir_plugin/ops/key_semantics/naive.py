@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.portable import without_autocast
+
 __all__ = ["select_keys"]
 
 
@@ -13,7 +15,7 @@ def select_keys(x: Tensor, k: int, regions: Tensor | None, cosine: bool) -> Tens
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if cosine:
         x = x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device.type):
         s = torch.einsum("bic,bjc->bij", x, x)
     s = torch.where(s.isnan(), -torch.inf, s)
     if regions is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.portable import without_autocast
+
 __all__ = ["order_queries"]
 
 # Steps of the power iteration: for a hint, a digit or two of the direction do.
@@ -19,7 +21,7 @@ def order_queries(x: Tensor, regions: Tensor | None) -> Tensor:
         x: (B, N, C) features; where some are not finite, or too large to be squared, any permutation may come out.
         regions: (R, N) integer labels as in `build_key_semantics`.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device.type):
         along = _first_component(x.to(torch.promote_types(x.dtype, torch.float32)))
     order = along.argsort(dim=-1, stable=True)
     if regions is not None:

@@ -24,6 +24,8 @@ from semanir_plugin.evaluation.leaderboard import contestants
 from semanir_plugin.evaluation.leaderboard import run as leaderboard
 from semanir_plugin.evaluation.leaderboard.columns import NO_COST
 from semanir_plugin.inference.checkpoints import save_weights
+from semanir_plugin.inference.loading import describe_weights
+from semanir_plugin.inference.shipped_weights import find_weights
 from tests.conftest import ROOT
 
 SEMANIR = {"type": "SemanIR", "upscale": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 8}
@@ -138,6 +140,14 @@ def test_weights_that_say_what_network_they_are_of(board):
     scores = [{name: cell["scores"] for name, cell in row["cells"].items()} for row in rows]
     assert scores[0] == scores[1]
     assert [row["kind"] for row in rows] == ["measured", "measured"]
+
+
+def test_a_checkpoint_may_be_shipped_weights(board):
+    shipped, _, _ = describe_weights(find_weights("semanir-mini-x4"))
+    named = {"checkpoint": {"network_g": shipped, "checkpoint": "semanir-mini-x4"}}
+    assert board(models={**named, "weights": {"weights": "semanir-mini-x4"}}) == 0
+    scores = [[cell["scores"] for cell in row["cells"].values()] for row in read_results()["rows"]]
+    assert scores[0] == scores[1]
 
 
 def test_networks_are_scored_as_by_basicsr_test(board):
@@ -304,6 +314,22 @@ def test_a_process_that_is_lost_is_told(board, monkeypatch, capsys):
     assert "another process of the run has failed" in (line := capsys.readouterr().err)
     assert "start again, which goes on with what is computed" in line
     assert line.count("\n") == 1
+
+
+def test_results_of_another_depth_are_told_the_ones_that_are_read(board):
+    Path("elsewhere/B/1_sr.png").unlink()
+    cv2.imwrite("elsewhere/B/1_sr.tif", np.zeros((52, 68, 3), np.float32))
+    assert board(models={"elsewhere": MODELS["elsewhere"]}) == 1
+    told = "elsewhere/B/1_sr.tif: the image has float32 pixels; 8 and 16 bit are read, so convert it"
+    assert cells()["elsewhere"]["B"]["error"] == told
+
+
+def test_two_results_of_one_image_are_refused(board, computed):
+    cv2.imwrite("elsewhere/B/1_sr.jpg", cv2.imread("elsewhere/B/1_sr.png"))
+    assert board() == 1
+    found = cells()["elsewhere"]
+    told = "elsewhere/B/1_sr.jpg and elsewhere/B/1_sr.png would both be the result of 1; take one away"
+    assert (found["A"]["error"], found["B"]["error"]) == (None, told)
 
 
 def test_cells_that_fail_are_told_and_do_not_end_the_run(board, computed, capsys):
