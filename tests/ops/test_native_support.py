@@ -11,7 +11,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from semanir_plugin.ops.common import dispatch, native_cache, native_compiler, native_support, triton_support
+from semanir_plugin.ops.common import (
+    dispatch,
+    native_cache,
+    native_compiler,
+    native_signatures,
+    native_support,
+    triton_support,
+)
 
 CPU = torch.device("cpu")
 ANSWER = '#include "threads.h"\nint answer(void) { return 42; }'
@@ -62,6 +69,43 @@ def test_what_does_not_compile_is_told_and_leaves_nothing(tmp_path):
     assert cached(tmp_path) == []
     with pytest.raises(RuntimeError, match="oops"):
         native_support.load(path)
+
+
+SUM = """
+#include <stddef.h>
+#include "threads.h"
+static int add(int a, int b) { return a + b; }
+int total(const float *x, int factor, ptrdiff_t count, float more,
+          int threads) {
+    return x && threads ? add((int)count, factor) + (int)more : -1;
+}
+"""
+
+
+@needs_compiler
+def test_arguments_of_another_type_than_c_takes_are_refused(tmp_path):
+    path, x, count = source(tmp_path, SUM), torch.zeros(3), ctypes.c_ssize_t(3)
+    native_support.run(path, "total", x, -3, count, 0.0)
+    for wrong in ((x, -3.0, count, 0.0), (x, -3, 3, 0.0), (x, -3, count, 0), (3, -3, count, 0.0), (x, x, count, 0.0)):
+        with pytest.raises(ctypes.ArgumentError):
+            native_support.run(path, "total", *wrong)
+
+
+def test_every_function_of_the_shipped_kernels_is_declared():
+    functions = {}
+    for path in native_compiler.HEADERS.parent.glob("*/native.c"):
+        functions[path.parent.name] = set(native_signatures.signatures_of(path.read_text()))
+    assert functions == {
+        "cosine_qkv": {"join", "split", "task_count"},
+        "gelu": {"gelu", "gradient"},
+        "key_semantic_attention": {
+            *("attention_backward", "attention_forward", "group_size", "lane_count"),
+            *("list_keys", "list_step", "side_step", "transpose_matrices"),
+        },
+        "key_semantics": {"multiply", "packed_tokens", "select_keys"},
+        "layer_norm": {"gradients", "normalise", "task_count"},
+        "linear": {"gradients"},
+    }
 
 
 SQUARES = """

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.common import native_cache, native_compiler, native_prebuilt
+from semanir_plugin.ops.common import native_cache, native_compiler, native_prebuilt, native_signatures
 from semanir_plugin.ops.common.dispatch import warn_of_slow_path
 from semanir_plugin.ops.common.eager import are_plain
 from semanir_plugin.ops.common.native_compiler import CompilationError
@@ -114,6 +114,7 @@ def run(source: Path, function: str, *arguments: Any) -> None:
         *arguments: Its others: tensors and None become pointers, floats are float and integers int.
 
     Raises:
+        ctypes.ArgumentError: The function takes another type.
         MemoryError: There was no memory to work in.
         OverflowError: An integer is too large for C's.
     """
@@ -124,8 +125,10 @@ def run(source: Path, function: str, *arguments: Any) -> None:
 def _in_c(argument: Any) -> Any:
     if isinstance(argument, Tensor):
         return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, int) and not -(2**31) <= argument < 2**31:
-        raise OverflowError(f"native kernels count up to {2**31 - 1}, not to {argument}")
+    if isinstance(argument, int):
+        if not -(2**31) <= argument < 2**31:
+            raise OverflowError(f"native kernels count up to {2**31 - 1}, not to {argument}")
+        return ctypes.c_int(argument)
     return ctypes.c_float(argument) if isinstance(argument, float) else argument
 
 
@@ -146,6 +149,7 @@ def _compiled(source: str) -> tuple[ctypes.CDLL | None, str | None]:
         library = _library(Path(source))
     except _UnavailableError as reason:
         return None, str(reason)
+    native_signatures.declare(library, native_prebuilt.files_of(Path(source)))
     library.use_openmp(*_openmp())
     return library, None
 

@@ -124,8 +124,8 @@ def _build_in_kernel(x: Tensor, k: int, regions: Tensor | None, cosine: bool) ->
 def _check(x: Tensor, k: int, regions: Tensor | None, similarity: str) -> None:
     if x.ndim != 3 or not x.is_floating_point():
         raise ValueError(f"x must be a floating tensor of shape (B, N, C), got {tuple(x.shape)} of {x.dtype}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)) or k < 1:
+        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
     if similarity not in get_args(Similarity):
         raise ValueError(f"similarity must be one of {get_args(Similarity)}, got {similarity!r}")
     if regions is None:
