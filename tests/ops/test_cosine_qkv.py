@@ -88,12 +88,10 @@ def compare_extremes(backend, device="cpu"):
 
 
 @pytest.mark.parametrize("backend", BOTH)
-@pytest.mark.parametrize("shape", [(0, 4, 2, 3), (2, 0, 2, 3)], ids=str)
-def test_empty(backend, shape):
-    b, n, heads, d = shape
-    q, k, v, dqkv, dscale = results(backend, *inputs(*shape))
-    assert q.shape == k.shape == v.shape == (b, heads, n, d)
-    assert dqkv.shape == (b, n, 3 * heads * d)
+def test_an_empty_batch_has_gradients(backend):
+    q, k, v, dqkv, dscale = results(backend, *inputs(0, 4, 2, 3))
+    assert q.shape == k.shape == v.shape == (0, 2, 4, 3)
+    assert dqkv.shape == (0, 4, 18)
     assert dscale.tolist() == [0, 0]
 
 
@@ -147,25 +145,6 @@ def test_the_choice_is_explained(monkeypatch):
     assert choose_backend(qkv, scale) == ("naive", "no compiler, say")
     name, reason = choose_backend(qkv.to("meta"), scale)
     assert (name, "meta" in reason or "triton is not installed" in reason) == ("naive", True)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"backend": "fast"}, "backend must be one of"),
-        ({"scale": torch.ones(2, 1)}, r"scale must be floating and of shape \(H,\)"),
-        ({"scale": torch.ones(0)}, r"scale must be floating and of shape \(H,\)"),
-        ({"scale": torch.ones(2, dtype=torch.int64)}, "got torch.int64"),
-        ({"scale": torch.ones(5)}, "C a multiple of H = 5"),
-        ({"qkv": torch.zeros(2, 3)}, r"got \(2, 3\)"),
-        ({"qkv": torch.zeros(1, 3, 12, dtype=torch.int64)}, "must be floating"),
-        ({"qkv": torch.zeros(1, 3, 12, device="meta")}, "one device"),
-    ],
-)
-def test_wrong_arguments_are_named(change, message):
-    arguments = {"qkv": torch.zeros(1, 3, 12), "scale": torch.ones(2)} | change
-    with pytest.raises(ValueError, match=message):
-        cosine_qkv(**arguments)
 
 
 @needs_native

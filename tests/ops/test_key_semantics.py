@@ -299,25 +299,6 @@ def test_ops_can_be_imported_without_triton():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"x": torch.zeros(3, 4)}, r"shape \(B, N, C\)"),
-        ({"x": torch.zeros(1, 3, 4, dtype=torch.int64)}, "floating"),
-        ({"k": 0}, "at least 1"),
-        *(({"k": k}, "whole number") for k in (4.0, 1.5, float("nan"), True, "4", None, torch.tensor(4))),
-        ({"similarity": "euclid"}, "similarity"),
-        ({"backend": "cuda"}, "backend"),
-        ({"regions": torch.zeros(1, 5, dtype=torch.int64)}, "regions"),
-        ({"regions": torch.zeros(3, 8, dtype=torch.int64)}, "divisor"),
-        ({"regions": torch.zeros(1, 8)}, "integers"),
-    ],
-)
-def test_wrong_arguments_are_named(kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        build_key_semantics(**{"x": torch.zeros(2, 8, 4), "k": 3, **kwargs})
-
-
 def test_k_may_be_a_symbol_of_a_compiler():
     def half(x):
         return build_key_semantics(x, x.shape[1] // 2, backend="threshold").mask()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
+from semanir_plugin.ops.common.checks import check_one_device, check_sizes
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
@@ -25,6 +26,7 @@ def cosine_qkv(qkv: Tensor, scale: Tensor, *, backend: str = "auto") -> tuple[Te
 
     Args:
         qkv: (B, N, 3 C): queries, keys and values of N tokens, one after the other, each of H heads of D = C / H.
+            Of all sizes only B may be 0.
         scale: (H,) the length of a head's queries.
         backend: "naive" is the definition. "native", for CPUs, and "triton", for CUDA, read and write
             everything once, in fp32 inside; the former needs a C compiler. "auto" takes what `choose_backend` names.
@@ -73,5 +75,5 @@ def _check(qkv: Tensor, scale: Tensor) -> None:
     if qkv.ndim != 3 or qkv.shape[2] % (3 * len(scale)) or not qkv.is_floating_point():
         shape = tuple(qkv.shape)
         raise ValueError(f"qkv must be floating and (B, N, 3 C), C a multiple of H = {len(scale)}, got {shape}")
-    if qkv.device != scale.device:
-        raise ValueError(f"qkv and scale must be on one device, got {qkv.device} and {scale.device}")
+    check_sizes("qkv", qkv, "N and C")
+    check_one_device(qkv.device, scale.device)
