@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -362,6 +363,26 @@ def test_the_shipped_kernels_have_no_warning(op):
     command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_compiler.HEADERS}", str(source)]
     for target in ([], ["-mavx2", "-mfma"], ["-mavx512f"]):
         assert subprocess.run([*command, *target], capture_output=True, text=True).stderr == ""
+
+
+LEVELS = {"DEFAULT": (4, "sse2"), "AVX2": (8, "avx2"), "AVX512": (16, "avx512f")}
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instructions of x86")
+@pytest.mark.parametrize("level", LEVELS)
+def test_kernels_do_without_what_pytorch_was_told_not_to_use(tmp_path, level):
+    lanes, needed = LEVELS[level]
+    if not native_compiler.has_instructions(needed):
+        pytest.skip(f"this processor has no {needed}")
+    path = source(tmp_path, ANSWER.replace('"threads.h"', '"vectors.h"\n#include "threads.h"').replace("42", "LANES"))
+    code = (
+        "import sys, torch; from pathlib import Path; from semanir_plugin.ops.common import native_support\n"
+        "print(torch.backends.cpu.get_cpu_capability(), native_support.load(Path(sys.argv[1])).answer())"
+    )
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": level.lower()}
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == [level, str(lanes)], done.stderr
 
 
 def test_importing_the_ops_compiles_nothing_and_leaves_triton_alone(tmp_path):

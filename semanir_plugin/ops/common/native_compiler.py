@@ -20,8 +20,8 @@ __all__ = ["CompilationError", "compile_source", "find_compiler", "fingerprint",
 FLAGS = ("-O3", "-Wfatal-errors", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
 # For this processor: the first that the compiler knows.
 TARGETS = ("-march=native", "-mcpu=native")
-# What PyTorch itself was told not to use, by ATEN_CPU_CAPABILITY, the kernels do without too.
-LIMITS = {"AVX2": ("-mno-avx512f",)}
+# What PyTorch itself was told not to use, by ATEN_CPU_CAPABILITY, the kernels do without too; DEFAULT is SSE alone.
+LIMITS = {"AVX2": ("-mno-avx512f",), "DEFAULT": ("-mno-avx",)}
 HEADERS = Path(__file__).parent
 # Bytes that a compiled kernel and the compiler's own files take at most.
 ROOM = 4 << 20
