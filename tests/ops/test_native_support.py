@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,10 @@ from semanir_plugin.ops.common import (
 CPU = torch.device("cpu")
 ANSWER = '#include "threads.h"\nint answer(void) { return 42; }'
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+FILES_OF_C = sorted(native_compiler.HEADERS.parent.glob("*/*.[ch]"))
+BF16_FILES = {(path.parent.name, "BF16") for path in FILES_OF_C if path.name == "native_bf16.c"}
 
 
 @pytest.fixture(autouse=True)
@@ -363,6 +368,16 @@ def test_the_shipped_kernels_have_no_warning(op):
     command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_compiler.HEADERS}", str(source)]
     for target in ([], ["-mavx2", "-mfma"], ["-mavx512f"]):
         assert subprocess.run([*command, *target], capture_output=True, text=True).stderr == ""
+
+
+def test_what_the_headers_define_no_op_defines_again():
+    defined = {path: re.findall(r"^#define (\w+)", path.read_text(), re.MULTILINE) for path in FILES_OF_C}
+    shared = {name for path, names in defined.items() if path.parent == native_compiler.HEADERS for name in names}
+    assert {"LANES", "ROWS", "VECTORS"} <= shared
+    own = {
+        (path.parent.name, name) for path, names in defined.items() if path.parent.name != "common" for name in names
+    }
+    assert {(op, name) for op, name in own if name in shared} == BF16_FILES
 
 
 LEVELS = {"DEFAULT": (4, "sse2"), "AVX2": (8, "avx2"), "AVX512": (16, "avx512f")}
