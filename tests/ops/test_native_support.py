@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -102,16 +103,60 @@ def test_every_function_of_the_shipped_kernels_is_declared():
     for path in native_compiler.HEADERS.parent.glob("*/native.c"):
         functions[path.parent.name] = set(native_signatures.signatures_of(path.read_text()))
     assert functions == {
-        "cosine_qkv": {"join", "split", "task_count"},
+        "cosine_qkv": {"join", "last_offset", "split", "structure_size", "task_count"},
         "gelu": {"gelu", "gradient"},
         "key_semantic_attention": {
             *("attention_backward", "attention_forward", "group_size", "lane_count"),
-            *("list_keys", "list_step", "side_step", "transpose_matrices"),
+            *("last_offset", "list_keys", "list_step", "side_step", "structure_size", "transpose_matrices"),
         },
         "key_semantics": {"multiply", "packed_tokens", "select_keys"},
         "layer_norm": {"gradients", "normalise", "task_count"},
         "linear": {"gradients"},
     }
+
+
+STRUCTURE = """
+#include <stddef.h>
+#include "threads.h"
+typedef struct { int count; float scale; const float *x; int last; } Numbers;
+int structure_size(void) { return sizeof(Numbers); }
+int last_offset(void) { return offsetof(Numbers, last); }
+"""
+FIELDS = [("count", ctypes.c_int), ("scale", ctypes.c_float), ("x", ctypes.c_void_p), ("last", ctypes.c_int)]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (FIELDS, None),
+        (FIELDS[:3], r"last field x, \(16, 8\) against \(24, 16\)"),
+        ([*FIELDS[:1], *FIELDS[2:], FIELDS[1]], r"last field scale, \(24, 20\) against \(24, 16\)"),
+        ([("count", ctypes.c_ssize_t), *FIELDS[1:]], r"last field last, \(32, 24\) against \(24, 16\)"),
+    ],
+    ids=["right", "one too few", "out of order", "too wide"],
+)
+def test_a_structure_that_is_not_that_of_c_is_told_when_kernels_are_loaded(tmp_path, monkeypatch, fields, told):
+    monkeypatch.setattr(native_support, "_structures", {})
+    path = source(tmp_path, STRUCTURE)
+    native_support.mirrors(path)(type("Mirror", (ctypes.Structure,), {"_fields_": fields}))
+    if told is None:
+        native_support.load(path)
+    else:
+        with pytest.raises(RuntimeError, match=rf"Mirror is not the structure of .*native\.c: .*{told}"):
+            native_support.load(path)
+
+
+def test_every_structure_that_is_filled_in_python_is_compared():
+    exporting = {each.parent.name for each in FILES_OF_C if "int structure_size(void)" in each.read_text()}
+    filling = {
+        each.parent.name
+        for each in native_compiler.HEADERS.parent.glob("*/native_backend.py")
+        if "ctypes.Structure" in each.read_text()
+    }
+    compared = {Path(each).parent.name for each in native_support._structures}
+    assert exporting == filling == compared == {"cosine_qkv", "key_semantic_attention"}
+    assert {Path(each).name for each in native_support._structures} == {"native.c", "native_bf16.c"}
 
 
 SQUARES = """

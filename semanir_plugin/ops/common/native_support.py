@@ -30,6 +30,7 @@ __all__ = [
     "constant",
     "describe",
     "load",
+    "mirrors",
     "multiplies_bf16",
     "processor_multiplies_bf16",
     "run",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Mirror = TypeVar("Mirror", bound=type[ctypes.Structure])
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -132,6 +134,36 @@ def _in_c(argument: Any) -> Any:
     return ctypes.c_float(argument) if isinstance(argument, float) else argument
 
 
+def mirrors(*sources: Path) -> Callable[[Mirror], Mirror]:
+    """Let a ctypes.Structure stand for the one that C files take, and compare both when their kernels are loaded.
+
+    Args:
+        *sources: C files that export `structure_size` and `last_offset`, where the last field begins.
+    """
+
+    def register(structure: Mirror) -> Mirror:
+        _structures.update(dict.fromkeys(map(str, sources), structure))
+        return structure
+
+    return register
+
+
+_structures: dict[str, type[ctypes.Structure]] = {}
+
+
+def _check_structure(library: ctypes.CDLL, source: str) -> None:
+    if (structure := _structures.get(source)) is None:
+        return
+    last = structure._fields_[-1][0]
+    ours = (ctypes.sizeof(structure), getattr(structure, last).offset)
+    theirs = (library.structure_size(), library.last_offset())
+    if ours != theirs:
+        raise RuntimeError(
+            f"{structure.__module__}.{structure.__name__} is not the structure of {source}: in bytes, and up to its "
+            f"last field {last}, {ours} against {theirs}"
+        )
+
+
 def describe(source: Path) -> str:
     """Return in words where the kernels of a C file come from, or why there are none."""
     library, reason = _compiled(str(source))
@@ -150,6 +182,7 @@ def _compiled(source: str) -> tuple[ctypes.CDLL | None, str | None]:
     except _UnavailableError as reason:
         return None, str(reason)
     native_signatures.declare(library, native_prebuilt.files_of(Path(source)))
+    _check_structure(library, source)
     library.use_openmp(*_openmp())
     return library, None
 
