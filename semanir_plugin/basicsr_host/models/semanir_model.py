@@ -104,8 +104,10 @@ class SemanIRModel(SharedValidation):
             yield
         elif another := options.fft_opt or options.ssim_opt or options.distill_opt:
             train["pixel_opt"] = another
-            yield
-            train["pixel_opt"] = self.cri_pix = None
+            try:
+                yield
+            finally:
+                train["pixel_opt"] = self.cri_pix = None
         else:
             losses = "pixel_opt, perceptual_opt, fft_opt, ssim_opt or distill_opt"
             raise UserError(f"there is no loss: add {losses} to train")
