@@ -10,7 +10,7 @@ from tests.ops.conftest import assert_threads_change_nothing
 
 NO_NATIVE = native_support.why_not(native_backend.SOURCE, torch.device("cpu"), torch.float32)
 needs_native = pytest.mark.skipif(NO_NATIVE is not None, reason=str(NO_NATIVE))
-BOTH = ["naive", pytest.param("native", marks=needs_native)]
+BOTH = ["naive", "torch", pytest.param("native", marks=needs_native)]
 # B, N, H, D
 SHAPES = [(2, 63, 1, 10), (1, 100, 6, 30), (3, 64, 3, 16), (2, 65, 2, 33), (1, 1, 4, 1), (5, 129, 1, 64)]
 
@@ -51,6 +51,12 @@ def test_gradcheck():
 def test_native_equals_naive_in_output_and_gradients(shape, target):
     arguments = inputs(*shape)
     compare(results("native", *arguments), results("naive", *arguments))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_pytorchs_operators_equal_naive_in_output_and_gradients(shape):
+    arguments = inputs(*shape)
+    compare(results("torch", *arguments), results("naive", *arguments))
 
 
 @needs_native
@@ -137,14 +143,14 @@ def test_half_precision_and_double_stay_themselves():
 
 def test_the_choice_is_explained(monkeypatch):
     qkv, scale = torch.zeros(1, 4, 12), torch.ones(2)
-    assert choose_backend(qkv, scale)[0] == ("naive" if NO_NATIVE else "native")
+    assert choose_backend(qkv, scale)[0] == ("torch" if NO_NATIVE else "native")
     assert choose_backend(qkv.bfloat16(), scale)[0] == choose_backend(qkv, scale)[0]
     name, reason = choose_backend(qkv.double(), scale)
-    assert (name, "float64" in reason or reason == NO_NATIVE) == ("naive", True)
+    assert (name, "float64" in reason or reason == NO_NATIVE) == ("torch", True)
     monkeypatch.setattr(native_support, "why_not", lambda *_: "no compiler, say")
-    assert choose_backend(qkv, scale) == ("naive", "no compiler, say")
+    assert choose_backend(qkv, scale) == ("torch", "no compiler, say")
     name, reason = choose_backend(qkv.to("meta"), scale)
-    assert (name, "meta" in reason or "triton is not installed" in reason) == ("naive", True)
+    assert (name, "meta" in reason or "triton is not installed" in reason) == ("torch", True)
 
 
 @needs_native

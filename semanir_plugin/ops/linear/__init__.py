@@ -37,7 +37,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
             "auto" takes what `choose_backend` names.
 
     Returns:
-        (..., O).
+        (..., O), in the dtype of x; under autocast, by "torch", in that of autocast.
 
     Raises:
         ValueError: `backend` is unknown, or cannot run here or on such tensors.
