@@ -22,7 +22,7 @@ from semanir_plugin.archs import input_channels
 from semanir_plugin.blocks.row_chunking import map_row_chunks
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, build_key_semantics, key_semantic_attention
 
-__all__ = ["count_by_module", "count_flops", "count_parameters", "swapped"]
+__all__ = ["count_by_module", "count_flops", "count_parameters", "functions_swapped"]
 
 Shape = Sequence[int]
 
@@ -57,7 +57,7 @@ def count_by_module(network: nn.Module, size: tuple[int, int], *, channels: int 
         vars(module).pop("forward", None)  # a compiled one hides what it does
     counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
     counter.mod_tracker = _Holders(network)
-    with swapped(STAND_INS), counter:
+    with functions_swapped(STAND_INS), counter:
         network(torch.zeros(shape, device=device))
     return Counter({name: sum(each.values()) // 2 for name, each in counter.get_flop_counts().items()})
 
@@ -171,12 +171,12 @@ STAND_INS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 @contextmanager
-def swapped(replacements: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
+def functions_swapped(replacements: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
     """Replace functions within the block, under whatever name modules have imported them."""
     found = [
         (names, name, original)
         for original in replacements
-        for names in [vars(module) for module in list(sys.modules.values()) if module is not sys.modules[__name__]]
+        for names in _names_of_modules()
         for name, value in list(names.items())
         if value is original
     ]
@@ -187,3 +187,11 @@ def swapped(replacements: dict[Callable[..., Any], Callable[..., Any]]) -> Itera
     finally:
         for names, name, original in found:
             names[name] = original
+
+
+def _names_of_modules() -> Iterator[dict[str, Any]]:
+    """Yield the namespaces of all modules but this one; some entries are no modules: None forbids an import."""
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        if isinstance(names, dict) and module is not sys.modules[__name__]:
+            yield names

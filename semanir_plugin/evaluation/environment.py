@@ -117,7 +117,9 @@ CHOICES: dict[str, Callable[[torch.device], tuple[str, str]]] = {
         "cosine_qkv", _tokens(device, 3 * HEADS * WIDTH), torch.empty(HEADS, device=device)
     ),
     "adaptive_sparse_attention": lambda device: _choose("adaptive_sparse_attention", _heads(device)),
-    "linear": lambda device: _choose("linear", _tokens(device, HEADS * WIDTH)),
+    "linear": lambda device: _choose(
+        "linear", _tokens(device, HEADS * WIDTH), torch.empty(HEADS * WIDTH, HEADS * WIDTH, device=device)
+    ),
     "layer_norm": lambda device: _choose(
         "layer_norm", _tokens(device, HEADS * WIDTH), *torch.empty(2, HEADS * WIDTH, device=device)
     ),

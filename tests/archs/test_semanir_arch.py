@@ -74,6 +74,11 @@ def test_shift_strategies(shift, expected):
     assert pattern == expected
 
 
+def test_topk_of_a_pass_is_a_whole_number():
+    with pytest.raises(ValueError, match="whole number"):
+        SemanIR(upscale=2, **TINY).eval()(torch.rand(1, 3, 16, 16), topk=8.0)
+
+
 def test_topk_is_sampled_in_training_and_largest_in_evaluation(monkeypatch):
     net = SemanIR(upscale=2, **{**TINY, "topk": [4, 8, 12]})
     seen = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from basicsr.archs import build_network
@@ -31,6 +33,12 @@ class OnPixels(nn.Module):
 
     def forward(self, x):
         return self.block(x.permute(0, 2, 3, 1), *self.arguments)
+
+
+def test_imports_that_are_forbidden_do_not_matter(monkeypatch):
+    monkeypatch.setitem(sys.modules, "a_module_that_is_not_to_be_imported", None)
+    monkeypatch.setitem(sys.modules, "an_object_in_the_place_of_a_module", object())
+    assert count_flops(nn.Conv2d(2, 5, 1), (HEIGHT, WIDTH), channels=2) == PIXELS * 2 * 5
 
 
 def test_a_convolution():

@@ -299,25 +299,12 @@ def test_autocast_does_not_reach_inside():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"k": torch.zeros(2, 2, 9, 5)}, "one shape"),
-        ({"v": torch.zeros(2, 2, 9, 4, dtype=torch.float64)}, "one floating dtype"),
-        ({"weights": torch.zeros(3)}, r"weights must be a floating tensor of shape \(2,\)"),
-        ({"bias": torch.zeros(2, 9, 7)}, "bias must have shape"),
-        ({"regions": torch.zeros(1, 8, dtype=torch.int64)}, "regions must have shape"),
-        ({"regions": torch.zeros(3, 9, dtype=torch.int64)}, "divisor of B = 2"),
-        ({"regions": torch.zeros(1, 9)}, "regions must be integers"),
-        ({"q": torch.zeros(2, 2, 9, 4, device="meta")}, "one device"),
-        ({"backend": "cuda"}, "backend must be one of"),
-        ({"backend": "triton", **dict.fromkeys("qkv", torch.zeros(2, 2, 9, 4, dtype=torch.float64))}, "float64"),
-        ({"backend": "triton", **dict.fromkeys("qkv", torch.zeros(2, 2, 9, 130))}, "128 wide"),
-    ],
+    ("q", "message"),
+    [(torch.zeros(2, 2, 9, 4, dtype=torch.float64), "float64"), (torch.zeros(2, 2, 9, 130), "128 wide")],
 )
-def test_wrong_arguments_are_named(change, message):
-    arguments = {name: torch.zeros(2, 2, 9, 4) for name in ("q", "k", "v")} | {"weights": torch.ones(2)}
+def test_triton_says_what_it_does_not_take(q, message):
     with pytest.raises(ValueError, match=message):
-        adaptive_sparse_attention(**{**arguments, **change})
+        adaptive_sparse_attention(q, q, q, torch.ones(2), backend="triton")
 
 
 def test_the_choice_is_explained():

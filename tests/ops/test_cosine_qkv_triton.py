@@ -52,10 +52,9 @@ def test_half_precision_is_rounded_once(dtype, tolerance, kernel_device):
         assert (each - truth).norm() / truth.norm() < tolerance
 
 
-@pytest.mark.parametrize("shape", [(0, 4, 2, 3), (2, 0, 2, 3)], ids=str)
-def test_empty(shape, kernel_device):
-    q, _, _, dqkv, dscale = results("triton", *on(kernel_device, *inputs(*shape)))
-    assert q.shape == (shape[0], shape[2], shape[1], shape[3])
+def test_an_empty_batch_has_gradients(kernel_device):
+    q, _, _, dqkv, dscale = results("triton", *on(kernel_device, *inputs(0, 4, 2, 3)))
+    assert q.shape == (0, 2, 4, 3)
     assert dqkv.numel() == 0
     assert dscale.tolist() == [0, 0]
 

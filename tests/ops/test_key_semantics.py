@@ -299,22 +299,23 @@ def test_ops_can_be_imported_without_triton():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"x": torch.zeros(3, 4)}, r"shape \(B, N, C\)"),
-        ({"x": torch.zeros(1, 3, 4, dtype=torch.int64)}, "floating"),
-        ({"k": 0}, "at least 1"),
-        ({"similarity": "euclid"}, "similarity"),
-        ({"backend": "cuda"}, "backend"),
-        ({"regions": torch.zeros(1, 5, dtype=torch.int64)}, "regions"),
-        ({"regions": torch.zeros(3, 8, dtype=torch.int64)}, "divisor"),
-        ({"regions": torch.zeros(1, 8)}, "integers"),
-    ],
-)
-def test_wrong_arguments_are_named(kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        build_key_semantics(**{"x": torch.zeros(2, 8, 4), "k": 3, **kwargs})
+def test_k_may_be_a_symbol_of_a_compiler():
+    def half(x):
+        return build_key_semantics(x, x.shape[1] // 2, backend="threshold").mask()
+
+    compiled = torch.compile(half, fullgraph=True, dynamic=True, backend="aot_eager")
+    for tokens in (6, 9):
+        x = torch.randn(2, tokens, 4)
+        assert torch.equal(compiled(x), half(x))
+    free = ({1: torch.export.Dim.DYNAMIC},)
+    exported = torch.export.export(Selecting(half), (x,), dynamic_shapes=free, strict=False)
+    assert torch.equal(exported.module()(x), half(x))
+
+
+class Selecting(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 1), (5, 31), (4, 32), (7, 33), (2, 100)])

@@ -3,19 +3,33 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from semanir_plugin.ops.common import dispatch, native_cache, native_compiler, native_support, triton_support
+from semanir_plugin.ops.common import (
+    dispatch,
+    native_cache,
+    native_compiler,
+    native_signatures,
+    native_support,
+    triton_support,
+)
 
 CPU = torch.device("cpu")
 ANSWER = '#include "threads.h"\nint answer(void) { return 42; }'
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+FILES_OF_C = sorted(native_compiler.HEADERS.parent.glob("*/*.[ch]"))
+BF16_FILES = {(path.parent.name, "BF16") for path in FILES_OF_C if path.name == "native_bf16.c"}
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +76,87 @@ def test_what_does_not_compile_is_told_and_leaves_nothing(tmp_path):
     assert cached(tmp_path) == []
     with pytest.raises(RuntimeError, match="oops"):
         native_support.load(path)
+
+
+SUM = """
+#include <stddef.h>
+#include "threads.h"
+static int add(int a, int b) { return a + b; }
+int total(const float *x, int factor, ptrdiff_t count, float more,
+          int threads) {
+    return x && threads ? add((int)count, factor) + (int)more : -1;
+}
+"""
+
+
+@needs_compiler
+def test_arguments_of_another_type_than_c_takes_are_refused(tmp_path):
+    path, x, count = source(tmp_path, SUM), torch.zeros(3), ctypes.c_ssize_t(3)
+    native_support.run(path, "total", x, -3, count, 0.0)
+    for wrong in ((x, -3.0, count, 0.0), (x, -3, 3, 0.0), (x, -3, count, 0), (3, -3, count, 0.0), (x, x, count, 0.0)):
+        with pytest.raises(ctypes.ArgumentError):
+            native_support.run(path, "total", *wrong)
+
+
+def test_every_function_of_the_shipped_kernels_is_declared():
+    functions = {}
+    for path in native_compiler.HEADERS.parent.glob("*/native.c"):
+        functions[path.parent.name] = set(native_signatures.signatures_of(path.read_text()))
+    assert functions == {
+        "cosine_qkv": {"join", "last_offset", "split", "structure_size", "task_count"},
+        "gelu": {"gelu", "gradient"},
+        "key_semantic_attention": {
+            *("attention_backward", "attention_forward", "group_size", "lane_count"),
+            *("last_offset", "list_keys", "list_step", "side_step", "structure_size", "transpose_matrices"),
+        },
+        "key_semantics": {"multiply", "packed_tokens", "select_keys"},
+        "layer_norm": {"gradients", "normalise", "task_count"},
+        "linear": {"gradients"},
+    }
+
+
+STRUCTURE = """
+#include <stddef.h>
+#include "threads.h"
+typedef struct { int count; float scale; const float *x; int last; } Numbers;
+int structure_size(void) { return sizeof(Numbers); }
+int last_offset(void) { return offsetof(Numbers, last); }
+"""
+FIELDS = [("count", ctypes.c_int), ("scale", ctypes.c_float), ("x", ctypes.c_void_p), ("last", ctypes.c_int)]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (FIELDS, None),
+        (FIELDS[:3], r"last field x, \(16, 8\) against \(24, 16\)"),
+        ([*FIELDS[:1], *FIELDS[2:], FIELDS[1]], r"last field scale, \(24, 20\) against \(24, 16\)"),
+        ([("count", ctypes.c_ssize_t), *FIELDS[1:]], r"last field last, \(32, 24\) against \(24, 16\)"),
+    ],
+    ids=["right", "one too few", "out of order", "too wide"],
+)
+def test_a_structure_that_is_not_that_of_c_is_told_when_kernels_are_loaded(tmp_path, monkeypatch, fields, told):
+    monkeypatch.setattr(native_support, "_structures", {})
+    path = source(tmp_path, STRUCTURE)
+    native_support.mirrors(path)(type("Mirror", (ctypes.Structure,), {"_fields_": fields}))
+    if told is None:
+        native_support.load(path)
+    else:
+        with pytest.raises(RuntimeError, match=rf"Mirror is not the structure of .*native\.c: .*{told}"):
+            native_support.load(path)
+
+
+def test_every_structure_that_is_filled_in_python_is_compared():
+    exporting = {each.parent.name for each in FILES_OF_C if "int structure_size(void)" in each.read_text()}
+    filling = {
+        each.parent.name
+        for each in native_compiler.HEADERS.parent.glob("*/native_backend.py")
+        if "ctypes.Structure" in each.read_text()
+    }
+    compared = {Path(each).parent.name for each in native_support._structures}
+    assert exporting == filling == compared == {"cosine_qkv", "key_semantic_attention"}
+    assert {Path(each).name for each in native_support._structures} == {"native.c", "native_bf16.c"}
 
 
 SQUARES = """
@@ -318,6 +413,36 @@ def test_the_shipped_kernels_have_no_warning(op):
     command = ["cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{native_compiler.HEADERS}", str(source)]
     for target in ([], ["-mavx2", "-mfma"], ["-mavx512f"]):
         assert subprocess.run([*command, *target], capture_output=True, text=True).stderr == ""
+
+
+def test_what_the_headers_define_no_op_defines_again():
+    defined = {path: re.findall(r"^#define (\w+)", path.read_text(), re.MULTILINE) for path in FILES_OF_C}
+    shared = {name for path, names in defined.items() if path.parent == native_compiler.HEADERS for name in names}
+    assert {"LANES", "ROWS", "VECTORS"} <= shared
+    own = {
+        (path.parent.name, name) for path, names in defined.items() if path.parent.name != "common" for name in names
+    }
+    assert {(op, name) for op, name in own if name in shared} == BF16_FILES
+
+
+LEVELS = {"DEFAULT": (4, "sse2"), "AVX2": (8, "avx2"), "AVX512": (16, "avx512f")}
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instructions of x86")
+@pytest.mark.parametrize("level", LEVELS)
+def test_kernels_do_without_what_pytorch_was_told_not_to_use(tmp_path, level):
+    lanes, needed = LEVELS[level]
+    if not native_compiler.has_instructions(needed):
+        pytest.skip(f"this processor has no {needed}")
+    path = source(tmp_path, ANSWER.replace('"threads.h"', '"vectors.h"\n#include "threads.h"').replace("42", "LANES"))
+    code = (
+        "import sys, torch; from pathlib import Path; from semanir_plugin.ops.common import native_support\n"
+        "print(torch.backends.cpu.get_cpu_capability(), native_support.load(Path(sys.argv[1])).answer())"
+    )
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": level.lower()}
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == [level, str(lanes)], done.stderr
 
 
 def test_importing_the_ops_compiles_nothing_and_leaves_triton_alone(tmp_path):

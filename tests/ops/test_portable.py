@@ -16,8 +16,10 @@ from semanir_plugin.ops.linear import choose_backend as choose_linear
 X = torch.zeros(2, 3, 16, 4)
 CHOICES = {
     "portable": [lambda: choose_dictionary(X[0], 3), lambda: choose_attention(X), lambda: choose_sparse(X)],
-    "naive": [lambda: choose_heads(torch.zeros(2, 16, 12), torch.ones(2))],
-    "torch": [lambda: choose_linear(X)],
+    "torch": [
+        lambda: choose_linear(X, X[0, 0]),
+        lambda: choose_heads(torch.zeros(2, 16, 12), torch.ones(2)),
+    ],
 }
 
 

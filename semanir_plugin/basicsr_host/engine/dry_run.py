@@ -140,7 +140,8 @@ def dry_run_patch(model: Any, sample: Mapping[str, Any]) -> None:
     except Exception as error:
         shape = _shape(sample["lq"])
         raise UserError(f"network_g cannot take training patches of {shape}: {one_line(error)}") from error
-    net.train(training)
+    finally:
+        net.train(training)
 
 
 def _is_restored(model: Any, sample: Mapping[str, Any]) -> bool:

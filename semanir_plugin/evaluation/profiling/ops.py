@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semanir_plugin.errors import UserError, one_line
-from semanir_plugin.evaluation.cost import swapped
+from semanir_plugin.evaluation.cost import functions_swapped
 from semanir_plugin.evaluation.profiling.clock import median_ms, peak_mib
 from semanir_plugin.inference.tile_memory import free_memory
 from semanir_plugin.ops import KeySemantics, adaptive_sparse_attention, key_semantic_attention
@@ -112,7 +112,7 @@ def _record(network: nn.Module, image: Tensor) -> list[Calls]:
         calls.count += 1
         return run()
 
-    with swapped({op.function: partial(record, op) for op in OPS}):
+    with functions_swapped({op.function: partial(record, op) for op in OPS}):
         network(image)
     return list(found.values())
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semanir_plugin.ops.adaptive_sparse_attention import blockwise, naive, portable
 from semanir_plugin.ops.common import triton_support
+from semanir_plugin.ops.common.checks import check_heads, check_one_device, check_regions
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform
 from semanir_plugin.ops.common.portable import why_standard_operators
@@ -36,7 +37,7 @@ def adaptive_sparse_attention(
     section 3.2.
 
     Args:
-        q: (B, H, N, D) queries of B windows, with any strides.
+        q: (B, H, N, D) queries of B windows, with any strides. Of all sizes only B may be 0.
         k: (B, H, N, D) keys.
         v: (B, H, N, D) values.
         weights: (2,) the shares of both branches, as they are: the caller normalises them.
@@ -55,9 +56,7 @@ def adaptive_sparse_attention(
     Raises:
         ValueError: Shapes, dtypes or devices do not fit together, or `backend` is unknown or cannot run here.
     """
-    _check(q, k, v, weights, bias)
-    if regions is not None:
-        _check_regions(regions, q)
+    _check(q, k, v, weights, bias, regions)
     backend = pick_backend(backend, BACKENDS, lambda: choose_backend(q), lambda name: _why_not(name, q))
     if bias is not None:
         # First the digits: many entries of a dense gradient add up to one of the table's.
@@ -90,26 +89,12 @@ def _load(backend: str) -> Callable[..., Tensor]:
     return {"naive": naive.attend, "torch": blockwise.attend, "portable": portable.attend}[backend]
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None) -> None:
-    if q.ndim != 4 or not q.shape == k.shape == v.shape:
-        shapes = [tuple(t.shape) for t in (q, k, v)]
-        raise ValueError(f"q, k and v must have one shape (B, H, N, D), got {shapes}")
-    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
-        raise ValueError(f"q, k and v must have one floating dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
+def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, bias: Tensor | None, regions: Tensor | None) -> None:
+    check_heads(q, k, v, any_value_width=False)
     if weights.shape != (2,) or not weights.is_floating_point():
         raise ValueError(f"weights must be a floating tensor of shape (2,), got {tuple(weights.shape)}")
     if bias is not None:
         check_bias(bias, q.shape[1], q.shape[2])
-    devices = {t.device for t in (q, k, v, weights, bias) if t is not None}
-    if len(devices) > 1:
-        raise ValueError(f"all inputs must be on one device, got {sorted(map(str, devices))}")
-
-
-def _check_regions(regions: Tensor, q: Tensor) -> None:
-    b, _, n, _ = q.shape
-    if regions.ndim != 2 or regions.shape[1] != n or regions.shape[0] == 0 or b % regions.shape[0]:
-        raise ValueError(
-            f"regions must have shape (R, N) with N = {n} and R a divisor of B = {b}, got {tuple(regions.shape)}"
-        )
-    if regions.is_floating_point() or regions.device != q.device:
-        raise ValueError(f"regions must be integers on {q.device}, got {regions.dtype} on {regions.device}")
+    check_one_device(*(t.device for t in (q, k, v, weights, bias) if t is not None))
+    if regions is not None:
+        check_regions(regions, q.shape[0], q.shape[2], q.device)

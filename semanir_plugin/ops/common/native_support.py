@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.common import native_cache, native_compiler, native_prebuilt
+from semanir_plugin.ops.common import native_cache, native_compiler, native_prebuilt, native_signatures
 from semanir_plugin.ops.common.dispatch import warn_of_slow_path
 from semanir_plugin.ops.common.eager import are_plain
 from semanir_plugin.ops.common.native_compiler import CompilationError
@@ -30,6 +30,7 @@ __all__ = [
     "constant",
     "describe",
     "load",
+    "mirrors",
     "multiplies_bf16",
     "processor_multiplies_bf16",
     "run",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Mirror = TypeVar("Mirror", bound=type[ctypes.Structure])
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -115,6 +117,7 @@ def run(source: Path, function: str, *arguments: Any) -> None:
         *arguments: Its others: tensors and None become pointers, floats are float and integers int.
 
     Raises:
+        ctypes.ArgumentError: The function takes another type.
         MemoryError: There was no memory to work in.
         OverflowError: An integer is too large for C's.
     """
@@ -125,9 +128,41 @@ def run(source: Path, function: str, *arguments: Any) -> None:
 def _in_c(argument: Any) -> Any:
     if isinstance(argument, Tensor):
         return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, int) and not -(2**31) <= argument < 2**31:
-        raise OverflowError(f"native kernels count up to {2**31 - 1}, not to {argument}")
+    if isinstance(argument, int):
+        if not -(2**31) <= argument < 2**31:
+            raise OverflowError(f"native kernels count up to {2**31 - 1}, not to {argument}")
+        return ctypes.c_int(argument)
     return ctypes.c_float(argument) if isinstance(argument, float) else argument
+
+
+def mirrors(*sources: Path) -> Callable[[Mirror], Mirror]:
+    """Let a ctypes.Structure stand for the one that C files take, and compare both when their kernels are loaded.
+
+    Args:
+        *sources: C files that export `structure_size` and `last_offset`, where the last field begins.
+    """
+
+    def register(structure: Mirror) -> Mirror:
+        _structures.update(dict.fromkeys(map(str, sources), structure))
+        return structure
+
+    return register
+
+
+_structures: dict[str, type[ctypes.Structure]] = {}
+
+
+def _check_structure(library: ctypes.CDLL, source: str) -> None:
+    if (structure := _structures.get(source)) is None:
+        return
+    last = structure._fields_[-1][0]
+    ours = (ctypes.sizeof(structure), getattr(structure, last).offset)
+    theirs = (library.structure_size(), library.last_offset())
+    if ours != theirs:
+        raise RuntimeError(
+            f"{structure.__module__}.{structure.__name__} is not the structure of {source}: in bytes, and up to its "
+            f"last field {last}, {ours} against {theirs}"
+        )
 
 
 def describe(source: Path) -> str:
@@ -147,6 +182,8 @@ def _compiled(source: str) -> tuple[ctypes.CDLL | None, str | None]:
         library = _library(Path(source))
     except _UnavailableError as reason:
         return None, str(reason)
+    native_signatures.declare(library, native_prebuilt.files_of(Path(source)))
+    _check_structure(library, source)
     library.use_openmp(*_openmp())
     return library, None
 

@@ -26,7 +26,9 @@ def table_side(table: Tensor) -> int:
 
 
 def check_bias(bias: Tensor, heads: int, tokens: int) -> None:
-    """Raise a ValueError unless `bias` is dense, (H, N, N), or a relative-position table, (H, 2w - 1, 2w - 1)."""
+    """Raise a ValueError unless `bias` is floating and dense, (H, N, N), or a table, (H, 2w - 1, 2w - 1)."""
+    if not bias.is_floating_point():
+        raise ValueError(f"bias must be floating, got {bias.dtype}")
     if bias.ndim == 3 and len(bias) == heads and (bias.shape[1:] == (tokens, tokens) or is_table(bias, tokens)):
         return
     w = round(tokens**0.5)

@@ -35,6 +35,11 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Products are summed in tiles of ROWS rows by VECTORS vectors, which stay in registers beside the vectors of one factor and
+ * a number of the other: 12 x 2 + 2 + 1 of the 32 registers of AVX-512, 6 x 2 + 2 + 1 of 16 elsewhere. */
+#define ROWS (LANES == 16 ? 12 : 6)
+#define VECTORS 2
+
 /* So many in whole vectors. */
 INLINE int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
 

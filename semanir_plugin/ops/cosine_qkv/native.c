@@ -105,6 +105,10 @@ static void join_task(const void *arguments, int task, void *scratch) {
         }
 }
 
+/* What Python's copy of `Split` is compared with. */
+int structure_size(void) { return sizeof(Split); }
+int last_offset(void) { return offsetof(Split, dscale); }
+
 int task_count(int batch, int tokens) { return batch * tasks_per_window(tokens); }
 
 int split(const Split *a, int threads) {

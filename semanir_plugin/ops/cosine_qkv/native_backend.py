@@ -28,6 +28,7 @@ def join(qkv: Tensor, scale: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, dqkv: T
     return parts.sum(0)
 
 
+@native_support.mirrors(SOURCE, BF16_SOURCE)
 class _Arguments(ctypes.Structure):
     """`Split` of `native.c`."""
 

@@ -25,7 +25,7 @@ def gelu(x: Tensor, *, backend: str = "auto") -> Tensor:
             names.
 
     Returns:
-        As x. What is below -5.5 gives 0 by "native", as it does to within 1e-7.
+        Of the shape and dtype of x. What is below -5.5 gives 0 by "native", as it does to within 1e-7.
 
     Raises:
         ValueError: `backend` is unknown, or cannot run here or on such tensors.

@@ -11,5 +11,6 @@ __all__ = ["gelu"]
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return x times the share of the normal distribution below x."""
-    return x * torch.erfc(-x / math.sqrt(2)) / 2
+    """Return x times the share of the normal distribution below x; computed in fp32 at least."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.erfc(-wide / math.sqrt(2)) / 2).to(x.dtype)

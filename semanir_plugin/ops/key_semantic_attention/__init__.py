@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
+from semanir_plugin.ops.common.checks import check_heads, check_one_device
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform
 from semanir_plugin.ops.common.portable import (
@@ -80,7 +81,7 @@ def key_semantic_attention(
     whole rows may become NaN, and nobody else; what nobody chose reaches nobody.
 
     Args:
-        q: (B, H, N, D) queries of B windows.
+        q: (B, H, N, D) queries of B windows. Of all sizes only B may be 0.
         k: (B, H, N, D) keys.
         v: (B, H, N, E) values.
         semantics: Dictionary of the same B windows of N tokens, shared by all heads.
@@ -164,16 +165,10 @@ def _why_not(backend: str, q: Tensor) -> str | None:
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, semantics: KeySemantics, bias: Tensor | None) -> None:
-    if q.ndim != 4 or q.shape != k.shape or q.shape[:3] != v.shape[:-1]:
-        shapes = [tuple(t.shape) for t in (q, k, v)]
-        raise ValueError(f"q and k must have one shape (B, H, N, D), and v (B, H, N, E), got {shapes}")
+    check_heads(q, k, v, any_value_width=True)
     b, h, n, _ = q.shape
     if semantics.shape[:2] != (b, n):
         raise ValueError(f"the dictionary is of (B, N) = {semantics.shape[:2]}, but q has (B, N) = {(b, n)}")
     if bias is not None:
         check_bias(bias, h, n)
-    devices = {t.device for t in (q, k, v, semantics, bias) if t is not None}
-    if len(devices) > 1:
-        raise ValueError(f"all inputs must be on one device, got {sorted(map(str, devices))}")
-    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
-        raise ValueError(f"q, k and v must have one floating dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
+    check_one_device(*(t.device for t in (q, k, v, semantics, bias) if t is not None))

@@ -4,16 +4,15 @@
 
 #include "numbers.h"
 
-/* Vectors of queries in a group, neighbours in one row of the window, and rows of a window that a vector has. */
-#define VECTORS 2
+/* Queries in a group, lanes of VECTORS vectors; neighbours in one row of the window, and rows of a window that a vector
+ * has. */
 #define GROUP (VECTORS * LANES)
 #define RUN (LANES < 8 ? LANES : 8)
 #define RUNS (LANES / RUN)
 /* What sides of windows must be multiples of for groups to be blocks of rows: the larger of two powers of two. */
 #define SIDE_STEP (RUN > VECTORS * RUNS ? RUN : VECTORS * RUNS)
 typedef float run __attribute__((vector_size(4 * RUN), aligned(4), may_alias));
-/* Keys, or channels, whose products are held in registers at once; STEP is for what is left over. */
-#define ROWS (LANES == 16 ? 12 : 6)
+/* Keys, or channels, whose products are held in registers at once where fewer than ROWS are left over. */
 #define STEP (LANES == 16 ? 4 : 2)
 #define CHUNK 120 /* keys whose scores are held at once, a multiple of ROWS */
 #define LOG2E 1.44269504088896340736f

@@ -18,6 +18,10 @@
 
 /* What Python calls: 1 where memory ran out, else 0, unless it says otherwise. */
 
+/* What Python's copy of `Attention` is compared with. */
+int structure_size(void) { return sizeof(Attention); }
+int last_offset(void) { return offsetof(Attention, splits); }
+
 int lane_count(void) { return LANES; }
 int group_size(void) { return GROUP; }
 int list_step(void) { return STEP; }

@@ -231,8 +231,9 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor 
 attend_op.register_autograd(_backward, setup_context=_setup_context)
 
 
+@native_support.mirrors(SOURCE, BF16_SOURCE)
 class _Arguments(ctypes.Structure):
-    """`Attention` of `native.c`."""
+    """`Attention` of `heads.h`."""
 
     _fields_ = (
         *((name, ctypes.c_int) for name in ("batch", "heads", "tokens", "width", "value_width", "side")),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
+from semanir_plugin.ops.common.checks import check_regions, check_sizes
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
@@ -47,7 +48,8 @@ def build_key_semantics(
     SemanIR (NeurIPS 2024), section 3.2.
 
     Args:
-        x: (B, N, C) features of B windows of N tokens, any floating dtype; compared in fp32 at least.
+        x: (B, N, C) features of B windows of N tokens, any floating dtype; compared in fp32 at least. Of all sizes
+            only B may be 0.
         k: Keys per token. More than N is clipped to N: a window has no more tokens to offer.
         regions: (R, N) integer labels with B a multiple of R, repeated along B. A token may only keep tokens that carry
             its own label (shifted windows), so it has min(k, region size) keys. None: one region.
@@ -124,16 +126,10 @@ def _build_in_kernel(x: Tensor, k: int, regions: Tensor | None, cosine: bool) ->
 def _check(x: Tensor, k: int, regions: Tensor | None, similarity: str) -> None:
     if x.ndim != 3 or not x.is_floating_point():
         raise ValueError(f"x must be a floating tensor of shape (B, N, C), got {tuple(x.shape)} of {x.dtype}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    check_sizes("x", x, "N and C")
+    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)) or k < 1:
+        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
     if similarity not in get_args(Similarity):
         raise ValueError(f"similarity must be one of {get_args(Similarity)}, got {similarity!r}")
-    if regions is None:
-        return
-    if regions.ndim != 2 or regions.shape[1] != x.shape[1] or x.shape[0] % max(regions.shape[0], 1):
-        raise ValueError(
-            f"regions must have shape (R, N) with N = {x.shape[1]} and R a divisor of B = {x.shape[0]}, "
-            f"got {tuple(regions.shape)}"
-        )
-    if regions.is_floating_point() or regions.device != x.device:
-        raise ValueError(f"regions must be integers on {x.device}, got {regions.dtype} on {regions.device}")
+    if regions is not None:
+        check_regions(regions, x.shape[0], x.shape[1], x.device)

@@ -8,10 +8,7 @@
 
 /* --- similarities --- */
 
-/* Rows and vectors of columns of a product held in registers, and the side of the blocks that are computed and mirrored:
- * a multiple of both. */
-#define ROWS (LANES == 16 ? 12 : 6)
-#define VECTORS 2
+/* Side of the blocks that are computed and mirrored: a multiple of ROWS and of VECTORS * LANES. */
 #define BLOCK 96
 
 typedef struct {
@@ -282,7 +279,7 @@ static void select_rows(const void *arguments, int task, void *scratch) {
 
 /* --- what Python calls; 1 where memory ran out, else 0 --- */
 
-/* Floats per token and channel of what `multiply` packs. */
+/* Tokens of a window in what `multiply` packs: whole blocks of them. */
 int packed_tokens(int tokens) { return block_count(tokens) * BLOCK; }
 
 /* Products of all pairs of tokens of a window: x (windows, tokens, channels), packed (windows, packed_tokens, channels)

@@ -38,7 +38,8 @@ def layer_norm(
             writes everything once and needs a C compiler. "auto" takes what `choose_backend` names.
 
     Returns:
-        (..., C). In bfloat16 "native" rounds once, others the result of each step.
+        (..., C), in the dtype of x, or what PyTorch adds x and the residual in where that has another. In bfloat16
+        "naive" and "native" round once, "torch" the result of each step. Under autocast as PyTorch's own function.
 
     Raises:
         ValueError: `backend` is unknown, or cannot run here or on such tensors.

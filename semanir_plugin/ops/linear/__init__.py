@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semanir_plugin.ops.common.eager import are_plain, values_may_decide
+from semanir_plugin.ops.common.dispatch import pick_backend
+from semanir_plugin.ops.common.eager import are_plain
+from semanir_plugin.ops.common.native_support import constant
 from semanir_plugin.ops.common.portable import PORTABLE_REASON, only_standard_operators
 from semanir_plugin.ops.linear import naive, onednn
 
@@ -35,56 +37,63 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
             "auto" takes what `choose_backend` names.
 
     Returns:
-        (..., O).
+        (..., O), in the dtype of x; under autocast, by "torch", in that of autocast.
 
     Raises:
         ValueError: `backend` is unknown, or cannot run here or on such tensors.
     """
-    if backend not in ("auto", *BACKENDS):
-        raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {backend!r}")
-    if backend == "auto":
-        backend, _ = choose_backend(x)
-    elif backend == "onednn" and (reason := _why_not(x)):
-        raise ValueError(f"the onednn backend cannot be used: {reason}")
-    if backend == "naive":
-        return naive.linear(x, weight, bias)
-    if backend == "torch" or not _onednn_takes(x, weight, bias):
-        return F.linear(x, weight, bias)
-    return onednn.linear(x, weight, bias)
+    given = (x, weight, bias)
+    backend = pick_backend(backend, BACKENDS, lambda: choose_backend(*given), lambda name: _why_not(name, *given))
+    if backend == "onednn":
+        return onednn.linear(x, weight, bias)
+    return naive.linear(x, weight, bias) if backend == "naive" else F.linear(x, weight, bias)
 
 
-def choose_backend(x: Tensor) -> tuple[str, str]:
-    """Return which backend `linear` takes for features like this, and why."""
-    if reason := _why_not(x):
+def choose_backend(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[str, str]:
+    """Return which backend `linear` takes for these arguments, and why."""
+    if only_standard_operators():
+        return "torch", PORTABLE_REASON
+    if reason := _why_not_mkl(x):
         return "torch", reason
-    if not _is_amd():
+    if not _is_amd():  # before all that takes longer: every linear layer asks
         return "torch", "MKL, which PyTorch takes for fp32, is as quick on processors that are not AMD's"
+    if reason := _why_not_onednn(x, weight, bias):
+        return "torch", reason
     return "onednn", "MKL, which PyTorch takes for fp32, does without AVX-512 on AMD's processors"
 
 
-def _why_not(x: Tensor) -> str | None:
-    if only_standard_operators():
-        return PORTABLE_REASON
-    if not values_may_decide([]):
-        return "compilers, exporters and torch.func know F.linear and choose for themselves"
+def _why_not(backend: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
+    return _why_not_mkl(x) or _why_not_onednn(x, weight, bias) if backend == "onednn" else None
+
+
+def _why_not_mkl(x: Tensor) -> str | None:
+    """Return why PyTorch does not give MKL what oneDNN could take instead, None if it does."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return "PyTorch gives only fp32 products on CPUs to MKL"
+    return None
+
+
+def _why_not_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
+    given = (x, weight) if bias is None else (x, weight, bias)
+    if not are_plain(given):
+        return "compilers, exporters, torch.func and tensors of other classes know F.linear and choose for themselves"
+    if weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
+        return "oneDNN takes a weight and a bias of fp32 beside features of fp32"
+    # Of what does not fit together, PyTorch has the clearer errors.
+    if not x.numel() or not len(weight) or weight.shape[1:] != x.shape[-1:]:
+        return f"oneDNN takes no empty tensors, and weights as wide as the features, not {tuple(weight.shape)}"
+    if bias is not None and (bias.shape != weight.shape[:1] or not bias.is_contiguous()):
+        return "oneDNN takes a bias of one number for each output, one behind the other"  # and would read so any
     return None if onednn.is_there() else "this PyTorch was built without oneDNN"
 
 
-def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Tell whether these fit together and hold anything: of what does not, PyTorch has the clearer errors."""
-    if x.dtype != weight.dtype or not x.numel() or not len(weight) or weight.shape[1:] != x.shape[-1:]:
-        return False
-    if bias is None:
-        return are_plain((x, weight))
-    # oneDNN reads the numbers behind the first one, whatever the stride.
-    fits = bias.shape == weight.shape[:1] and bias.dtype == x.dtype and bias.is_contiguous()
-    return fits and are_plain((x, weight, bias))
+@constant
+def _is_amd() -> bool:
+    return _asked_of_the_system()
 
 
 @functools.cache
-def _is_amd() -> bool:
+def _asked_of_the_system() -> bool:
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
     except OSError:

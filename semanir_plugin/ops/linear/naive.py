@@ -9,6 +9,8 @@ __all__ = ["linear"]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return (..., O); arguments as in `ops.linear`."""
-    out = torch.einsum("...i,oi->...o", x, weight)
-    return out if bias is None else out + bias
+    """Return (..., O); arguments as in `ops.linear`, computed in fp32 at least and rounded once."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        out = torch.einsum("...i,oi->...o", x.to(dtype), weight.to(dtype))
+        return (out if bias is None else out + bias).to(x.dtype)

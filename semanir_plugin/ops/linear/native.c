@@ -7,10 +7,8 @@
 #include "threads.h"
 #include "vectors.h"
 
-/* Outputs whose sums are held in registers at once; STEP is for what is left over. */
-#define ROWS (LANES == 16 ? 12 : 6)
+/* Outputs whose sums are held in registers at once where fewer than ROWS are left over. */
 #define STEP 2
-#define VECTORS 2
 /* Tokens that are added up by themselves: their rows stay in the first-level cache, and sums of sums round less. */
 #define TOKENS 64
 /* Outputs of a task, a multiple of ROWS. */

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from basicsr.models import build_model
+from basicsr.models.sr_model import SRModel
 
 from semanir_plugin.archs import SemanIR, describe
 from semanir_plugin.errors import UserError
@@ -113,6 +114,19 @@ def test_a_loss_that_is_added_may_be_the_only_one(tmp_path, name):
     alone = trained(tmp_path, steps=1, train={"pixel_opt": None, **added})
     assert alone.get_current_log() == {f"l_{name}": beside[f"l_{name}"]}
     assert alone.opt["train"]["pixel_opt"] is None
+
+
+def test_options_are_as_they_were_when_a_training_cannot_be_set_up(tmp_path, monkeypatch):
+    models = []
+
+    def refuse(model):
+        models.append(model)
+        raise ValueError("no training")
+
+    monkeypatch.setattr(SRModel, "init_training_settings", refuse)
+    with pytest.raises(ValueError, match="no training"):
+        build_model(options(tmp_path, train={"pixel_opt": None, "fft_opt": {"type": "FFTLoss"}}))
+    assert [model.opt["train"]["pixel_opt"] for model in models] == [None]
 
 
 @pytest.fixture
