@@ -7,7 +7,7 @@ from pathlib import Path
 
 from semanir_plugin.errors import UserError, near_match
 
-__all__ = ["find_weights", "shipped_weights"]
+__all__ = ["find_weights", "shipped_file", "shipped_weights"]
 
 FOLDER = Path(__file__).parents[1] / "weights"
 
@@ -15,6 +15,11 @@ FOLDER = Path(__file__).parents[1] / "weights"
 def shipped_weights() -> dict[str, Path]:
     """Return the files of the shipped weights by their names."""
     return {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def shipped_file(name: str | Path) -> Path | None:
+    """Return the file of the shipped weights of a name; None where there is a file of that name, or no such weights."""
+    return None if _is_there(Path(name)) else shipped_weights().get(str(name))
 
 
 def find_weights(name: str | Path) -> Path:

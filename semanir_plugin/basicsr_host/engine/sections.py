@@ -79,7 +79,7 @@ class NetworkPathOptions:
     """Options of the section `path` for each network, with its label: `_g` of `network_g`.
 
     Attributes:
-        pretrain_network: Checkpoint to start from, or to test.
+        pretrain_network: Checkpoint to start from, or to test; or a name of weights that come with the package.
         param_key: Entry of the checkpoint that has the weights: `params`, or `params_ema` of averaged ones.
         strict_load: Whether every weight must be there, and no other.
     """

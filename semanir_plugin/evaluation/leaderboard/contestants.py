@@ -23,7 +23,7 @@ from semanir_plugin.errors import UserError, one_line
 from semanir_plugin.evaluation.leaderboard.test_sets import Sample, TestSet, hash_files, read_image, slugify
 from semanir_plugin.inference.loading import describe_weights
 from semanir_plugin.inference.restoration import RestorationOptions
-from semanir_plugin.inference.shipped_weights import find_weights
+from semanir_plugin.inference.shipped_weights import find_weights, shipped_file
 from semanir_plugin.pixels import FloatImage
 
 __all__ = [
@@ -240,7 +240,8 @@ class Network(Contestant):
 
     def checkpoint_path(self, test_set: TestSet) -> str:
         """Return the checkpoint path for this test set; empty where weights are random."""
-        return os.path.expanduser((self.options.checkpoint or "").replace("{}", test_set.short_level))
+        path = os.path.expanduser((self.options.checkpoint or "").replace("{}", test_set.short_level))
+        return str(shipped_file(path) or path)
 
     def prepare(self, checkpoint: str) -> PreparedContestant:
         """Build the network as `basicsr test` does, and load its weights.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from semanir_plugin.atomic_io import save_atomic
 from semanir_plugin.basicsr_host.compat.repairs.resuming import gather_memories
 from semanir_plugin.basicsr_host.compat.repairs.table import Repair
+from semanir_plugin.errors import UserError, near_match
 from semanir_plugin.inference.checkpoints import (
     describe_network,
     fit_weights,
@@ -22,6 +24,7 @@ from semanir_plugin.inference.checkpoints import (
     select_weights,
     write_safetensors,
 )
+from semanir_plugin.inference.shipped_weights import shipped_file, shipped_weights
 from semanir_plugin.inference.weight_names import take_network
 
 __all__ = ["REPAIRS"]
@@ -32,10 +35,17 @@ def load_network(
 ) -> None:
     """`load_network` unpickles anything, code included, and answers a wrong file with pages of keys or a KeyError.
 
+    Names of shipped weights are taken as well, whose only entry is loaded whatever `param_key` says.
+
     Raises:
-        UserError: The file cannot be read or is refused, lacks `param_key`, or does not fit the network.
+        UserError: There is no such file, nor weights of its name; or it cannot be read or is refused, lacks
+            `param_key`, or does not fit the network.
     """
     net = self.get_bare_model(net)
+    if shipped := shipped_file(load_path):
+        load_path, param_key = str(shipped), "params"
+    elif near := near_match(str(load_path), shipped_weights()) if not os.path.lexists(load_path) else None:
+        raise UserError(f"no file and no weights '{load_path}'; did you mean '{near}'?")
     checkpoint = read_checkpoint(load_path)
     state: Mapping[str, Any] = select_weights(checkpoint, param_key, load_path)
     state = take_network(state, net.state_dict().keys(), load_path)
