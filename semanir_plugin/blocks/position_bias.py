@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from semanir_plugin.blocks.inference_cache import InferenceCache
 from semanir_plugin.blocks.linear import Linear
-from semanir_plugin.ops.common.portable import without_autocast
+from semanir_plugin.ops.common.autocast import without_autocast
 from semanir_plugin.ops.common.position_table import dense_bias
 
 __all__ = [

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from semanir_plugin.ops.common.autocast import is_autocast
 from semanir_plugin.ops.common.eager import differentiated_by_transform
-from semanir_plugin.ops.common.portable import is_autocast
 
 __all__ = ["map_row_chunks"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from semanir_plugin.ops.common.portable import without_autocast
+from semanir_plugin.ops.common.autocast import without_autocast
 
 __all__ = ["ImageLoss", "Reduction"]
 

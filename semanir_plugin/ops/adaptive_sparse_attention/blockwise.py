@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semanir_plugin.ops.common.autocast import without_autocast
 from semanir_plugin.ops.common.eager import run_op
 from semanir_plugin.ops.common.layout import empty_heads
-from semanir_plugin.ops.common.portable import without_autocast
 
 __all__ = ["attend"]
 

@@ -7,7 +7,7 @@ are symbols to them, which no code may branch on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,7 +18,6 @@ from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_
 
 __all__ = [
     "PORTABLE_REASON",
-    "is_autocast",
     "is_known",
     "only_standard_operators",
     "portable_ops",
@@ -26,13 +25,9 @@ __all__ = [
     "surely_equal",
     "undecided",
     "why_standard_operators",
-    "without_autocast",
 ]
 
 PORTABLE_REASON = "the network is being exported, to programs that know standard operators alone"
-
-_SHAPES = "meta"
-"""The device whose tensors have shapes and no values."""
 
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
@@ -92,17 +87,3 @@ def undecided(x: Tensor, size: int) -> Tensor:
     if is_known(size):
         return x
     return x + torch.full((), size, dtype=x.dtype, device=x.device).clamp_max(0)
-
-
-def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Return a context in which nothing is cast; none while a network is exported, for graphs know no contexts.
-
-    Nor on the device meta, which has shapes alone: PyTorch knows no autocast of it.
-    """
-    plain = device == _SHAPES or only_standard_operators()
-    return nullcontext() if plain else torch.autocast(device, enabled=False)
-
-
-def is_autocast(device: str) -> bool:
-    """Tell whether autocast is on for a device."""
-    return device != _SHAPES and torch.is_autocast_enabled(device)

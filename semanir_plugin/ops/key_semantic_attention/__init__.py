@@ -6,15 +6,11 @@ import torch
 from torch import Tensor
 
 from semanir_plugin.ops.common import native_support, triton_support
+from semanir_plugin.ops.common.autocast import is_autocast, without_autocast
 from semanir_plugin.ops.common.checks import check_heads, check_one_device
 from semanir_plugin.ops.common.dispatch import pick_backend
 from semanir_plugin.ops.common.eager import TRANSFORM_REASON, differentiated_by_transform
-from semanir_plugin.ops.common.portable import (
-    is_autocast,
-    only_standard_operators,
-    why_standard_operators,
-    without_autocast,
-)
+from semanir_plugin.ops.common.portable import only_standard_operators, why_standard_operators
 from semanir_plugin.ops.common.position_table import check_bias, dense_bias
 from semanir_plugin.ops.key_semantic_attention import (
     blockwise,

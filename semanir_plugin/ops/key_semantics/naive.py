@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semanir_plugin.ops.common.portable import without_autocast
+from semanir_plugin.ops.common.autocast import without_autocast
 
 __all__ = ["select_keys"]
 

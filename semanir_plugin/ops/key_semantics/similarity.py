@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semanir_plugin.ops.common.portable import without_autocast
+from semanir_plugin.ops.common.autocast import without_autocast
 
 __all__ = ["comparable", "each_chunk", "similarities"]
 
