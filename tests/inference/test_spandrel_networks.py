@@ -150,7 +150,9 @@ def test_no_more_is_built_than_the_file_has(tmp_path, known):
 def test_where_it_is_missing_the_extra_is_named(states, tmp_path, monkeypatch):
     torch.save(states["NAFNet"], tmp_path / "net.pth")
     monkeypatch.setattr(spandrel_networks, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"does not say .*: -opt; or .*: pip install 'semanir_plugin\[spandrel\]'"):
+    with pytest.raises(
+        UserError, match=r"does not say .*: -opt, or .*; or .*: pip install 'semanir_plugin\[spandrel\]'"
+    ):
         load(tmp_path / "net.pth")
 
 

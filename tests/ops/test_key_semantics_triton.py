@@ -282,11 +282,6 @@ def test_windows_of_both_kinds_side_by_side(kernel_device, request, tiles):
     assert_equal(x, 9, regions=torch.arange(70, device=kernel_device)[None] // 25)
 
 
-def test_features_of_no_width_are_all_ties(kernel_device):
-    x = torch.zeros(1, 5, 0, device=kernel_device)
-    assert torch.equal(build(x, 2).mask(), build(x, 2, backend="naive").mask())
-
-
 @FEW
 @given(n=st.integers(1, 64), c=st.integers(1, 20), k=st.integers(1, 70), seed=st.integers(0, 10_000))
 def test_every_row_keeps_its_k_largest(kernel_device, n, c, k, seed):

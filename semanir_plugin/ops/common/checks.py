@@ -41,13 +41,19 @@ def check_one_device(*devices: torch.device) -> None:
 
 
 def check_regions(regions: Tensor, windows: int, tokens: int, device: torch.device) -> None:
-    """Raise a ValueError unless `regions` are integers (R, N) on `device`: N `tokens`, R a divisor of B `windows`."""
+    """Raise a ValueError unless `regions` are integers or booleans (R, N) on `device`, R a divisor of B.
+
+    Args:
+        regions: Labels.
+        windows: B.
+        tokens: N.
+        device: Where they must be.
+    """
     fits = regions.ndim == 2 and regions.shape[1] == tokens
     if not fits or regions.shape[0] == 0 or windows % regions.shape[0]:
         raise ValueError(
             f"regions must have shape (R, N) with N = {tokens} and R a divisor of B = {windows}, "
             f"got {tuple(regions.shape)}"
         )
-    countable = not (regions.is_floating_point() or regions.is_complex() or regions.dtype == torch.bool)
-    if not countable or regions.device != device:
-        raise ValueError(f"regions must be integers on {device}, got {regions.dtype} on {regions.device}")
+    if regions.is_floating_point() or regions.is_complex() or regions.device != device:
+        raise ValueError(f"regions must be integers or booleans on {device}, got {regions.dtype} on {regions.device}")

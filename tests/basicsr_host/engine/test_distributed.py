@@ -290,7 +290,7 @@ def test_a_process_waits_for_the_others_as_long_as_the_options_say(monkeypatch, 
 
 
 LEAVING = """
-import atexit
+import atexit, time
 from pathlib import Path
 
 def count_threads():
@@ -304,6 +304,9 @@ from semanir_plugin.basicsr_host.engine.stopping import StopSignals
 init_distributed("pytorch")
 signals = [StopSignals(distributed=True)]
 signals[0].cycle = signals
+deadline = time.monotonic() + 20
+while count_threads() < 2 and time.monotonic() < deadline:
+    time.sleep(0.01)  # a thread is named after it has started
 counts.append(count_threads())
 del signals
 """

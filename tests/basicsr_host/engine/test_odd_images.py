@@ -95,7 +95,7 @@ def test_a_gray_file_for_a_gray_network(photo, capsys):
 def test_luma_for_a_colour_network(photo, capsys):
     assert run(photo, gt=cv2.resize(photo, None, fx=2, fy=2), color="y") == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "network_g makes 3 x 52 x 68 of an LQ image of 1 x 26 x 34, of lq/odd.png, but the ground truth is 1" in line
+    assert "network_g cannot restore an LQ image of 1 x 26 x 34, of lq/odd.png: it takes 3 channels, not 1" in line
     assert line.endswith("set num_channels: 3 or remove color: y in the dataset, or make network_g a gray one")
     assert not Path("results").exists()
 
