@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from numbers import Real
-from types import FunctionType, MethodType, NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import FunctionType, MethodType
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from semanir_plugin.archs.descriptor import NetworkDescriptor
 from semanir_plugin.archs.pretrained_network import PretrainedNetwork
 from semanir_plugin.blocks.attention import get_attention
 from semanir_plugin.blocks.feed_forward import init_linear
-from semanir_plugin.schema.values import Count, Range, describe_hint
+from semanir_plugin.schema.values import Count, Range, describe_hint, in_range, parameter_hints
 
 __all__ = ["MOST_LAYERS", "Depth", "Shift", "StagedNetwork", "Topk", "check_arguments", "shift_pattern"]
 
@@ -99,19 +98,6 @@ def check_arguments(network: type, given: Mapping[str, Any]) -> None:
     Raises:
         ValueError: One is out of its range; it is named.
     """
-    for name, hint in get_type_hints(network.__init__, include_extras=True).items():  # type: ignore[misc]
-        if name in given and not _in_range(given[name], hint):
+    for name, hint in parameter_hints(network).items():
+        if name in given and not in_range(given[name], hint):
             raise ValueError(f"{name} must be {describe_hint(hint)}, got {given[name]!r}")
-
-
-def _in_range(value: Any, hint: Any) -> bool:
-    """Tell whether a number, or all of a sequence, are in the range of an annotation; what has none is."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        number = isinstance(value, Real)
-        return number and all(value in mark for mark in arguments[1:] if isinstance(mark, Range))
-    if origin in (Union, UnionType):
-        return any(_in_range(value, each) for each in arguments)
-    if origin is Sequence:
-        return not isinstance(value, Real) and all(_in_range(item, arguments[0]) for item in value)
-    return hint is not NoneType or value is None

@@ -36,7 +36,7 @@ def decode_pixels(content: bytes, flag: int = cv2.IMREAD_ANYCOLOR) -> NDArray[An
     """
     pixels = decode_upright(content, flag | cv2.IMREAD_ANYDEPTH)
     if pixels is None:
-        told = foreign_kind(content) or "cannot be decoded; replace it or take it out of the dataset"
+        told = foreign_kind(content) or "cannot be decoded; replace it or take it out"
         raise ValueError(f"the image {told}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"the image has {pixels.dtype} pixels; 8 and 16 bit are read, so convert it")

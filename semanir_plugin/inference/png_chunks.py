@@ -34,7 +34,7 @@ def read_chunks(content: bytes) -> Iterator[Chunk]:
     """
     for kind, start, end in _places(content):
         if end + _CHECKSUM > len(content):
-            raise ValueError("the image cannot be decoded; replace it or take it out of the dataset")
+            raise ValueError("the image cannot be decoded; replace it or take it out")
         yield kind, b"" if kind == b"IDAT" else content[start:end]
         if kind == b"IEND":
             return

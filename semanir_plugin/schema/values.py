@@ -6,6 +6,7 @@ import math
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -20,6 +21,7 @@ __all__ = [
     "describe_hint",
     "describe_value",
     "find_marks",
+    "in_range",
     "parameter_hints",
     "to_hint",
     "without_null",
@@ -100,6 +102,22 @@ def conforms(value: Any, hint: Hint, *, whole: bool = False) -> bool:
     if hint is float or (hint is int and whole and type(value) is float and value.is_integer()):
         return type(value) in (int, float) and math.isfinite(value)
     return hint not in (int, str, bool, NoneType) or type(value) is hint
+
+
+def in_range(value: Any, hint: Hint) -> bool:
+    """Return whether a number, or each of a sequence, is in the range of a type hint; what has none, any value fits.
+
+    For arguments in Python, where a tuple is a sequence too, and a number need not be an int or a float.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        number = isinstance(value, Real)
+        return number and all(value in mark for mark in arguments[1:] if isinstance(mark, Range))
+    if origin in (Union, UnionType):
+        return any(in_range(value, each) for each in arguments)
+    if origin is Sequence:
+        return not isinstance(value, Real) and all(in_range(item, arguments[0]) for item in value)
+    return hint is not NoneType or value is None
 
 
 def describe_hint(hint: Hint, *, plural: bool = False) -> str:

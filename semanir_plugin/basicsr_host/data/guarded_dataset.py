@@ -75,7 +75,7 @@ class GuardedDataset(Dataset[dict[str, Any]]):
 
 def _describe_error(error: Exception) -> str:
     if isinstance(error, AttributeError) and error.obj is None and error.name in ("astype", "dtype"):  # `imfrombytes`
-        return "the image cannot be decoded; replace it or take it out of the dataset"
+        return "the image cannot be decoded; replace it or take it out"
     if isinstance(error, FileNotFoundError) and error.strerror:
         return f"{error.strerror}; correct the folder or the list of files"
     return " ".join(" ".join(map(str, error.args)).split()) or type(error).__name__

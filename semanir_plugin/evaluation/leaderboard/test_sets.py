@@ -183,9 +183,8 @@ def read_image(path: Path, channels: Channels) -> FloatImage:
     try:
         return decode_image(path.read_bytes(), channels)
     except (OSError, ValueError) as error:
-        reason, _, cure = (getattr(error, "strerror", None) or str(error)).partition("; ")
-        kept = cure if "8 and 16 bit" in cure else "replace it"  # the others speak of data sets
-        raise UserError(f"{path}: {reason}; {kept}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{path}: {reason}{'' if '; ' in reason else '; replace it'}") from error
 
 
 def hash_files(paths: list[Path], head: str = "") -> str:

@@ -130,7 +130,7 @@ def test_an_image_that_cannot_be_decoded_is_named_as_such(tmp_path):
     opt = {"name": "set", "dataroot_lq": str(tmp_path), "io_backend": {"type": "disk"}}
     with pytest.raises(UserError) as caught:
         GuardedDataset(SingleImageDataset(opt))[0]
-    reason = "the image cannot be decoded; replace it or take it out of the dataset"
+    reason = "the image cannot be decoded; replace it or take it out"
     assert str(caught.value) == f"dataset 'set': cannot read {tmp_path}/a.png: {reason}"
 
 

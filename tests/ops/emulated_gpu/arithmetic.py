@@ -39,8 +39,10 @@ def rule(opcode: tuple[str, ...]) -> Rule:
     kind = modifiers[-1]
     if name not in ("setp", "set", "cvt") and not MODIFIERS.issuperset(modifiers[:-1]):
         raise NotImplementedError(".".join(opcode))  # as of two types
-    if name in ("add", "sub", "and", "or", "xor", "max", "min"):
-        return Rule((kind, kind), kind, _choose_minimum(name, modifiers) if name[0] == "m" else _BINARY[name])
+    if name in ("max", "min"):
+        return Rule((kind, kind), kind, _extreme(name, modifiers))
+    if name in _BINARY:
+        return Rule((kind, kind), kind, _BINARY[name])
     if name in _UNARY:
         compute = _UNARY[name]
         return Rule((kind,), kind, _flushed(compute) if "ftz" in modifiers else compute)
@@ -49,7 +51,7 @@ def rule(opcode: tuple[str, ...]) -> Rule:
     if name in ("mul", "mad", "fma"):
         return _product(name, modifiers, kind)
     if name in ("div", "rem"):
-        return Rule((kind, kind), kind, _FLOAT_DIVISION if kind == "f32" else _DIVISIONS[name])
+        return Rule((kind, kind), kind, np.divide if kind == "f32" else _DIVISIONS[name])
     if name in ("shl", "shr"):
         return Rule((kind, "u32"), kind, _shift(name, TYPES[kind].itemsize * 8))
     if name == "bfe":
@@ -84,7 +86,7 @@ def _flushed(compute: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: flush(compute(*map(flush, arguments)))
 
 
-def _choose_minimum(name: str, modifiers: list[str]) -> Callable[..., Any]:
+def _extreme(name: str, modifiers: list[str]) -> Callable[..., Any]:
     if modifiers[-1] != "f32" or "NaN" in modifiers:
         return np.maximum if name == "max" else np.minimum
     return np.fmax if name == "max" else np.fmin
@@ -143,17 +145,15 @@ def _field(*, signed: bool) -> Callable[..., Any]:
 
 
 def _comparison(name: str) -> Callable[..., Any]:
-    compare = _COMPARISONS.get(name.removesuffix("u") if name not in ("nu",) else name)
     if name == "num":
         return lambda x, y: ~(np.isnan(x) | np.isnan(y))
     if name == "nan":
         return lambda x, y: np.isnan(x) | np.isnan(y)
-    if compare is None:
-        raise NotImplementedError(f"comparison {name}")
-    if name.endswith("u") and name != "u":  # true of numbers that are none
-        return lambda x, y: compare(x, y) | (x != x) | (y != y)
-    if name == "ne":
+    if name == "ne":  # of numbers alone
         return lambda x, y: (x != y) & (x == x) & (y == y)
+    compare = _COMPARISONS[name.removesuffix("u")]
+    if name.endswith("u"):  # true of what is no number, too
+        return lambda x, y: compare(x, y) | (x != x) | (y != y)
     return compare
 
 
@@ -189,7 +189,6 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "rcp": lambda x: np.float32(1) / x,
     "rsqrt": lambda x: (1 / np.sqrt(x.astype("f8"))).astype("f4"),
 }
-_FLOAT_DIVISION = np.divide
 _DIVISIONS = {"div": _quotient, "rem": lambda x, y: x - _quotient(x, y) * y}
 _COMPARISONS = {
     **{"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater},

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -21,14 +22,14 @@ from tests.ops.emulated_gpu import driver
 
 __all__ = ["NAMES"]
 
-HALF = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def dictionary(dtype: str, tokens: int, channels: int, k: int, kind: str = "") -> Iterator[float]:
     """Number of keys that differ, of features that are whole numbers: sums are exact, with many ties."""
     from semanir_plugin.ops.key_semantics import build_key_semantics, triton_backend
 
-    x = torch.randn(2, tokens, channels).mul(2).round().to(HALF[dtype])
+    x = torch.randn(2, tokens, channels).mul(2).round().to(DTYPES[dtype])
     regions = torch.arange(2 * tokens).reshape(2, tokens) // (tokens // 3) if kind == "regions" else None
     if kind == "infinite":
         x[0, 3, 1] = torch.inf
@@ -36,12 +37,11 @@ def dictionary(dtype: str, tokens: int, channels: int, k: int, kind: str = "") -
     similarity = "cosine" if kind == "cosine" else "dot"
     if kind == "cosine":
         x = torch.where(x > 0, 1.0, -1.0)  # of one length
-    if kind == "small":
-        triton_backend._is_roomy = lambda device: False
-    found, expected = (
-        build_key_semantics(each, k, regions=regions, similarity=similarity, backend=name).mask()
-        for each, name in ((x, "triton"), (x.double(), "naive"))
-    )
+    with mock.patch.object(triton_backend, "_is_roomy", return_value=kind != "small"):
+        found, expected = (
+            build_key_semantics(each, k, regions=regions, similarity=similarity, backend=name).mask()
+            for each, name in ((x, "triton"), (x.double(), "naive"))
+        )
     yield float((found != expected).sum())
 
 
@@ -52,7 +52,7 @@ def attention(dtype: str, side: int, width: int, k: int, kind: str = "table") ->
 
     batch, heads, tokens = 2, 2, side * side
     semantics = build_key_semantics(torch.randn(batch, tokens, 8), k, backend="naive")
-    q, k_, v = (torch.randn(batch, heads, tokens, width).to(HALF[dtype]) for _ in range(3))
+    q, k_, v = (torch.randn(batch, heads, tokens, width).to(DTYPES[dtype]) for _ in range(3))
     shape = {"table": (heads, 2 * side - 1, 2 * side - 1), "dense": (heads, tokens, tokens)}.get(kind)
     bias = [torch.randn(shape)] if shape else []
 
@@ -68,7 +68,7 @@ def sparse_attention(dtype: str, tokens: int, width: int, kind: str = "bias") ->
     from semanir_plugin.ops.adaptive_sparse_attention import adaptive_sparse_attention
 
     batch, heads = 2, 2
-    q, k, v = (torch.randn(batch, heads, tokens, width).to(HALF[dtype]) for _ in range(3))
+    q, k, v = (torch.randn(batch, heads, tokens, width).to(DTYPES[dtype]) for _ in range(3))
     weights = torch.tensor([0.3, 0.7])
     regions = torch.arange(batch * tokens).reshape(batch, tokens) // (tokens // 3) if kind == "regions" else None
 
@@ -82,7 +82,7 @@ def cosine(dtype: str, tokens: int, width: int) -> Iterator[float]:
     """Errors of the results and of all gradients."""
     from semanir_plugin.ops.cosine_qkv import cosine_qkv
 
-    qkv, scale = torch.randn(2, tokens, 3 * 2 * width).to(HALF[dtype]), torch.rand(2) + 1
+    qkv, scale = torch.randn(2, tokens, 3 * 2 * width).to(DTYPES[dtype]), torch.rand(2) + 1
 
     def split(inputs: Sequence[Tensor], backend: str) -> Tensor:
         return torch.stack(cosine_qkv(*inputs, backend=backend))
@@ -139,7 +139,6 @@ LARGE: dict[str, Callable[[], Iterator[float]]] = {
     "attention fp16, 1024 tokens, wide": lambda: attention("fp16", 32, 64, 128, "dense"),
     "attention bf16, 256 tokens, widest": lambda: attention("bf16", 16, 128, 64),
     "sparse attention bf16, 256 tokens": lambda: sparse_attention("bf16", 256, 32),
-    # The last: the others would run so too.
     "dictionary fp32, 1024 tokens, little shared memory": lambda: dictionary("fp32", 1024, 60, 512, "small"),
 }
 

@@ -26,7 +26,7 @@ FORMATS = {"fp32": "<f", "i1": "<B", "i32": "<i", "u32": "<I", "i64": "<q", "u64
 
 
 class _Utils:
-    """What Triton asks of a device before a launch; `compiled` is the kernel it is about to load."""
+    """What Triton asks of a device before a launch."""
 
     def __init__(self, architecture: int) -> None:
         self.architecture = architecture

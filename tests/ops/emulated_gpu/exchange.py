@@ -28,6 +28,8 @@ GROUP = 4 * WARP  # threads of a warp group
 LANES = np.arange(WARP)
 # A fragment of 8 x 8: each thread has two neighbours of one row.
 ROW, COLUMN = LANES // 4, LANES % 4 * 2
+# One of 16 x 16 numbers of 16 bits, four such: the places of each thread's eight.
+ROWS, COLUMNS = ROW[:, None] + [0, 0, 8, 8, 0, 0, 8, 8], COLUMN[:, None] + [0, 1, 0, 1, 8, 9, 8, 9]
 SWIZZLES = (0, 128, 64, 32)
 
 
@@ -78,8 +80,7 @@ def matrix_product(shape: str, kind: str, a: Array, b: Array, c: Array) -> Array
     else:
         if k != 16:
             raise NotImplementedError(shape)
-        rows = ROW[:, None] + [0, 0, 8, 8, 0, 0, 8, 8]
-        columns = COLUMN[:, None] + [0, 1, 0, 1, 8, 9, 8, 9]
+        rows, columns = ROWS, COLUMNS
         inner = COLUMN[:, None] + [0, 1, 8, 9]
     left, right = np.empty((warps, 16, k)), np.empty((warps, k, 8))
     left[:, rows, columns] = numbers(a, kind).reshape(warps, WARP, -1)
@@ -154,8 +155,7 @@ def warpgroup_product(n: int, kind: str, a: Array, b: Array, c: Array) -> Array:
     """
     if a.shape == (GROUP, 4):
         left = np.empty((4, 16, 16))
-        rows, columns = ROW[:, None] + [0, 0, 8, 8, 0, 0, 8, 8], COLUMN[:, None] + [0, 1, 0, 1, 8, 9, 8, 9]
-        left[:, rows, columns] = numbers(a, kind).reshape(4, WARP, 8)
+        left[:, ROWS, COLUMNS] = numbers(a, kind).reshape(4, WARP, 8)
     else:
         left = numbers(np.ascontiguousarray(a).view("u4"), kind).reshape(4, 16, 16)
     right = numbers(np.ascontiguousarray(b).view("u4"), kind)

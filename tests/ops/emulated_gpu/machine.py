@@ -12,7 +12,7 @@ from tests.ops.emulated_gpu import exchange
 from tests.ops.emulated_gpu.arithmetic import TYPES, rule
 from tests.ops.emulated_gpu.exchange import GROUP, WARP
 from tests.ops.emulated_gpu.memory import AccessError, GlobalMemory, SharedMemory
-from tests.ops.emulated_gpu.parsing import Address, Instruction, Kernel, Operand
+from tests.ops.emulated_gpu.parsing import Address, Block, Instruction, Kernel, Operand
 
 __all__ = ["Machine"]
 
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 Step = Callable[["Program", "Array | None"], None]
 Read = Callable[["Program"], Any]
 # What this machine does at once, or does not need.
-NOTHING = ("fence", "wgmma.fence", "wgmma.commit_group", "wgmma.wait_group", "griddepcontrol")
+NOTHING = ("fence", "wgmma.fence", "wgmma.commit_group", "wgmma.wait_group")
 
 
 class Program:
@@ -105,7 +105,7 @@ class Machine:
     ) -> None:
         self.kernel, self.memory, self.grid, self.shared = kernel, memory, grid, shared
         self.arguments: Mapping[str, bytes] = dict(zip(kernel.parameters, arguments, strict=True))
-        self.blocks = [self._compile(block.instructions) for block in kernel.blocks]
+        self.blocks = [self._compile(block) for block in kernel.blocks]
 
     def run(self) -> None:
         """Run all programs, one after the other."""
@@ -114,9 +114,13 @@ class Machine:
             for number, (k, j, i) in enumerate(itertools.product(z, y, x)):
                 Program(self, (i, j, k), number).run()
 
-    def _compile(self, instructions: Sequence[Instruction]) -> tuple[list[Step], bool]:
-        steps = [self._step(each) for each in instructions if each.opcode[0] not in ("bar", "fence")]
-        return steps, any(each.opcode[0] == "bar" for each in instructions)
+    def _compile(self, block: Block) -> tuple[list[Step], bool]:
+        """Return what a block does, and whether its threads wait behind it for all others."""
+        barriers = [each for each in block if each.opcode == ("bar", "sync")]
+        for each in barriers:
+            if each.operands != ("0",) or each.guard:
+                raise NotImplementedError(each.text)
+        return [self._step(each) for each in block if each not in barriers], bool(barriers)
 
     def _step(self, instruction: Instruction) -> Step:
         opcode = ".".join(instruction.opcode)
@@ -438,6 +442,11 @@ def _return(machine: Machine, instruction: Instruction) -> Step:
     return step
 
 
+def _meet_in_warp(machine: Machine, instruction: Instruction) -> Step:
+    """`bar.warp.sync`: it orders nothing between warps."""
+    return lambda program, mask: _require_whole(program, mask, WARP)
+
+
 def _nothing(machine: Machine, instruction: Instruction) -> Step:
     return lambda program, mask: None
 
@@ -452,6 +461,7 @@ _MAKERS: dict[str, Callable[[Machine, Instruction], Step]] = {
     "mma": _multiply,
     **dict.fromkeys(("ldmatrix", "stmatrix"), _matrices),
     "wgmma.mma_async": _multiply_groups,
+    "bar.warp.sync": _meet_in_warp,
     "bra": _branch,
     "ret": _return,
     **dict.fromkeys(NOTHING, _nothing),

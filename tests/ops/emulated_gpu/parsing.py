@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["Address", "Block", "Instruction", "Kernel", "Operand", "parse"]
 
@@ -13,8 +13,8 @@ _PARAMETER = re.compile(r"\.param \.(\w+)(?: \.ptr [^,)]*?)? (\w+)\s*[,)\n]")
 _REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+(.*)")
 # What no thread does anything for.
 _DIRECTIVES = (".loc", ".pragma", ".file", ".section")
-# After these a basic block ends.
-_ENDS = ("bra", "bar", "ret")
+# After these a basic block ends; `bar.warp.sync` is of one warp, whose threads are in step.
+_ENDS = ("bra", "bar.sync", "ret")
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,13 @@ class Instruction:
     text: str
 
 
-@dataclass
-class Block:
-    """Instructions that follow each other; the last one may jump or wait."""
-
-    instructions: list[Instruction] = field(default_factory=list)
+# Instructions that follow each other; the last one may jump or wait.
+Block = list[Instruction]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel: blocks in their order, the block of each label, the parameters' names, and types of registers."""
+    """One kernel: blocks in their order, the block of each label, the parameters' names, and threads of a program."""
 
     name: str
     blocks: list[Block]
@@ -85,17 +82,18 @@ def parse(text: str) -> Kernel:
 
 
 def _blocks(body: str) -> tuple[list[Block], dict[str, int]]:
-    blocks, labels = [Block()], {}
+    blocks: list[Block] = [[]]
+    labels = {}
     for statement in _statements(body):
         if statement.endswith(":"):
-            if blocks[-1].instructions:
-                blocks.append(Block())
+            if blocks[-1]:
+                blocks.append([])
             labels[statement[:-1]] = len(blocks) - 1
             continue
         instruction = _instruction(statement)
-        blocks[-1].instructions.append(instruction)
-        if instruction.opcode[0] in _ENDS:
-            blocks.append(Block())
+        blocks[-1].append(instruction)
+        if ".".join(instruction.opcode).startswith(_ENDS):
+            blocks.append([])
     return blocks, labels
 
 

@@ -63,6 +63,11 @@ def test_an_exchange_without_a_barrier_is_told(x):
     assert "ld.shared.b32 %r4, [%r3]" in error.value.__notes__[0]
 
 
+def test_a_barrier_of_one_warp_orders_nothing_between_warps(x):
+    with pytest.raises(AccessError, match="read what another warp wrote"):
+        run(EXCHANGE.format(barrier="bar.warp.sync -1;"), x)
+
+
 def test_writing_what_another_warp_may_still_read_is_told(x):
     body = "st.shared.b32 [%r2], %r1; bar.sync 0; ld.shared.b32 %r4, [%r3]; st.shared.b32 [%r2], %r4; ret;"
     with pytest.raises(AccessError, match="while another warp may still read"):
@@ -140,7 +145,9 @@ def test_names_of_an_inner_scope_are_its_own(x):
     assert run(body, x)[:4] == [1, 1, 1, 2]
 
 
-@pytest.mark.parametrize("text", ["prmt.b32 %r4, %r1, %r2, 7;", "fma.rn.f32.bf16 %r4, %rs1, %rs2, %r1;"])
+@pytest.mark.parametrize(
+    "text", ["prmt.b32 %r4, %r1, %r2, 7;", "fma.rn.f32.bf16 %r4, %rs1, %rs2, %r1;", "bar.sync 1;", "bar.arrive 0, 64;"]
+)
 def test_an_instruction_that_is_not_known_is_refused(x, text):
     with pytest.raises(NotImplementedError, match=re.escape(text.split()[0])):
         run(f"{text} ret;", x)

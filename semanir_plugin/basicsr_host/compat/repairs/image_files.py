@@ -44,10 +44,10 @@ def get_complete(self: Any, filepath: str, client_key: str = "default") -> bytes
         path = dict(zip(self.client._client, self.client.db_paths, strict=True))[client_key]
         raise UserError(f"{path}: the LMDB lacks the key '{filepath}'; write it and its meta_info.txt again")
     if not content:
-        raise UserError(f"{filepath}: the file is empty; replace it or take it out of the dataset")
+        raise UserError(f"{filepath}: the file is empty; replace it or take it out")
     for start, end in END_OF_IMAGE.items():
         if content.startswith(start) and content.rfind(end) < 0:
-            raise UserError(f"{filepath}: the image is truncated; replace it or take it out of the dataset")
+            raise UserError(f"{filepath}: the image is truncated; replace it or take it out")
     try:
         check_pixels(content)
     except ValueError as error:
